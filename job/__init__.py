@@ -1,0 +1,1 @@
+"""Shards → clusters: K-means over the replicas of a tf.distribute strategy."""

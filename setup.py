@@ -1,0 +1,44 @@
+"""Package metadata of kmeans-job."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+TEST = [
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "ruff>=0.6",
+    "types-tqdm",
+]
+
+setup(
+    name="kmeans-job",
+    version="0.1.0",
+    description="Exact K-means for large sets of images: Apache Beam shards, TensorFlow clusters",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=["job", "pipeline", "pipeline.sources"],
+    package_data={"job": ["report.html.j2"]},
+    install_requires=[
+        "apache-beam>=2.70,<3",
+        "google-crc32c>=1.5",
+        "jinja2>=3.1",
+        "numpy>=1.26",
+        "pillow>=10",
+        "protobuf>=5",
+        "pyarrow>=16",
+        "scikit-learn>=1.4",  # digits, the set that needs no network
+        "scipy>=1.12",
+        "tensorflow>=2.18,<3",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "gcp": ["apache-beam[gcp]", "google-cloud-storage>=2.18"],
+        "test": TEST,
+    },
+    entry_points={"console_scripts": ["kmeans-job=job.cli:main"]},
+)
