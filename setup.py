@@ -10,6 +10,7 @@ TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
+    "types-protobuf",
     "types-tqdm",
 ]
 

@@ -1,10 +1,15 @@
 """What a person sees on the terminal: option errors, progress, exit status."""
 
 import argparse
+import contextlib
 import difflib
+import logging
+import os
+import re
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
@@ -12,6 +17,11 @@ from tqdm import tqdm
 from pipeline.errors import UserError
 
 PROGRAM = "kmeans-job"
+# What TensorFlow prints while it starts on a machine where nothing is wrong.
+CHATTER = re.compile(
+    r"I\d{4} |WARNING: All log messages before absl|To enable the following instructions|"
+    r"E\d{4} .*(cuInit|Unable to register cu)"
+)
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal to redraw
 
 
@@ -53,6 +63,37 @@ def exit_status(main: Callable[[], None]) -> int:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[None]:
+    """Holds back what libraries print on stderr, and then prints it without CHATTER.
+
+    TensorFlow logs to the file descriptor before any log level can be set.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines():
+                if not CHATTER.match(line):
+                    print(line, file=sys.stderr)
+
+
+def import_beam():
+    """The module apache_beam, whose notes on its own defaults and optional parts are left out."""
+    logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    import apache_beam
+
+    return apache_beam
 
 
 class Progress:

@@ -1,0 +1,311 @@
+"""The maths of K-means on one block of images: scores, assignments, partial sums.
+
+Pure functions; nothing here knows files, strategies or iterations.
+
+An image is a row x of pixels, x / scale its published value (scale 255 for uint8, 1 for floats).
+With centroids c in published units
+
+    score(x, c) = scale · ‖c‖² − 2 x·c        ‖x / scale − c‖² = (‖x‖² / scale + score) / scale
+
+so the nearest centroid has the lowest score. For uint8 images centroids lie on a binary grid so fine
+that no published digit sees it and so coarse that x·c is exact in float64, whatever the order of
+its additions: a decision made in float64 is the same for every block shape and every machine.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+FLOAT32_ROUNDING = 2.0**-24
+# One-hot × uint8 sums stay below 2²⁴, exact in float32, up to this many images (× 255).
+MAX_EXACT_IMAGES = 65_793
+# Scored at a time: a float32 copy that fits the last-level cache next to its uint8 original.
+BLOCK_BYTES = 6 << 20
+
+
+class Units(NamedTuple):
+    """How pixels relate to published values.
+
+    Attributes:
+      scale: pixels per published unit.
+      step: centroids are multiples of it, a power of two; 0 where no grid makes sums exact.
+    """
+
+    scale: float
+    step: float
+
+
+class Scorer(NamedTuple):
+    """Centroids as a block needs them: −2c and scale · ‖c‖², rounded and not.
+
+    Attributes:
+      weights: float32 [k, d].
+      bias: float32 [k].
+      exact_weights: float64 [k, d].
+      exact_bias: float64 [k].
+      margin: float32 [2]; two float32 scores of an image closer than
+        margin[0] · ‖x‖ + margin[1] may be in the wrong order.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    exact_weights: np.ndarray
+    exact_bias: np.ndarray
+    margin: np.ndarray
+
+
+class ClusterSums(NamedTuple):
+    """Pixel sums and image counts by cluster; exact integers for uint8 images.
+
+    Attributes:
+      sums: float64 [k, d], in pixels.
+      counts: int64 [k].
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+    def merge(self, other: "ClusterSums") -> "ClusterSums":
+        """The sums of both sets of images: associative and commutative, exactly so for uint8."""
+        return ClusterSums(self.sums + other.sums, self.counts + other.counts)
+
+    @classmethod
+    def zero(cls, num_clusters: int, num_features: int) -> "ClusterSums":
+        """The sums of no image."""
+        return cls(np.zeros((num_clusters, num_features)), np.zeros(num_clusters, np.int64))
+
+
+def units_of(dtype: np.dtype, num_features: int) -> Units:
+    """The units of images of `dtype` (uint8 or float32) with `num_features` pixels."""
+    if dtype != np.uint8:
+        return Units(1.0, 0.0)
+    # x·c is a sum of d products of 8 bits and log2(1 / step) bits, and 53 bits are exact.
+    bits = math.floor(53 - math.log2(255 * num_features))
+    return Units(255.0, 2.0**-bits)
+
+
+def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
+    """Centroids [k, d] moved to the nearest multiples of `units.step`; float64."""
+    centroids = np.asarray(centroids, np.float64)
+    return np.rint(centroids / units.step) * units.step if units.step else centroids
+
+
+def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
+    """‖c‖² of centroids [k, d]; float64 [k], on the grid independent of the order of additions."""
+    if not units.step:
+        return np.einsum("kd,kd->k", centroids, centroids)
+    multiples = centroids / units.step  # integers
+    half = 2.0 ** (round(-math.log2(units.step)) // 2 + 1)
+    high = np.floor(multiples / half)
+    low = multiples - high * half
+    squares = [np.einsum("kd,kd->k", a, b) for a, b in ((high, high), (high, low), (low, low))]
+    return ((squares[0] * half + 2 * squares[1]) * half + squares[2]) * units.step**2
+
+
+def scorer(centroids: np.ndarray, units: Units) -> Scorer:
+    """What blocks need to score against centroids [k, d] (on the grid, published units)."""
+    weights = -2.0 * centroids
+    bias = units.scale * squared_norms(centroids, units)
+    # The rounding of any order of d products and additions (Higham 2002, section 3.1), of the
+    # weights and of the bias; twice, for either of two scores; a little more for higher orders.
+    rounding = 2.02 * FLOAT32_ROUNDING
+    largest = np.sqrt(np.einsum("kd,kd->k", weights, weights).max())
+    margin = [(centroids.shape[1] + 4) * rounding * largest, 4 * rounding * bias.max()]
+    return Scorer(
+        weights.astype(np.float32),
+        bias.astype(np.float32),
+        weights,
+        bias,
+        np.array(margin, np.float32),
+    )
+
+
+def means(total: ClusterSums, units: Units) -> np.ndarray:
+    """Centroids float64 [k, d] of non-empty clusters, on the grid; empty ones at 0."""
+    counts = np.maximum(total.counts, 1)[:, None]
+    return on_grid(total.sums / (units.scale * counts), units)
+
+
+def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float:
+    """Σ squared distances to the clusters' own means: Σ‖x‖² − Σ‖S‖² / n, in published units²."""
+    squares = np.einsum("kd,kd->k", total.sums, total.sums) / np.maximum(total.counts, 1)
+    return max(0.0, float(squared_norm_total - squares.sum())) / units.scale**2
+
+
+def inertia(
+    squared_norm_total: float, total: ClusterSums, centroids: np.ndarray, units: Units
+) -> float:
+    """Σ squared distances of the images in `total` to their centroids [k, d], published units²."""
+    own = np.einsum("kd,kd->k", total.sums, centroids)
+    score = units.scale * total.counts * squared_norms(centroids, units) - 2 * own
+    return max(0.0, float(squared_norm_total / units.scale + score.sum())) / units.scale
+
+
+def block_rows(num_features: int) -> int:
+    """Images scored at a time, so that their float32 copy stays in the cache."""
+    return int(np.clip(BLOCK_BYTES // (4 * num_features), 64, 16_384))
+
+
+def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> list[tf.Tensor]:
+    """Concatenates what `function(start, stop)` returns for consecutive blocks of `count` rows.
+
+    Args:
+      function: → a list of tensors [stop − start, …], one for each of `dtypes`.
+      count: int32 scalar.
+      num_features: of an image, which decides the size of a block.
+      dtypes: of the tensors returned.
+    """
+    rows = block_rows(num_features)
+    size = (count + rows - 1) // rows
+    arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=[None]) for t in dtypes]
+
+    def body(index, arrays):
+        start = index * rows
+        parts = function(start, tf.minimum(start + rows, count))
+        return index + 1, [a.write(index, p) for a, p in zip(arrays, parts, strict=True)]
+
+    # One block at a time: the operations of a block already use every core.
+    _, arrays = tf.while_loop(
+        lambda index, _: index < size, body, (0, arrays), parallel_iterations=1
+    )
+    return [a.concat() for a in arrays]
+
+
+def assign(images: tf.Tensor, squared_norm: tf.Tensor, scorer: Scorer) -> tf.Tensor:
+    """The nearest centroid of every image; of equally near ones the lowest.
+
+    Args:
+      images: uint8 or float32 [n, d].
+      squared_norm: ‖x‖² in pixels², float64 [n].
+      scorer: of the centroids.
+
+    Returns:
+      Clusters, int32 [n].
+    """
+
+    def nearest_two(start, stop):
+        return _nearest_two(images[start:stop], scorer)
+
+    clusters, gaps = by_block(
+        nearest_two, tf.shape(images)[0], images.shape[1], [tf.int32, tf.float32]
+    )
+    norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
+    near_tie = tf.where(gaps <= scorer.margin[0] * norm + scorer.margin[1])[:, 0]
+
+    def decide(start, stop):
+        rows = tf.cast(tf.gather(images, near_tie[start:stop]), tf.float64)
+        return [_argmin(_scores(rows, scorer.exact_weights, scorer.exact_bias))]
+
+    (decided,) = by_block(decide, tf.size(near_tie), images.shape[1], [tf.int32])
+    return tf.tensor_scatter_nd_update(clusters, near_tie[:, None], decided)
+
+
+def _scores(rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Scores [k, B]: reductions over the outer axis of k are the ones that vectorise."""
+    product = tf.linalg.matmul(rows, weights, transpose_b=True)  # [B, k]
+    return tf.transpose(product) + bias[:, None]
+
+
+def _argmin(scores: tf.Tensor) -> tf.Tensor:
+    return tf.argmin(scores, axis=0, output_type=tf.int32)
+
+
+def _nearest_two(images: tf.Tensor, scorer: Scorer) -> list[tf.Tensor]:
+    """The lowest score's cluster int32 [B], and by how much it is the lowest, float32 [B]."""
+    scores = _scores(tf.cast(images, tf.float32), scorer.weights, scorer.bias)
+    clusters = _argmin(scores)
+    others = tf.where(_one_hot(clusters, scores.shape[0]), tf.float32.max, scores)
+    return [clusters, tf.reduce_min(others, axis=0) - tf.reduce_min(scores, axis=0)]
+
+
+def _one_hot(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
+    """Boolean [k, n]; a cluster of −1 is a column without a one."""
+    return tf.range(num_clusters)[:, None] == clusters[None, :]
+
+
+def moved_sums(
+    images: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What the images that changed cluster add to the cluster sums.
+
+    Only images that moved are touched: few after the first iterations. From `before` = −1, which
+    is no cluster, the sums are those of all images.
+
+    Args:
+      images: uint8 or float32 [n, d].
+      before, after: clusters, int32 [n].
+      num_clusters: k.
+
+    Returns:
+      Sums float64 [k, d] in pixels, counts float64 [k], and the number of moved images, float64:
+      all exact integers for uint8.
+    """
+    moved = tf.where(before != after)[:, 0]
+    # Float images have no exact sums to keep; float64 keeps what they have.
+    dtype = tf.float32 if images.dtype == tf.uint8 else tf.float64
+    rows = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
+
+    def body(start, sums, counts):
+        index = moved[start : start + rows]
+        gained = _one_hot(tf.gather(after, index), num_clusters)
+        lost = _one_hot(tf.gather(before, index), num_clusters)
+        sign = tf.cast(gained, dtype) - tf.cast(lost, dtype)  # [k, B]
+        part = tf.linalg.matmul(sign, tf.cast(tf.gather(images, index), dtype))
+        counts += tf.cast(tf.reduce_sum(sign, axis=1), tf.float64)
+        return start + rows, sums + tf.cast(part, tf.float64), counts
+
+    start = (0, tf.zeros([num_clusters, images.shape[1]], tf.float64), _zeros(num_clusters))
+    _, sums, counts = tf.while_loop(
+        lambda start, *_: start < tf.size(moved), body, start, parallel_iterations=1
+    )
+    return sums, counts, tf.cast(tf.size(moved), tf.float64)
+
+
+def _zeros(count: int) -> tf.Tensor:
+    return tf.zeros([count], tf.float64)
+
+
+def squared_distances(
+    images: tf.Tensor, squared_norm: tf.Tensor, clusters: tf.Tensor, scorer: Scorer, units: Units
+) -> tf.Tensor:
+    """Squared distance of every image to the centroid of its cluster, published units².
+
+    Args:
+      images: [n, d]; squared_norm: float64 [n], pixels²; clusters: int32 [n].
+
+    Returns:
+      float64 [n], the same bits for any block shape where the images are uint8.
+    """
+
+    def own_score(start, stop):
+        own = clusters[start:stop]
+        rows = tf.cast(images[start:stop], tf.float64)
+        product = tf.reduce_sum(rows * tf.gather(scorer.exact_weights, own), axis=1)
+        return [product + tf.gather(scorer.exact_bias, own)]
+
+    (score,) = by_block(own_score, tf.shape(images)[0], images.shape[1], [tf.float64])
+    return tf.maximum(squared_norm / units.scale + score, 0.0) / units.scale
+
+
+def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Squared distance of every image to one image `other` [d] of the same set, in pixels².
+
+    Returns:
+      float64 [n]; exact integers for uint8.
+    """
+    # Products with the two halves of a byte stay below 2²⁴: float32 at full speed, and exact.
+    halves = images.dtype == tf.uint8 and 255 * 15 * images.shape[1] < 2**24
+    dtype = tf.float32 if halves else tf.float64
+    wide = tf.cast(other, dtype)
+    low = tf.math.floormod(wide, 16) if halves else tf.zeros_like(wide)
+    columns = tf.stack([wide - low, low], axis=1)  # [d, 2]
+
+    def product(start, stop):
+        parts = tf.linalg.matmul(tf.cast(images[start:stop], dtype), columns)
+        return [tf.reduce_sum(tf.cast(parts, tf.float64), axis=1)]
+
+    (products,) = by_block(product, tf.shape(images)[0], images.shape[1], [tf.float64])
+    norm = tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
+    return tf.maximum(squared_norm - 2 * products + norm, 0.0)

@@ -1,0 +1,161 @@
+"""The command `shard`: images → shards. Also `python -m pipeline`, which needs no TensorFlow."""
+
+import argparse
+import math
+import sys
+import threading
+
+from pipeline import plan, shards, storage
+from pipeline.errors import UserError, from_traceback
+from pipeline.sources import Source, open_source
+from pipeline.terminal import Parser, Progress, exit_status, import_beam, reject_flag
+
+SPLITS = ("train", "test", "all")
+PROGRESS_SECONDS = 0.5
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which images."""
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="SPEC",
+        help="digits, mnist, fashion-mnist, or the path of an .npz or .npy file",
+    )
+    parser.add_argument(
+        "--split", choices=SPLITS, default="train", help="images of which split (default: train)"
+    )
+    parser.add_argument(
+        "--num-shards", type=int, metavar="N", help="how many shards (default: of about 64 MiB)"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `shard`."""
+    add_source_arguments(parser)
+    parser.add_argument("--output", required=True, metavar="SHARDS", help="folder for the shards")
+    parser.add_argument("--overwrite", action="store_true", help="replace the shards in SHARDS")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def check_beam_flags(flags: list[str], known: list[str]) -> None:
+    """Raises UserError unless Beam knows every one of `flags`.
+
+    Args:
+      known: flags of our own, which may be the ones that were meant.
+    """
+    if not flags:
+        return
+    beam = import_beam()
+    parser = Parser(add_help=False)
+    for options in beam.options.pipeline_options.PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(flags)
+    if unknown:
+        reject_flag(unknown[0], known + parser.flags())
+
+
+def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
+    """Runs the pipeline that `args` describe; the manifest of what it wrote.
+
+    Raises:
+      UserError: the input, an option or the output folder is at fault.
+    """
+    source = open_source(args.input, args.split)
+    image_bytes = math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
+    num_shards = args.num_shards
+    if num_shards is None:
+        num_shards = plan.default_num_shards(source.num_images, image_bytes)
+    pieces = source.pieces(num_shards)
+    prepare_folder(args.output, args.overwrite)
+    with Progress("shard", source.num_images, "images", args.quiet) as progress:
+        _run_beam(source, args.output, pieces, beam_flags, progress, image_bytes)
+    return shards.load_manifest(args.output)
+
+
+def prepare_folder(folder: str, overwrite: bool) -> None:
+    """Makes `folder` ready for new shards; removes what a run that died left there.
+
+    Raises:
+      UserError: it holds a complete set and `overwrite` is false, or files that are not ours.
+    """
+    if storage.exists(folder) and not storage.is_folder(folder):
+        raise UserError(f"--output {folder}: a file; give a folder")
+    names = storage.list_names(folder)
+    ours = [name for name in names if name.startswith(("images-", shards.MANIFEST))]
+    if foreign := sorted(set(names) - set(ours)):
+        raise UserError(
+            f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"
+        )
+    if shards.MANIFEST in names and not overwrite:
+        raise UserError(
+            f"--output {folder}: holds a complete set of shards; use it, or add --overwrite"
+        )
+    # The manifest first: without it nobody takes what is left for a set.
+    for name in sorted(ours, key=lambda name: name != shards.MANIFEST):
+        storage.remove(storage.join(folder, name))
+    storage.make_folder(folder)
+
+
+def _run_beam(
+    source: Source,
+    folder: str,
+    pieces: list[plan.Piece],
+    beam_flags: list[str],
+    progress: Progress,
+    image_bytes: int,
+) -> None:
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    beam = import_beam()
+    from pipeline.transforms import ShardImages
+
+    options = beam.options.pipeline_options.PipelineOptions(beam_flags)
+    if options.view_as(StandardOptions).runner is None:
+        # What DirectRunner falls back to, after it has tried to download another engine.
+        options.view_as(StandardOptions).runner = "FnApiRunner"
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(folder, image_bytes, progress, done))
+    watcher.start()
+    try:
+        pipeline = beam.Pipeline(options=options)
+        _ = pipeline | ShardImages(source, folder, pieces)
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        user_error = from_traceback(str(error))
+        if user_error is None:
+            raise
+        raise user_error from error
+    finally:
+        done.set()
+        watcher.join()
+    progress.update(source.num_images)
+
+
+def _watch(folder: str, image_bytes: int, progress: Progress, done: threading.Event) -> None:
+    """Shows how much of the set is on disk, whichever engine and process writes it."""
+    while not done.wait(PROGRESS_SECONDS):
+        written = 0
+        for name in storage.list_names(folder):
+            try:
+                written += storage.size_bytes(storage.join(folder, name))
+            except UserError:  # renamed since it was listed
+                continue
+        progress.update(written // image_bytes)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `shard` with command-line `arguments`; the exit status."""
+
+    def command() -> None:
+        parser = Parser(prog="python -m pipeline", description=__doc__)
+        add_arguments(parser)
+        args, beam_flags = parser.parse_known_args(arguments)
+        check_beam_flags(beam_flags, parser.flags())
+        shard(args, beam_flags)
+
+    return exit_status(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""Blocks of images as records of a file, and the manifest that makes files a set.
+
+A shard is a TFRecord file; a record is a `tf.train.Example` that holds one block. Both formats are
+written here without TensorFlow, which a Beam worker should not have to load.
+TFRecord: https://www.tensorflow.org/tutorials/load_data/tfrecord
+"""
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import google_crc32c
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from pipeline import storage
+from pipeline.errors import UserError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+DTYPES = ("uint8", "float32")
+_FINGERPRINT_BYTES = 16
+
+
+class Block(NamedTuple):
+    """Up to B images.
+
+    Attributes:
+      ids: B strings, unique in the set.
+      labels: int64 [B], or None in an unlabelled set.
+      pixels: uint8 or float32 [B, d], a flattened image in each row.
+    """
+
+    ids: list[str]
+    labels: np.ndarray | None
+    pixels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """What the manifest says of one shard file."""
+
+    file: str
+    num_images: int
+    num_bytes: int
+    crc32c: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a set of shards holds; its presence says that the set is complete.
+
+    Attributes:
+      image_shape: (h, w), (h, w, c) or (d,); num_features is its product.
+      dtype: uint8 or float32.
+      label_names: a label is an index into it; None in an unlabelled set.
+      source: the input and the options it was read with.
+      fingerprint: hash of the set of (id, label, pixels), whatever their order and shards.
+    """
+
+    image_shape: tuple[int, ...]
+    num_features: int
+    dtype: str
+    num_images: int
+    label_names: tuple[str, ...] | None
+    shards: tuple[Shard, ...]
+    num_rejected: int
+    source: dict[str, Any]
+    fingerprint: str
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The text of manifest.json."""
+        return (json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, path: str) -> "Manifest":
+        """Parses manifest.json; `path` is for messages.
+
+        Raises:
+          UserError: it is not a manifest, or one of a newer format.
+        """
+        remedy = "shard the set again"
+        try:
+            fields = json.loads(text)
+            version = fields["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a manifest of shards; {remedy}") from error
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{path}: format_version {version!r}, but this version reads {FORMAT_VERSION}; "
+                f"update kmeans-job or {remedy}"
+            )
+        try:
+            names = fields.pop("label_names")
+            return cls(
+                image_shape=tuple(fields.pop("image_shape")),
+                label_names=None if names is None else tuple(names),
+                shards=tuple(Shard(**shard) for shard in fields.pop("shards")),
+                **fields,
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: incomplete or damaged ({error}); {remedy}") from error
+
+
+def shard_file(index: int, num_shards: int) -> str:
+    """Name of a shard: images-00000-of-00004.tfrecord."""
+    return f"images-{index:05d}-of-{num_shards:05d}.tfrecord"
+
+
+class Fingerprint:
+    """Hash of a set of images: the sum of its images' hashes, so that order does not matter."""
+
+    def __init__(self, total: int = 0):
+        self._total = total
+
+    def add(self, block: Block) -> None:
+        """Adds the images of `block`."""
+        labels = block.labels if block.labels is not None else np.full(len(block.ids), -1)
+        for image_id, label, row in zip(block.ids, labels.tolist(), block.pixels, strict=True):
+            name = image_id.encode()
+            digest = hashlib.blake2b(
+                struct.pack("<qq", len(name), label) + name, digest_size=_FINGERPRINT_BYTES
+            )
+            digest.update(row)
+            self._total += int.from_bytes(digest.digest(), "little")
+
+    def merge(self, other: "Fingerprint") -> "Fingerprint":
+        """The fingerprint of both sets together: associative and commutative."""
+        return Fingerprint(self._total + other._total)
+
+    def hex(self) -> str:
+        """32 hexadecimal digits."""
+        return f"{self._total % (1 << 8 * _FINGERPRINT_BYTES):0{2 * _FINGERPRINT_BYTES}x}"
+
+
+class ShardWriter:
+    """Writes blocks to a file, and keeps what the manifest says of it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._crc = self.num_bytes = self.num_images = 0
+        self.fingerprint = Fingerprint()
+
+    def write(self, block: Block) -> None:
+        """Appends one block as one record."""
+        data = encode_block(block)
+        length = struct.pack("<Q", len(data))
+        for part in (length, _masked_crc(length), data, _masked_crc(data)):
+            self._file.write(part)
+            self._crc = google_crc32c.extend(self._crc, part)
+            self.num_bytes += len(part)
+        self.num_images += len(block.ids)
+        self.fingerprint.add(block)
+
+    def shard(self, file: str) -> Shard:
+        """The manifest's entry for what was written, under the name `file`."""
+        return Shard(file, self.num_images, self.num_bytes, f"{self._crc:08x}")
+
+
+def encode_block(block: Block) -> bytes:
+    """A block as a serialized tf.train.Example."""
+    example = _EXAMPLE()
+    feature = example.features.feature
+    feature["images"].bytes_list.value.append(np.ascontiguousarray(block.pixels).tobytes())
+    feature["ids"].bytes_list.value.extend(image_id.encode() for image_id in block.ids)
+    if block.labels is not None:
+        feature["labels"].int64_list.value.extend(block.labels.tolist())
+    return example.SerializeToString(deterministic=True)
+
+
+def decode_block(data: bytes, manifest: Manifest) -> Block:
+    """The block in a serialized tf.train.Example; its pixels are read-only."""
+    feature = _EXAMPLE.FromString(data).features.feature
+    pixels = np.frombuffer(feature["images"].bytes_list.value[0], manifest.dtype)
+    labels = None
+    if manifest.label_names is not None:
+        labels = np.array(feature["labels"].int64_list.value, np.int64)
+    ids = [image_id.decode() for image_id in feature["ids"].bytes_list.value]
+    return Block(ids, labels, pixels.reshape(len(ids), manifest.num_features))
+
+
+def load_manifest(folder: str) -> Manifest:
+    """Reads SHARDS/manifest.json and checks that exactly its shards are there, at their sizes.
+
+    Raises:
+      UserError: no or no valid manifest; a shard missing, extra, or of another size.
+    """
+    path = storage.join(folder, MANIFEST)
+    if not storage.exists(path):
+        raise UserError(f"{path}: not found; make the shards first: kmeans-job shard")
+    manifest = Manifest.from_json(storage.read_bytes(path), path)
+    expected = {shard.file: shard.num_bytes for shard in manifest.shards}
+    found = {name for name in storage.list_names(folder) if name.endswith(".tfrecord")}
+    remedy = "shard the set again"
+    for name in sorted(expected.keys() - found):
+        raise UserError(f"{storage.join(folder, name)}: this shard is missing; {remedy}")
+    for name in sorted(found - expected.keys()):
+        raise UserError(f"{storage.join(folder, name)}: not in the manifest; remove it or {remedy}")
+    for name, size in expected.items():
+        actual = storage.size_bytes(storage.join(folder, name))
+        if actual != size:
+            raise UserError(
+                f"{storage.join(folder, name)}: truncated or altered: "
+                f"{actual} bytes instead of {size}; {remedy}"
+            )
+    return manifest
+
+
+def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:
+    """The blocks of one shard, one in memory at a time.
+
+    Raises:
+      UserError: the file is not the one the manifest describes; raised at the end at the latest.
+    """
+    path = storage.join(folder, shard.file)
+    altered = f"{path}: altered since it was written; shard the set again"
+    crc = num_images = 0
+    with storage.open_read(path) as file:
+        while head := file.read(12):
+            length = int.from_bytes(head[:8], "little")
+            if length > shard.num_bytes or head[8:] != _masked_crc(head[:8]):
+                raise UserError(f"{altered} (record length {length})")
+            data, tail = file.read(length), file.read(4)
+            if tail != _masked_crc(data):
+                raise UserError(f"{altered} (checksum of a record)")
+            for part in (head, data, tail):
+                crc = google_crc32c.extend(crc, part)
+            block = decode_block(data, manifest)
+            num_images += len(block.ids)
+            yield block
+    if f"{crc:08x}" != shard.crc32c or num_images != shard.num_images:
+        raise UserError(f"{altered} (crc32c {crc:08x} instead of {shard.crc32c})")
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _example_class() -> Any:
+    """The message class tf.train.Example, in a pool of its own so that it meets no other copy."""
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow")
+    file.syntax = "proto3"
+    kinds = descriptor_pb2.FieldDescriptorProto
+
+    def message(name: str, *fields: tuple) -> descriptor_pb2.DescriptorProto:
+        made = file.message_type.add(name=name)
+        for number, (field, label, kind, type_name) in enumerate(fields, 1):
+            made.field.add(name=field, number=number, label=label, type=kind, type_name=type_name)
+        return made
+
+    one, many = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
+    message("BytesList", ("value", many, kinds.TYPE_BYTES, None))
+    message("FloatList", ("value", many, kinds.TYPE_FLOAT, None))
+    message("Int64List", ("value", many, kinds.TYPE_INT64, None))
+    lists = [
+        (f"{name}_list", one, kinds.TYPE_MESSAGE, f".tensorflow.{name.title()}List")
+        for name in ("bytes", "float", "int64")
+    ]
+    feature = message("Feature", *lists)
+    feature.oneof_decl.add(name="kind")
+    for field in feature.field:
+        field.oneof_index = 0
+    entry = (
+        ("key", one, kinds.TYPE_STRING, None),
+        ("value", one, kinds.TYPE_MESSAGE, ".tensorflow.Feature"),
+    )
+    features = message(
+        "Features", ("feature", many, kinds.TYPE_MESSAGE, ".tensorflow.Features.FeatureEntry")
+    )
+    nested = features.nested_type.add(name="FeatureEntry")
+    nested.options.map_entry = True
+    for number, (name, label, kind, type_name) in enumerate(entry, 1):
+        nested.field.add(name=name, number=number, label=label, type=kind, type_name=type_name)
+    message("Example", ("features", one, kinds.TYPE_MESSAGE, ".tensorflow.Features"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_EXAMPLE = _example_class()

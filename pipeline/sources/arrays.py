@@ -1,0 +1,184 @@
+"""NumPy files: .npz in Keras' layout (x_train, y_train, x_test, y_test) and .npy."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from pipeline import plan, storage
+from pipeline.errors import UserError
+from pipeline.shards import Block
+from pipeline.sources import (
+    check_finite,
+    check_images,
+    check_labels,
+    integer_names,
+    numbered_ids,
+)
+
+SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """An array in a .npy file, or in the `member` of an .npz file; read by rows, never whole."""
+
+    path: str
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.member}" if self.member else self.path
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
+        """The file at the first row, with the array's shape and dtype."""
+        with contextlib.ExitStack() as stack:
+            file: Any = stack.enter_context(storage.open_read(self.path))
+            try:
+                if self.member:
+                    archive = stack.enter_context(zipfile.ZipFile(file))
+                    file = stack.enter_context(archive.open(f"{self.member}.npy"))
+                version = npy.read_magic(file)
+                read_header = (
+                    npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                )
+                shape, fortran, dtype = read_header(file)
+                if fortran and len(shape) > 1:
+                    raise UserError(f"{self}: in Fortran order; save numpy.ascontiguousarray(x)")
+                if dtype.hasobject:
+                    raise UserError(f"{self}: holds Python objects, which are not images or labels")
+                yield file, shape, dtype
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                kind = "npz" if self.member else "npy"
+                raise UserError(f"{self}: damaged or not an {kind} file ({error})") from error
+
+    def header(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype."""
+        with self._open() as (_, shape, dtype):
+            return shape, dtype
+
+    def load(self) -> np.ndarray:
+        """The whole array; for labels."""
+        with self._open() as (file, shape, dtype):
+            data = _exactly(file, math.prod(shape) * dtype.itemsize)
+            return np.frombuffer(data, dtype).reshape(shape)
+
+    def rows(self, start: int, stop: int, rows: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Consecutive (a, b, array[a:b] flattened to [b − a, d]) of up to `rows` rows."""
+        with self._open() as (file, shape, dtype):
+            width = math.prod(shape[1:])
+            # A compressed member is read up to its first row: memory of one buffer.
+            file.seek(start * width * dtype.itemsize, os.SEEK_CUR)
+            for a, b in plan.spans(start, stop, rows):
+                data = _exactly(file, (b - a) * width * dtype.itemsize)
+                yield a, b, np.frombuffer(data, dtype).reshape(b - a, width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Images of one split, in order, with the prefix of their ids."""
+
+    prefix: str
+    images: Array
+    labels: Array | None
+    num_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Images in NumPy files; the parts follow each other."""
+
+    spec: str
+    split: str
+    parts: tuple[Part, ...]
+    image_shape: tuple[int, ...]
+    dtype: str
+    label_names: tuple[str, ...] | None
+
+    @property
+    def num_images(self) -> int:
+        return sum(part.num_images for part in self.parts)
+
+    def pieces(self, num_shards: int) -> list[plan.Piece]:
+        return plan.pieces(self.num_images, num_shards)
+
+    def read(self, piece: plan.Piece) -> Iterator[Block]:
+        image_bytes = math.prod(self.image_shape) * np.dtype(self.dtype).itemsize
+        first = 0
+        for part in self.parts:
+            start, stop = max(piece.start - first, 0), min(piece.stop - first, part.num_images)
+            first += part.num_images
+            if start >= stop:
+                continue
+            labels = part.labels.load().reshape(-1).astype(np.int64) if part.labels else None
+            for a, b, pixels in part.images.rows(start, stop, plan.block_rows(image_bytes)):
+                ids = numbered_ids(part.prefix, a, b)
+                if pixels.dtype != np.uint8:
+                    check_finite(pixels, ids, str(part.images))
+                yield Block(ids, None if labels is None else labels[a:b], pixels)
+
+    def describe(self) -> dict[str, Any]:
+        return {"input": self.spec, "split": self.split}
+
+
+def open_npz(spec: str, split: str) -> ArraySource:
+    """An .npz file with x_train and x_test, and y_train and y_test if it is labelled."""
+    with storage.open_read(spec) as file:
+        try:
+            members = {os.path.splitext(name)[0] for name in zipfile.ZipFile(file).namelist()}
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{spec}: damaged or not an npz file ({error})") from error
+    parts = []
+    for name in SPLITS if split == "all" else (split,):
+        if f"x_{name}" not in members:
+            raise UserError(
+                f"--split {split}: {spec} has no x_{name}, only {', '.join(sorted(members))}"
+            )
+        labels = Array(spec, f"y_{name}") if f"y_{name}" in members else None
+        parts.append(_part(name, Array(spec, f"x_{name}"), labels))
+    return _source(spec, split, parts)
+
+
+def open_npy(spec: str, split: str) -> ArraySource:
+    """A .npy file of images, with labels in NAME_labels.npy beside it if there is one."""
+    if split == "test":
+        raise UserError(f"--split test: {spec} is a single array, which counts as train")
+    labels = f"{os.path.splitext(spec)[0]}_labels.npy"
+    part = _part("train", Array(spec), Array(labels) if storage.exists(labels) else None)
+    return _source(spec, split, [part])
+
+
+def _part(prefix: str, images: Array, labels: Array | None) -> Part:
+    shape, dtype = images.header()
+    check_images(shape, dtype, str(images))
+    if labels is not None:
+        check_labels(labels.load(), shape[0], str(labels))
+    return Part(prefix, images, labels, shape[0])
+
+
+def _source(spec: str, split: str, parts: list[Part]) -> ArraySource:
+    headers = {(shape[1:], dtype.name) for shape, dtype in (p.images.header() for p in parts)}
+    if len(headers) > 1:
+        raise UserError(f"{spec}: splits differ in image shape or dtype: {sorted(headers)}")
+    ((image_shape, dtype),) = headers
+    labels = [part.labels.load() for part in parts if part.labels is not None]
+    names = integer_names(*labels) if len(labels) == len(parts) else None
+    if names is None:
+        parts = [dataclasses.replace(part, labels=None) for part in parts]
+    return ArraySource(spec, split, tuple(parts), image_shape, dtype, names)
+
+
+def _exactly(file: BinaryIO, num_bytes: int) -> bytes:
+    data = file.read(num_bytes)
+    if len(data) != num_bytes:
+        raise EOFError(f"it ends {num_bytes - len(data)} bytes too early")
+    return data
+
+
+READERS = {".npz": open_npz, ".npy": open_npy}
