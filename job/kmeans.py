@@ -7,9 +7,9 @@ With centroids c in published units
 
     score(x, c) = scale · ‖c‖² − 2 x·c        ‖x / scale − c‖² = (‖x‖² / scale + score) / scale
 
-so the nearest centroid has the lowest score. For uint8 images centroids lie on a binary grid so fine
-that no published digit sees it and so coarse that x·c is exact in float64, whatever the order of
-its additions: a decision made in float64 is the same for every block shape and every machine.
+so the nearest centroid has the lowest score. For uint8 images centroids lie on a binary grid, so
+fine that no published digit sees it and so coarse that x·c is exact in float64, whatever the order
+of its additions: a decision made in float64 is the same for every block shape and machine.
 """
 
 import math

@@ -46,9 +46,11 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
     """
     if not flags:
         return
-    beam = import_beam()
+    import_beam()
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     parser = Parser(add_help=False)
-    for options in beam.options.pipeline_options.PipelineOptions.__subclasses__():
+    for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(flags)
     if unknown:
@@ -105,12 +107,12 @@ def _run_beam(
     progress: Progress,
     image_bytes: int,
 ) -> None:
-    from apache_beam.options.pipeline_options import StandardOptions
-
     beam = import_beam()
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
     from pipeline.transforms import ShardImages
 
-    options = beam.options.pipeline_options.PipelineOptions(beam_flags)
+    options = PipelineOptions(beam_flags)
     if options.view_as(StandardOptions).runner is None:
         # What DirectRunner falls back to, after it has tried to download another engine.
         options.view_as(StandardOptions).runner = "FnApiRunner"
