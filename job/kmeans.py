@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 FLOAT32_ROUNDING = 2.0**-24
+# A squared distance this small beside ‖x‖² is what rounding leaves of 0.
+ZERO_DISTANCE = 2.0**-46
 # One-hot × uint8 sums stay below 2²⁴, exact in float32, up to this many images (× 255).
 MAX_EXACT_IMAGES = 65_793
 # Scored at a time: a float32 copy that fits the last-level cache next to its uint8 original.
@@ -158,7 +160,7 @@ def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> lis
       dtypes: of the tensors returned.
     """
     rows = block_rows(num_features)
-    size = (count + rows - 1) // rows
+    size = tf.maximum((count + rows - 1) // rows, 1)  # an empty block if there is none
     arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=[None]) for t in dtypes]
 
     def body(index, arrays):
@@ -286,7 +288,8 @@ def squared_distances(
         return [product + tf.gather(scorer.exact_bias, own)]
 
     (score,) = by_block(own_score, tf.shape(images)[0], images.shape[1], [tf.float64])
-    return tf.maximum(squared_norm / units.scale + score, 0.0) / units.scale
+    squared = (squared_norm / units.scale + score) / units.scale
+    return _without_rounding(squared, squared_norm / units.scale**2)
 
 
 def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -308,4 +311,8 @@ def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.T
 
     (products,) = by_block(product, tf.shape(images)[0], images.shape[1], [tf.float64])
     norm = tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
-    return tf.maximum(squared_norm - 2 * products + norm, 0.0)
+    return _without_rounding(squared_norm - 2 * products + norm, squared_norm)
+
+
+def _without_rounding(squared: tf.Tensor, squared_norm: tf.Tensor) -> tf.Tensor:
+    return tf.where(squared <= ZERO_DISTANCE * squared_norm, tf.zeros_like(squared), squared)

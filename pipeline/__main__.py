@@ -75,6 +75,25 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     return shards.load_manifest(args.output)
 
 
+def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    """`shard`, unless an earlier run with the same input has left complete shards.
+
+    Raises:
+      UserError: as `shard`; or there are shards of another input, and no --overwrite.
+    """
+    path = storage.join(args.output, shards.MANIFEST)
+    if args.overwrite or not storage.exists(path):
+        shard(args, beam_flags)
+        return
+    found = shards.Manifest.from_json(storage.read_bytes(path), path)
+    wanted = open_source(args.input, args.split).describe()
+    if found.source != wanted or args.num_shards not in (None, len(found.shards)):
+        raise UserError(
+            f"{path}: shards of another input ({found.source}); give another --output, or "
+            "--overwrite"
+        )
+
+
 def prepare_folder(folder: str, overwrite: bool) -> None:
     """Makes `folder` ready for new shards; removes what a run that died left there.
 

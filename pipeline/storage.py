@@ -76,6 +76,12 @@ def publish(path: str) -> Iterator[BinaryIO]:
             raise
 
 
+def open_append(path: str) -> BinaryIO:
+    """A file to append to, whose bytes are there for other readers as soon as they are written."""
+    with _refusals(path, "write"):
+        return open(_local(path), "ab", buffering=0)
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Publishes `data` at `path`."""
     with publish(path) as file:

@@ -1,0 +1,8 @@
+"""`python -m job`: the same as `kmeans-job`."""
+
+import sys
+
+from job.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

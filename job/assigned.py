@@ -1,0 +1,132 @@
+"""What is known of images once they have their nearest published centroid."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from job import kmeans, randomness
+from job.dataset import squared_norms
+from job.kmeans import ClusterSums, Units
+from pipeline.shards import Block
+
+# Images of each cluster that the report shows.
+EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}
+
+
+class Assigned(NamedTuple):
+    """Images with their nearest published centroid.
+
+    Attributes:
+      block: the images.
+      clusters: int32 [B].
+      squared_distances: float64 [B], published units².
+    """
+
+    block: Block
+    clusters: np.ndarray
+    squared_distances: np.ndarray
+
+
+class Assigner:
+    """Finds the nearest published centroid of images, block by block, on one device."""
+
+    def __init__(self, centroids: np.ndarray, units: Units):
+        """Takes centroids float32 [k, d] in published units."""
+        # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
+        scorer = kmeans.scorer(centroids.astype(np.float64), units)
+
+        @tf.function(reduce_retracing=True)
+        def assign(images, squared_norm):
+            clusters = kmeans.assign(images, squared_norm, scorer)
+            return clusters, kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+
+        self._assign = assign
+
+    def __call__(self, block: Block) -> Assigned:
+        """The nearest centroid of each image of `block`."""
+        clusters, squared = self._assign(block.pixels, squared_norms(block.pixels))
+        return Assigned(block, clusters.numpy(), squared.numpy())
+
+
+class Tally:
+    """What the assignments add up to; `merge` is associative and commutative.
+
+    Attributes:
+      sums: pixel sums and counts by cluster.
+      squared_norm_total: Σ‖x‖², pixels².
+      distances: Σ distance by cluster, float64 [k].
+      contingency: images by cluster and label, int64 [k, labels]; no columns if unlabelled.
+    """
+
+    def __init__(self, num_clusters: int, num_features: int, num_labels: int):
+        self.sums = ClusterSums.zero(num_clusters, num_features)
+        self.squared_norm_total = 0.0
+        self.distances = np.zeros(num_clusters)
+        self.contingency = np.zeros((num_clusters, num_labels), np.int64)
+
+    def add(self, assigned: Assigned) -> None:
+        """Adds the images of one block."""
+        block, clusters, squared = assigned
+        k = len(self.distances)
+        counts = np.bincount(clusters, minlength=k)
+        sums = np.zeros_like(self.sums.sums)
+        order = np.argsort(clusters, kind="stable")
+        present = np.flatnonzero(counts)
+        starts = np.concatenate([[0], np.cumsum(counts)])[present]
+        wide = np.uint64 if block.pixels.dtype == np.uint8 else np.float64
+        sums[present] = np.add.reduceat(block.pixels[order], starts, axis=0, dtype=wide)
+        self.sums = self.sums.merge(ClusterSums(sums, counts))
+        self.squared_norm_total += float(squared_norms(block.pixels).sum())
+        self.distances += np.bincount(clusters, np.sqrt(squared), minlength=k)
+        if block.labels is not None:
+            np.add.at(self.contingency, (clusters, block.labels), 1)
+
+
+class Examples:
+    """The nearest, the farthest and some random images of each cluster, whatever the order."""
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        self._kept: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, assigned: Assigned) -> None:
+        """Takes the images of a block that belong among the examples."""
+        block, clusters, squared = assigned
+        hashes = randomness.hashes(randomness.digests(block.ids), self._seed, "examples")
+        labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
+        rows = {
+            "pixels": block.pixels,
+            "ids": np.array(block.ids),
+            "labels": labels,
+            "clusters": clusters,
+            "distances": np.sqrt(squared),
+            "hashes": hashes,
+        }
+        for kind, count in EXAMPLES_SHOWN.items():
+            # Against what is kept only the best of this block, which are few, are compared.
+            best = _first_by_cluster(rows, kind, count)
+            if kind in self._kept:
+                both = {n: np.concatenate([self._kept[kind][n], best[n]]) for n in rows}
+                best = _first_by_cluster(both, kind, count)
+            self._kept[kind] = best
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every example with its kind, as arrays of equal length."""
+        parts = [
+            {**rows, "kinds": np.full(len(rows["ids"]), kind)} for kind, rows in self._kept.items()
+        ]
+        names = [name for name in parts[0] if name != "hashes"]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        columns["distances"] = columns["distances"].astype(np.float32)
+        return columns
+
+
+def _first_by_cluster(rows: dict[str, np.ndarray], kind: str, count: int) -> dict[str, np.ndarray]:
+    """Of every cluster the `count` rows that come first for `kind`, in that order."""
+    signs = {"nearest": 1.0, "farthest": -1.0, "random": 0.0}
+    order = np.lexsort([rows["hashes"], signs[kind] * rows["distances"], rows["clusters"]])
+    clusters = rows["clusters"][order]
+    rank = np.arange(len(order)) - np.searchsorted(clusters, clusters)
+    chosen = order[rank < count]
+    return {name: values[chosen] for name, values in rows.items()}

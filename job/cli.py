@@ -1,0 +1,148 @@
+"""The command line: `kmeans-job COMMAND`. Loads Beam or TensorFlow only when a command needs it."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from typing import Any
+
+import pipeline.__main__ as sharding
+from job import __version__, outputs
+from job.config import FitConfig
+from pipeline import storage
+from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
+
+SHARDS = "shards"  # the folder of `run`'s shards in its output
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command that `arguments` (default: the process's) name; the exit status."""
+    return exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(arguments: list[str]) -> None:
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(arguments)
+    if args.beam:
+        sharding.check_beam_flags(unknown, args.parser.flags())
+    elif unknown:
+        reject_flag(unknown[0], args.parser.flags())
+    args.command(args, unknown)
+
+
+def build_parser() -> Parser:
+    """The parser of every command; `args.command` runs the chosen one."""
+    parser = Parser(
+        prog=PROGRAM, description="Exact K-means for large sets of images: shards → clusters."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command, beam: bool, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=command, beam=beam, parser=made)
+        return made
+
+    run = add("run", _run, True, "the whole job on this machine: shard, then fit")
+    sharding.add_source_arguments(run)
+    run.add_argument("--output", required=True, metavar="DIR", help="folder for shards and result")
+    _add_fit_arguments(run)
+    shard = add("shard", _shard, True, "images → shards (options of Beam are passed on)")
+    sharding.add_arguments(shard)
+    fit = add("fit", _fit, False, "shards → result")
+    fit.add_argument("--shards", required=True, metavar="SHARDS", help="folder of the shards")
+    fit.add_argument("--output", required=True, metavar="DIR", help="folder for the result")
+    _add_fit_arguments(fit)
+    report = add("report", _report, False, "rebuild report.html from a result")
+    report.add_argument("--run", required=True, metavar="DIR", help="folder of the result")
+    return parser
+
+
+def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `fit` that `run` has too; their defaults are FitConfig's."""
+    add, default = parser.add_argument, _defaults().get
+    add("--k", type=int, required=True, metavar="K", help="number of clusters")
+    add(
+        "--init",
+        default=default("init"),
+        metavar="random|k-means++|CENTROIDS.npy",
+        help="initial centroids (default: %(default)s)",
+    )
+    add("--seed", type=int, default=default("seed"), help="of all randomness (default: 0)")
+    add(
+        "--restarts",
+        type=int,
+        default=default("restarts"),
+        metavar="R",
+        help="fits from different initial centroids; the lowest inertia wins (default: 1)",
+    )
+    add(
+        "--max-iterations",
+        type=int,
+        default=default("max_iterations"),
+        metavar="N",
+        help="of each restart (default: %(default)s)",
+    )
+    add(
+        "--tol",
+        type=float,
+        default=default("tol"),
+        help="stop when the squared shift of the centroids is at most this (default: 0, which "
+        "is when no image changes cluster)",
+    )
+    add("--algorithm", default=default("algorithm"), metavar="lloyd", help="default: %(default)s")
+    add(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="devices to use (default: all GPUs, or one CPU)",
+    )
+    add("--overwrite", action="store_true", help="replace a result in DIR")
+    add("--quiet", action="store_true", help="no progress, no summary")
+
+
+def _defaults() -> dict[str, Any]:
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(FitConfig)
+        if field.default is not dataclasses.MISSING
+    }
+
+
+def _config(args: argparse.Namespace, shards_folder: str) -> FitConfig:
+    """The fit that the flags describe; every field of FitConfig has a flag of its name."""
+    names = {field.name for field in dataclasses.fields(FitConfig)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return FitConfig(**{**given, "shards": shards_folder})
+
+
+def _shard(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    sharding.shard(args, beam_flags)
+
+
+def _fit(args: argparse.Namespace, _: list[str]) -> None:
+    _fit_and_tell(_config(args, args.shards), args, ())
+
+
+def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    folder = storage.join(args.output, SHARDS)
+    config = _config(args, folder)
+    outputs.prepare(args.output, args.overwrite, (SHARDS,))  # refused before any work
+    sharding.shard_once(argparse.Namespace(**{**vars(args), "output": folder}), beam_flags)
+    _fit_and_tell(config, args, (SHARDS,))
+
+
+def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
+    with without_chatter():
+        from job import fitting
+
+    result = fitting.fit(config, args.overwrite, args.quiet, also)
+    if not args.quiet:
+        print(fitting.summary(result, config.output))
+
+
+def _report(args: argparse.Namespace, _: list[str]) -> None:
+    from job import report
+
+    report.write(args.run)
+    print(os.path.join(args.run, "report.html"))

@@ -1,0 +1,56 @@
+"""The options of a fit: frozen, validated once."""
+
+import dataclasses
+
+from pipeline.errors import UserError
+
+ALGORITHMS = ("lloyd",)
+INITS = ("random", "k-means++")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """What `fit` was asked for; the names are those of the command line's flags.
+
+    Attributes:
+      shards: folder of the shards.
+      output: folder of the result.
+      k: number of clusters.
+      init: one of INITS, or the path of a .npy file of centroids [k, d].
+      seed: of all randomness.
+      restarts: fits from different initial centroids; the lowest inertia wins.
+      max_iterations: of each restart.
+      tol: stops when the squared shift of the centroids is at most this; 0: when nothing changes.
+      algorithm: one of ALGORITHMS.
+      replicas: devices to use; None: all GPUs, or one CPU.
+    """
+
+    shards: str
+    output: str
+    k: int
+    init: str = "k-means++"
+    seed: int = 0
+    restarts: int = 1
+    max_iterations: int = 300
+    tol: float = 0.0
+    algorithm: str = "lloyd"
+    replicas: int | None = None
+
+    def __post_init__(self):
+        for name in ("k", "restarts", "max_iterations"):
+            self._at_least(name, 1)
+        if self.replicas is not None:
+            self._at_least("replicas", 1)
+        if not self.tol >= 0:
+            raise UserError(f"--tol {self.tol}: must be 0 or more")
+        if self.algorithm not in ALGORITHMS:
+            raise UserError(f"--algorithm {self.algorithm}: choose from {', '.join(ALGORITHMS)}")
+        if self.init not in INITS and not self.init.endswith(".npy"):
+            raise UserError(
+                f"--init {self.init}: choose from {', '.join(INITS)}, or give a .npy file"
+            )
+
+    def _at_least(self, name: str, least: int) -> None:
+        if getattr(self, name) < least:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {getattr(self, name)}: must be at least {least}")

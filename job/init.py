@@ -1,0 +1,130 @@
+"""Initial centroids: random images, k-means++, or given ones; and images for empty clusters.
+
+Every choice is a minimum over the images of keys that depend on the image alone, so it does not
+matter where the images lie.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from job import kmeans, randomness
+from job.config import FitConfig
+from job.dataset import Images, Place
+from pipeline.errors import UserError
+
+
+def initial_centroids(
+    images: Images, config: FitConfig, restart: int, progress: Callable[[int], None]
+) -> np.ndarray:
+    """Centroids [k, d] to start restart number `restart` from; float64, published units.
+
+    Args:
+      progress: told how many centroids there are.
+
+    Raises:
+      UserError: fewer distinct images than k, or a bad file of centroids.
+    """
+    purpose = f"init/{restart}"
+    if config.init == "random":
+        pixels = random_images(images, config.k, config.seed, purpose)
+    elif config.init == "k-means++":
+        pixels = kmeans_plus_plus(images, config.k, config.seed, purpose, progress)
+    else:
+        return kmeans.on_grid(read_centroids(config, images), images.units)
+    return kmeans.on_grid(pixels.astype(np.float64) / images.units.scale, images.units)
+
+
+def random_images(images: Images, count: int, seed: int, purpose: str) -> np.ndarray:
+    """Pixels of `count` images drawn without replacement: those with the smallest hash."""
+    keys = [randomness.hashes(part, seed, purpose) for part in images.digests]
+    return images.take(smallest([keys], count))
+
+
+def kmeans_plus_plus(
+    images: Images, k: int, seed: int, purpose: str, progress: Callable[[int], None]
+) -> np.ndarray:
+    """Pixels of k images, each drawn with probability proportional to D².
+
+    Arthur, Vassilvitskii: k-means++, the advantages of careful seeding (SODA 2007). The draw is an
+    exponential race: the image with the smallest −ln(u)/D² wins with probability D²/Σ D².
+
+    Raises:
+      UserError: fewer distinct images than k.
+    """
+    chosen = [random_images(images, 1, seed, f"{purpose}/0")[0]]
+    approach = images.compile(_approach)
+    nearest = images.state(lambda count: np.full(count, np.inf))
+    while len(chosen) < k:
+        progress(len(chosen))
+        nearest, (potential,) = approach(nearest, chosen[-1])
+        if potential == 0:
+            raise too_few_distinct(len(chosen), k)
+        hashes = [
+            randomness.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests
+        ]
+        with np.errstate(divide="ignore"):
+            keys = [
+                -np.log(randomness.uniforms(part)) / squared
+                for part, squared in zip(hashes, images.local(nearest), strict=True)
+            ]
+        chosen.append(images.take(smallest([keys, hashes], 1))[0])
+    progress(k)
+    return np.stack(chosen)
+
+
+def _approach(images, squared_norm, nearest, chosen):
+    """D² to the nearest chosen image, now that there is one more; and Σ D²."""
+    nearest = tf.minimum(nearest, kmeans.squared_distances_to(images, squared_norm, chosen))
+    return nearest, [tf.reduce_sum(nearest)]
+
+
+def smallest(keys: list[list[np.ndarray]], count: int) -> list[Place]:
+    """The places of the `count` images with the smallest keys.
+
+    Args:
+      keys: the first key, then those that decide between equal ones; each [n_r] per replica.
+      count: how many; fewer are returned where there are not that many images.
+    """
+    candidates = []
+    for replica, first in enumerate(keys[0]):
+        rows = np.arange(len(first))
+        if len(first) > count:
+            # All that might be among the smallest; equal ones are sorted out below.
+            rows = np.flatnonzero(first <= np.partition(first, count - 1)[count - 1])
+        candidates += [
+            (*(key[replica][row] for key in keys), Place(replica, int(row))) for row in rows
+        ]
+    return [candidate[-1] for candidate in sorted(candidates)[:count]]
+
+
+def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
+    """The centroids in the file `--init`; float64 [k, d].
+
+    Raises:
+      UserError: no such file, or it does not fit k, the images or their range.
+    """
+    path, shape = config.init, (config.k, images.num_features)
+    try:
+        centroids = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--init {path}: cannot be read as a .npy file ({error})") from error
+    if centroids.shape != shape:
+        raise UserError(
+            f"--init {path}: shape {centroids.shape}, but --k {config.k} and images of "
+            f"{images.num_features} pixels need {shape}"
+        )
+    if centroids.dtype.kind not in "fiu" or not np.isfinite(centroids).all():
+        raise UserError(f"--init {path}: holds values that are not finite numbers")
+    if images.units.step and not (centroids.min() >= 0 and centroids.max() <= 1):
+        raise UserError(
+            f"--init {path}: values {centroids.min():g} … {centroids.max():g}, but those of "
+            "uint8 images lie in 0 … 1: divide by 255"
+        )
+    return centroids.astype(np.float64)
+
+
+def too_few_distinct(distinct: int, k: int) -> UserError:
+    """The error for a set with fewer distinct images than clusters."""
+    return UserError(f"--k {k}: the set has only {distinct} distinct images; use --k {distinct}")
