@@ -38,7 +38,7 @@ class Assigner:
 
         @tf.function(reduce_retracing=True)
         def assign(images, squared_norm):
-            clusters = kmeans.assign(images, squared_norm, scorer)
+            clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
             return clusters, kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
 
         self._assign = assign

@@ -4,7 +4,7 @@ import dataclasses
 
 from pipeline.errors import UserError
 
-ALGORITHMS = ("lloyd",)
+ALGORITHMS = ("lloyd", "hamerly")
 INITS = ("random", "k-means++")
 
 

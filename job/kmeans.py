@@ -150,18 +150,28 @@ def block_rows(num_features: int) -> int:
     return int(np.clip(BLOCK_BYTES // (4 * num_features), 64, 16_384))
 
 
-def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> list[tf.Tensor]:
-    """Concatenates what `function(start, stop)` returns for consecutive blocks of `count` rows.
+def by_block(
+    function, count: tf.Tensor, num_features: int, dtypes: list, width: int | None = None
+) -> list[tf.Tensor]:
+    """`by_rows` with blocks of `num_features` pixels an image."""
+    return by_rows(function, count, block_rows(num_features), dtypes, width)
+
+
+def by_rows(
+    function, count: tf.Tensor, rows: int, dtypes: list, width: int | None = None
+) -> list[tf.Tensor]:
+    """Concatenates what `function(start, stop)` returns for blocks of `rows` of `count` rows.
 
     Args:
-      function: → a list of tensors [stop − start, …], one for each of `dtypes`.
+      function: → a list of tensors [stop − start] or [stop − start, width], one per dtype.
       count: int32 scalar.
-      num_features: of an image, which decides the size of a block.
+      rows: of a block.
       dtypes: of the tensors returned.
+      width: of the tensors returned, if they have two axes.
     """
-    rows = block_rows(num_features)
     size = tf.maximum((count + rows - 1) // rows, 1)  # an empty block if there is none
-    arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=[None]) for t in dtypes]
+    shape = [None] if width is None else [None, width]
+    arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=shape) for t in dtypes]
 
     def body(index, arrays):
         start = index * rows
@@ -175,56 +185,105 @@ def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> lis
     return [a.concat() for a in arrays]
 
 
-def assign(images: tf.Tensor, squared_norm: tf.Tensor, scorer: Scorer) -> tf.Tensor:
-    """The nearest centroid of every image; of equally near ones the lowest.
+class Nearest(NamedTuple):
+    """What one pass knows of images.
+
+    Attributes:
+      clusters: the nearest centroid, int32 [n]; of equally near ones the lowest.
+      gaps: a lower bound of (distance to the second nearest − distance to the nearest), float32
+        [n], published units; 0 where float32 could not tell them apart.
+    """
+
+    clusters: tf.Tensor
+    gaps: tf.Tensor
+
+
+def assign(
+    images: tf.Tensor,
+    squared_norm: tf.Tensor,
+    scorer: Scorer,
+    units: Units,
+    rows: tf.Tensor | None = None,
+) -> Nearest:
+    """The nearest centroid of every image, or of those in `rows`.
 
     Args:
       images: uint8 or float32 [n, d].
       squared_norm: ‖x‖² in pixels², float64 [n].
       scorer: of the centroids.
-
-    Returns:
-      Clusters, int32 [n].
+      units: of the pixels.
+      rows: int32 or int64 [m].
     """
+    if rows is not None:
+        squared_norm = tf.gather(squared_norm, rows)
+
+    def block(start, stop):
+        return images[start:stop] if rows is None else take(images, rows[start:stop])
 
     def nearest_two(start, stop):
-        return _nearest_two(images[start:stop], scorer)
+        return _nearest_two(block(start, stop), scorer)
 
-    clusters, gaps = by_block(
-        nearest_two, tf.shape(images)[0], images.shape[1], [tf.int32, tf.float32]
-    )
+    count = tf.size(squared_norm)
+    dtypes = [tf.int32, tf.float32, tf.float32]
+    clusters, scores, gaps = by_block(nearest_two, count, images.shape[1], dtypes)
     norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
-    near_tie = tf.where(gaps <= scorer.margin[0] * norm + scorer.margin[1])[:, 0]
+    gaps -= scorer.margin[0] * norm + scorer.margin[1]
+    near_tie = tf.where(gaps <= 0)[:, 0]
 
     def decide(start, stop):
-        rows = tf.cast(tf.gather(images, near_tie[start:stop]), tf.float64)
-        return [_argmin(_scores(rows, scorer.exact_weights, scorer.exact_bias))]
+        index = near_tie[start:stop]
+        pixels = take(images, index if rows is None else tf.gather(rows, index))
+        product = tf.linalg.matmul(
+            tf.cast(pixels, tf.float64), scorer.exact_weights, transpose_b=True
+        )
+        return [_argmin(product + scorer.exact_bias)]
 
     (decided,) = by_block(decide, tf.size(near_tie), images.shape[1], [tf.int32])
-    return tf.tensor_scatter_nd_update(clusters, near_tie[:, None], decided)
+    clusters = tf.tensor_scatter_nd_update(clusters, near_tie[:, None], decided)
+    return Nearest(clusters, _distance_gaps(squared_norm, scores, gaps, units))
 
 
-def _scores(rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Scores [k, B]: reductions over the outer axis of k are the ones that vectorise."""
-    product = tf.linalg.matmul(rows, weights, transpose_b=True)  # [B, k]
-    return tf.transpose(product) + bias[:, None]
+def _distance_gaps(squared_norm, scores, gaps, units: Units) -> tf.Tensor:
+    """√(D + Δ) − √D for the squared distance D of a score and the difference Δ of two scores."""
+    scale = tf.constant(units.scale, tf.float64)
+    squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
+    return gap_of(tf.maximum(squared, 0.0), tf.maximum(gaps / np.float32(units.scale), 0.0))
+
+
+def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
+    """√(squared + difference) − √squared, rounded down, without cancellation; float32 [n]."""
+    slack = np.float32(1 - 2.0**-16)
+    root = tf.sqrt(squared + difference) + tf.sqrt(squared)
+    return slack * tf.math.divide_no_nan(difference, root)
+
+
+def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """images[rows]. No GPU gathers bytes: four at a time are gathered as a float32, unread."""
+    width = images.shape[1]
+    if images.dtype != tf.uint8 or width % 4:
+        return tf.gather(images, rows)
+    words = tf.bitcast(tf.reshape(images, [-1, width // 4, 4]), tf.float32)
+    return tf.reshape(tf.bitcast(tf.gather(words, rows), tf.uint8), [-1, width])
 
 
 def _argmin(scores: tf.Tensor) -> tf.Tensor:
-    return tf.argmin(scores, axis=0, output_type=tf.int32)
+    return tf.argmin(scores, axis=1, output_type=tf.int32)
 
 
 def _nearest_two(images: tf.Tensor, scorer: Scorer) -> list[tf.Tensor]:
-    """The lowest score's cluster int32 [B], and by how much it is the lowest, float32 [B]."""
-    scores = _scores(tf.cast(images, tf.float32), scorer.weights, scorer.bias)
+    """The lowest score's cluster int32 [B], that score, and by how much it is the lowest."""
+    product = tf.linalg.matmul(tf.cast(images, tf.float32), scorer.weights, transpose_b=True)
+    scores = product + scorer.bias  # [B, k]
     clusters = _argmin(scores)
-    others = tf.where(_one_hot(clusters, scores.shape[0]), tf.float32.max, scores)
-    return [clusters, tf.reduce_min(others, axis=0) - tf.reduce_min(scores, axis=0)]
+    lowest, others = without(scores, clusters)
+    return [clusters, lowest, tf.reduce_min(others, axis=1) - lowest]
 
 
-def _one_hot(clusters: tf.Tensor, num_clusters: int) -> tf.Tensor:
-    """Boolean [k, n]; a cluster of −1 is a column without a one."""
-    return tf.range(num_clusters)[:, None] == clusters[None, :]
+def without(scores: tf.Tensor, clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Each image's score of its cluster [B], and scores [B, k] in which that one is infinite."""
+    place = tf.stack([tf.range(tf.shape(clusters)[0]), clusters], axis=1)
+    own = tf.gather_nd(scores, place)
+    return own, tf.tensor_scatter_nd_update(scores, place, tf.fill(tf.shape(own), np.inf))
 
 
 def moved_sums(
@@ -245,28 +304,36 @@ def moved_sums(
       all exact integers for uint8.
     """
     moved = tf.where(before != after)[:, 0]
-    # Float images have no exact sums to keep; float64 keeps what they have.
-    dtype = tf.float32 if images.dtype == tf.uint8 else tf.float64
     rows = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
 
     def body(start, sums, counts):
         index = moved[start : start + rows]
-        gained = _one_hot(tf.gather(after, index), num_clusters)
-        lost = _one_hot(tf.gather(before, index), num_clusters)
-        sign = tf.cast(gained, dtype) - tf.cast(lost, dtype)  # [k, B]
-        part = tf.linalg.matmul(sign, tf.cast(tf.gather(images, index), dtype))
-        counts += tf.cast(tf.reduce_sum(sign, axis=1), tf.float64)
-        return start + rows, sums + tf.cast(part, tf.float64), counts
+        pixels = take(images, index)
+        gained, entered = _sums(pixels, tf.gather(after, index), num_clusters)
+        lost, left = _sums(pixels, tf.gather(before, index), num_clusters)
+        return start + rows, sums + gained - lost, counts + entered - left
 
-    start = (0, tf.zeros([num_clusters, images.shape[1]], tf.float64), _zeros(num_clusters))
+    zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
     _, sums, counts = tf.while_loop(
-        lambda start, *_: start < tf.size(moved), body, start, parallel_iterations=1
+        lambda start, *_: start < tf.size(moved),
+        body,
+        (0, zeros, tf.zeros([num_clusters], tf.float64)),
+        parallel_iterations=1,
     )
     return sums, counts, tf.cast(tf.size(moved), tf.float64)
 
 
-def _zeros(count: int) -> tf.Tensor:
-    return tf.zeros([count], tf.float64)
+def _sums(pixels, clusters, num_clusters: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixel sums float64 [k, d] and counts float64 [k] of a block; cluster −1 does not count."""
+    # Float images have no exact sums to keep; float64 keeps what they have.
+    dtype = tf.float32 if pixels.dtype == tf.uint8 else tf.float64
+    order = tf.argsort(clusters)
+    segments = tf.gather(clusters, order) + 1
+    # A sum over sorted segments costs the same for any k, unlike a one-hot product.
+    sums = tf.math.segment_sum(tf.cast(take(pixels, order), dtype), segments)
+    sums = tf.pad(sums, [[0, num_clusters + 1 - tf.shape(sums)[0]], [0, 0]])[1:]
+    counts = tf.math.bincount(clusters + 1, minlength=num_clusters + 1, maxlength=num_clusters + 1)
+    return tf.cast(sums, tf.float64), tf.cast(counts[1:], tf.float64)
 
 
 def squared_distances(

@@ -10,7 +10,11 @@ import numpy as np
 from job import init, kmeans, randomness
 from job.config import FitConfig
 from job.dataset import Images
+from job.hamerly import Hamerly
 from job.kmeans import ClusterSums
+from job.lloyd import Algorithm, Lloyd
+
+ALGORITHMS: dict[str, Callable[[Images, int], Algorithm]] = {"hamerly": Hamerly, "lloyd": Lloyd}
 
 
 class IterationRecord(NamedTuple):
@@ -78,7 +82,7 @@ def fit(
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
-    step = images.compile(_lloyd)
+    algorithm = ALGORITHMS[config.algorithm](images, config.k)
     best: Fitted | None = None
     seconds = Seconds(0.0, 0.0)
     for restart in range(config.restarts):
@@ -86,7 +90,7 @@ def fit(
         seeding = functools.partial(observer.seeding, restart)
         centroids = init.initial_centroids(images, config, restart, seeding)
         seeded = clock()
-        fitted = _iterate(images, step, centroids, config, restart, observer, clock)
+        fitted = _iterate(images, algorithm, centroids, config, restart, observer, clock)
         seconds = Seconds(seconds.init + seeded - start, seconds.fit + clock() - seeded)
         if best is None or fitted.inertia < best.inertia:
             best = fitted
@@ -94,46 +98,41 @@ def fit(
     return best, seconds
 
 
-def _lloyd(images, squared_norm, clusters, scorer):
-    """One assignment: clusters before → clusters after, and what that changes in the sums."""
-    after = kmeans.assign(images, squared_norm, scorer)
-    return after, list(kmeans.moved_sums(images, clusters, after, scorer.bias.shape[0]))
-
-
 def _iterate(
     images: Images,
-    step: Callable,
+    algorithm: Algorithm,
     centroids: np.ndarray,
     config: FitConfig,
     restart: int,
     observer: Observer,
     clock: Callable[[], float],
 ) -> Fitted:
-    clusters = images.state(lambda count: np.full(count, -1, np.int32))
+    algorithm.start()
     total = ClusterSums.zero(config.k, images.num_features)
     converged, iteration = False, 0
     while not converged and iteration < config.max_iterations:
         start = clock()
         iteration += 1
-        scorer = kmeans.scorer(centroids, images.units)
-        clusters, (sums, counts, changed) = step(clusters, scorer)
-        total = total.merge(ClusterSums(sums, np.rint(counts).astype(np.int64)))
+        change = algorithm.assign(centroids)
+        total = total.merge(change.sums)
         num_empty = int((total.counts == 0).sum())
-        filled = _fill_empty(images, clusters, scorer, total, config) if num_empty else total
+        filled = total
+        if num_empty:
+            filled = _fill_empty(images, algorithm.clusters, centroids, total, config)
         before, centroids = centroids, kmeans.means(filled, images.units)
         inertia = kmeans.inertia_of_means(images.squared_norm_total, filled, images.units)
         shift = float(np.square(centroids - before).sum())
-        converged = num_empty == 0 and bool(changed == 0 or shift <= config.tol)
+        converged = num_empty == 0 and (change.changed == 0 or shift <= config.tol)
         observer.iteration(
             IterationRecord(
-                restart, iteration, inertia, int(changed), shift, num_empty, clock() - start
+                restart, iteration, inertia, change.changed, shift, num_empty, clock() - start
             )
         )
     return Fitted(centroids.astype(np.float32), inertia, iteration, converged, restart)
 
 
 def _fill_empty(
-    images: Images, clusters: Any, scorer: kmeans.Scorer, total: ClusterSums, config: FitConfig
+    images: Images, clusters: Any, centroids: np.ndarray, total: ClusterSums, config: FitConfig
 ) -> ClusterSums:
     """The sums as if each empty cluster had the image farthest from its centroid.
 
@@ -146,6 +145,7 @@ def _fill_empty(
     def own_distances(pixels, squared_norm, state, scorer):
         return kmeans.squared_distances(pixels, squared_norm, state, scorer, images.units), []
 
+    scorer = kmeans.scorer(centroids, images.units)
     distances, _ = images.compile(own_distances)(clusters, scorer)
     sums, counts = total.sums.copy(), total.counts.copy()
     own, far = images.local(clusters), [-part for part in images.local(distances)]

@@ -47,6 +47,8 @@ class Replicas:
 
         def on_replica(images, state, shared):
             state, partial = step(images, state, shared)
+            if not partial:
+                return state, []
             # The one all-reduce of an iteration: everything the replicas must agree on.
             context = tf.distribute.get_replica_context()
             return state, context.all_reduce(tf.distribute.ReduceOp.SUM, partial)
