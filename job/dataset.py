@@ -42,18 +42,25 @@ class Images:
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
         self._replicas = replicas
+        self._passes: dict[Any, Callable] = {}
         shares = _load(folder, manifest, replicas.count)
         self.digests = [share.digests for share in shares]
         self.squared_norm_total = float(sum(share.squared_norms.sum() for share in shares))
         self._images = replicas.place([(share.pixels, share.squared_norms) for share in shares])
 
-    def compile(self, step: Step) -> Callable[[Any, Any], tuple[Any, list[np.ndarray]]]:
+    def compile(self, step: Step, *options: Any) -> Callable[[Any, Any], tuple[Any, list]]:
         """A pass over all images: (state, shared) → (state, totals).
 
         Args:
-          step: (images [n_r, d], ‖x‖² float64 [n_r], state, shared) → (state, partial sums).
+          step: (images [n_r, d], ‖x‖² float64 [n_r], state, shared, *options) → (state, partial
+            sums); a function of a module, so that its graph is traced once for these images.
+          options: hashable.
         """
-        run = self._replicas.compile(lambda images, state, shared: step(*images, state, shared))
+        if (step, options) not in self._passes:
+            self._passes[step, options] = self._replicas.compile(
+                lambda images, state, shared: step(*images, state, shared, *options)
+            )
+        run = self._passes[step, options]
         return lambda state, shared: run(self._images, state, shared)
 
     def state(self, make: Callable[[int], Any]) -> Any:

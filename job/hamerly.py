@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from job import kmeans
+from job.config import FitConfig
 from job.dataset import Images
 from job.kmeans import FLOAT32_ROUNDING
 from job.lloyd import Change, change
@@ -32,6 +33,7 @@ EXTRA = 3
 MAX_COLUMNS = 96
 # Screens are renewed when the iterations since the first have grown by this factor.
 RENEWAL = 2.5
+SUBSPACE_ITERATIONS = 3
 SCREEN_BYTES = 4 << 20
 
 
@@ -55,12 +57,12 @@ class Basis(NamedTuple):
     Attributes:
       origin: float64 [d].
       columns: float32 [d, d'].
-      spread: ‖|V|‖₂, by which rounding in a projection may grow.
+      spread: a bound of ‖|V|‖₂, by which rounding in a projection may grow.
     """
 
-    origin: np.ndarray
-    columns: np.ndarray
-    spread: float
+    origin: tf.Tensor
+    columns: tf.Tensor
+    spread: tf.Tensor
 
 
 class Screen(NamedTuple):
@@ -70,28 +72,24 @@ class Screen(NamedTuple):
       weights: float32 [k, d' + EXTRA]; with an image's row they give a lower bound of
         ‖y − c_j‖² − ‖y‖², the same unknown r·m apart for all j.
       widths: 4 ‖e_j − m‖, float32 [k]; times ‖r‖ it makes an upper bound of the lower one.
-      losses: how much the gap of an image of each cluster may have shrunk, float32 [k].
       rounding: float32 [3]: relative to ‖x‖, absolute, and ‖m‖.
     """
 
-    weights: np.ndarray
-    widths: np.ndarray
-    losses: np.ndarray
-    rounding: np.ndarray
+    weights: tf.Tensor
+    widths: tf.Tensor
+    rounding: tf.Tensor
 
 
 class Hamerly:
     """Bounds and a screen: 8 + 4 (d' + 3) bytes an image, d' + 3 ≤ 96 and at most d / 4."""
 
-    def __init__(self, images: Images, num_clusters: int):
-        self._images, self._units = images, images.units
-        self._columns = min(
-            MAX_COLUMNS - EXTRA, 2 * (num_clusters - 1), images.num_features // 4 - EXTRA
-        )
-        self._step = images.compile(self._assign_in_doubt)
-        self._first = images.compile(self._assign_all)
-        self._project = images.compile(self._project_all)
-        self._num_clusters = num_clusters
+    def __init__(self, images: Images, config: FitConfig):
+        self._images = images
+        width = min(MAX_COLUMNS, 2 * config.k - 2 + EXTRA, images.num_features // 4)
+        self._width = width if width > EXTRA else 0  # 0: no screen
+        self._first = images.compile(_assign_all, images.units)
+        self._project = images.compile(_project, images.units)
+        self._step = images.compile(_assign_in_doubt, images.units)
         self.start()
 
     @property
@@ -99,78 +97,84 @@ class Hamerly:
         return self._state.clusters
 
     def start(self) -> None:
-        width = self._columns + EXTRA if self._columns > 0 else 0
-        self._iteration, self._next_basis = 0, 1
+        self._iteration, self._renewal = 0, 1
         self._basis: Basis | None = None
         self._before: np.ndarray | None = None
         self._state = self._images.state(
             lambda count: State(
                 np.full(count, -1, np.int32),
                 np.zeros(count, np.float32),
-                np.zeros((count, width), np.float32),
+                np.zeros((count, self._width), np.float32),
             )
         )
 
     def assign(self, centroids: np.ndarray) -> Change:
-        scorer = kmeans.scorer(centroids, self._units)
+        scorer = kmeans.scorer(centroids, self._images.units)
         if self._before is None:
             self._state, totals = self._first(self._state, scorer)
         else:
-            if self._columns > 0 and self._iteration >= self._next_basis:
-                self._renew_basis(centroids, self._before)
-            screen = screen_of(centroids, self._before, self._basis)
-            self._state, totals = self._step(self._state, (scorer, screen))
+            if self._width and self._iteration == self._renewal:
+                start = np.random.default_rng(0).standard_normal(
+                    (self._images.num_features, self._width - EXTRA)
+                )
+                self._basis = basis_of(centroids, self._before, start)
+                self._state, _ = self._project(self._state, self._basis)
+                self._renewal = int(self._iteration * RENEWAL) + 1
+            losses = losses_of(centroids, self._before)
+            self._state, totals = self._step(self._state, (scorer, losses, centroids, self._basis))
         self._before = centroids
         self._iteration += 1
         return change(totals)
 
-    def _renew_basis(self, centroids: np.ndarray, before: np.ndarray) -> None:
-        self._basis = basis_of(centroids, before, self._columns)
-        origin = self._basis.origin.astype(np.float32)
-        self._state, _ = self._project(self._state, (self._basis.columns, origin))
-        self._next_basis = int(self._iteration * RENEWAL) + 1
 
-    def _assign_all(self, images, squared_norm, state, scorer):
-        nearest = kmeans.assign(images, squared_norm, scorer, self._units)
-        sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, self._num_clusters)
-        return State(nearest.clusters, nearest.gaps, state.screen), list(sums)
+def _assign_all(images, squared_norm, state, scorer, units):
+    nearest = kmeans.assign(images, squared_norm, scorer, units)
+    num_clusters = scorer.bias.shape[0]
+    sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, num_clusters)
+    return State(*nearest, state.screen), list(sums)
 
-    def _project_all(self, images, squared_norm, state, basis):
-        columns, origin = basis
-        scale = np.float32(self._units.scale)
-        matrix = tf.concat([columns, origin[:, None]], axis=1) / scale
-        shift = tf.linalg.matvec(columns, origin, transpose_a=True)
 
-        def project(start, stop):
-            pixels = tf.cast(images[start:stop], tf.float32)
-            product = tf.linalg.matmul(pixels, matrix)  # [B, d' + 1]
-            z = product[:, :-1] - shift
-            norm = tf.cast(squared_norm[start:stop] / self._units.scale**2, tf.float32)
-            own = tf.reduce_sum(tf.square(origin))
-            squared = norm - 2 * product[:, -1] + own
-            # ‖r‖² from above: the rounding of a difference of numbers as large as these.
-            slack = 4 * FLOAT32_ROUNDING * (images.shape[1] + 8) * (norm + own)
-            rest = tf.sqrt(tf.maximum(squared - tf.reduce_sum(tf.square(z), axis=1), 0.0) + slack)
-            one = tf.ones_like(rest)
-            return [tf.concat([z, tf.stack([rest, one, squared + slack], axis=1)], axis=1)]
+def _project(images, squared_norm, state, basis, units):
+    """The rows of the screen, for a new basis."""
+    origin = tf.cast(basis.origin, tf.float32)
+    matrix = tf.concat([basis.columns, origin[:, None]], axis=1) / np.float32(units.scale)
+    shift = tf.linalg.matvec(basis.columns, origin, transpose_a=True)
+    squared_origin = tf.reduce_sum(tf.square(origin))
 
-        count, width = tf.size(squared_norm), state.screen.shape[1]
-        (screen,) = kmeans.by_block(project, count, images.shape[1], [tf.float32], width)
-        return State(state.clusters, state.gaps, screen), []
+    def rows(start, stop):
+        product = tf.linalg.matmul(tf.cast(images[start:stop], tf.float32), matrix)  # [B, d' + 1]
+        z = product[:, :-1] - shift
+        norm = tf.cast(squared_norm[start:stop] / units.scale**2, tf.float32)
+        squared = norm - 2 * product[:, -1] + squared_origin
+        # ‖r‖² from above: the rounding of a difference of numbers as large as these.
+        slack = 4 * FLOAT32_ROUNDING * (images.shape[1] + 8) * (norm + squared_origin)
+        rest = tf.sqrt(tf.maximum(squared - tf.reduce_sum(tf.square(z), axis=1), 0.0) + slack)
+        return [tf.concat([z, tf.stack([rest, tf.ones_like(rest), squared + slack], 1)], axis=1)]
 
-    def _assign_in_doubt(self, images, squared_norm, state, shared):
-        scorer, screen = shared
-        gaps = state.gaps - tf.gather(screen.losses, state.clusters)
-        doubt = tf.where(gaps <= 0)[:, 0]
-        if screen.weights.shape[1]:
-            found = _screened(state, squared_norm, doubt, screen, self._units)
-            gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], found)
-            doubt = tf.boolean_mask(doubt, found <= 0)
-        nearest = kmeans.assign(images, squared_norm, scorer, self._units, doubt)
-        clusters = tf.tensor_scatter_nd_update(state.clusters, doubt[:, None], nearest.clusters)
-        gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], nearest.gaps)
-        sums = kmeans.moved_sums(images, state.clusters, clusters, self._num_clusters)
-        return State(clusters, gaps, state.screen), list(sums)
+    (screen,) = kmeans.by_rows(
+        rows,
+        tf.size(squared_norm),
+        kmeans.block_rows(images.shape[1]),
+        [tf.float32],
+        state.screen.shape[1],
+    )
+    return State(state.clusters, state.gaps, screen), []
+
+
+def _assign_in_doubt(images, squared_norm, state, shared, units):
+    scorer, losses, centroids, basis = shared
+    gaps = state.gaps - tf.gather(losses, state.clusters)
+    doubt = tf.where(gaps <= 0)[:, 0]
+    if basis is not None:
+        screen = screen_of(centroids, basis)
+        found = _screened(state, squared_norm, doubt, screen, units)
+        gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], found)
+        doubt = tf.boolean_mask(doubt, found <= 0)
+    nearest = kmeans.assign(images, squared_norm, scorer, units, doubt)
+    clusters = tf.tensor_scatter_nd_update(state.clusters, doubt[:, None], nearest.clusters)
+    gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], nearest.gaps)
+    sums = kmeans.moved_sums(images, state.clusters, clusters, scorer.bias.shape[0])
+    return State(clusters, gaps, state.screen), list(sums)
 
 
 def _screened(state: State, squared_norm, rows, screen: Screen, units: kmeans.Units) -> tf.Tensor:
@@ -196,50 +200,57 @@ def _screened(state: State, squared_norm, rows, screen: Screen, units: kmeans.Un
     return gaps
 
 
-def basis_of(centroids: np.ndarray, before: np.ndarray, columns: int) -> Basis:
-    """The leading directions of centroids [k, d] and of how they just moved."""
-    origin = centroids.mean(axis=0)
-    directions = np.concatenate([centroids - origin, centroids - before])
-    right = np.linalg.svd(directions, full_matrices=False)[2]
-    v = np.zeros((centroids.shape[1], columns), np.float32)
-    v[:, : min(columns, len(right))] = right[:columns].T
-    return Basis(origin, v, float(np.linalg.norm(np.abs(v), 2)))
+@tf.function(reduce_retracing=True)
+def basis_of(centroids: tf.Tensor, before: tf.Tensor, start: tf.Tensor) -> Basis:
+    """The leading directions of centroids [k, d] and of how they just moved.
+
+    Subspace iteration from `start` [d, d']: any orthonormal columns are right, leading ones are
+    useful. In TensorFlow, whose threads and those of another library would wait for each other.
+    """
+    origin = tf.reduce_mean(centroids, axis=0)
+    directions = tf.concat([centroids - origin, centroids - before], axis=0)  # [2k, d]
+    v = start
+    for _ in range(SUBSPACE_ITERATIONS):
+        v, _ = tf.linalg.qr(tf.matmul(directions, tf.matmul(directions, v), transpose_a=True))
+    v = tf.cast(v, tf.float32)
+    # ‖|V|‖₂² ≤ ‖|V|‖₁ ‖|V|‖∞
+    sums = [tf.reduce_max(tf.reduce_sum(tf.abs(v), axis)) for axis in (0, 1)]
+    return Basis(origin, v, tf.sqrt(sums[0] * sums[1]))
 
 
-def screen_of(centroids: np.ndarray, before: np.ndarray, basis: Basis | None) -> Screen:
-    """What a screen needs of centroids [k, d] that were at `before`."""
+def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """How much the gap of an image of each cluster may have shrunk, rounded up; float32 [k].
+
+    By how far its own centroid moved, and that rival which moved farthest.
+    """
     moves = np.sqrt(np.square(centroids - before).sum(axis=1))
     order = np.argsort(moves)
-    rival = np.full(len(moves), moves[order[-1]])
-    if len(moves) > 1:
-        rival[order[-1]] = moves[order[-2]]
+    rivals = np.full(len(moves), moves[order[-1]])
+    rivals[order[-1]] = moves[order[-2]] if len(moves) > 1 else 0.0
     # A little more, for the float32 subtraction from the gap.
-    losses = ((moves + rival) * (1 + 2.0**-20) + 2.0**-20).astype(np.float32)
-    if basis is None:
-        return Screen(
-            np.zeros((len(moves), 0), np.float32), losses, losses, np.zeros(3, np.float32)
-        )
+    return ((moves + rivals) * (1 + 2.0**-20) + 2.0**-20).astype(np.float32)
+
+
+def screen_of(centroids: tf.Tensor, basis: Basis) -> Screen:
+    """What a screen in `basis` needs of centroids float64 [k, d]."""
     d, columns = basis.columns.shape
+    v = tf.cast(basis.columns, tf.float64)
     shifted = centroids - basis.origin
-    z = shifted @ basis.columns
-    left = shifted - z @ basis.columns.T
-    middle = left.mean(axis=0)
-    rho = np.sqrt(np.square(left - middle).sum(axis=1)) * (1 + 2.0**-20)
-    squares = np.square(shifted).sum(axis=1)
-    weights = np.stack([-2 * rho, squares, np.zeros_like(rho)], axis=1)
-    weights = np.concatenate([-2 * z, weights], axis=1).astype(np.float32)
+    z = tf.matmul(shifted, v)
+    left = shifted - tf.matmul(z, v, transpose_b=True)
+    middle = tf.reduce_mean(left, axis=0)
+    rho = tf.norm(left - middle, axis=1) * (1 + 2.0**-20)
+    squares = tf.reduce_sum(tf.square(shifted), axis=1)
+    extra = tf.stack([-2 * rho, squares, tf.zeros_like(rho)], axis=1)
     # The rounding of z (a product over d) and of the screen's own product, for two of its values.
-    gamma = FLOAT32_ROUNDING * 1.01
-    largest = np.sqrt(np.square(z).sum(axis=1)).max()
-    origin = np.sqrt(np.square(basis.origin).sum())
-    of_z = 4 * gamma * (d + 4) * basis.spread * largest
-    of_product = 4 * gamma * (columns + EXTRA + 4) * (largest + rho.max())
+    gamma = 1.01 * FLOAT32_ROUNDING
+    largest = tf.reduce_max(tf.norm(z, axis=1))
+    of_z = 4 * gamma * (d + 4) * tf.cast(basis.spread, tf.float64) * largest
+    of_product = 4 * gamma * (columns + EXTRA + 4) * (largest + tf.reduce_max(rho))
     relative = of_z + of_product
-    absolute = relative * origin + 4 * gamma * (columns + 8) * squares.max()
-    rest = np.sqrt(np.square(middle).sum())
+    absolute = relative * tf.norm(basis.origin) + 4 * gamma * (columns + 8) * tf.reduce_max(squares)
     return Screen(
-        weights,
-        (4 * rho).astype(np.float32),
-        losses,
-        np.array([relative, absolute, rest], np.float32),
+        tf.cast(tf.concat([-2 * z, extra], axis=1), tf.float32),
+        tf.cast(4 * rho, tf.float32),
+        tf.cast(tf.stack([relative, absolute, tf.norm(middle)]), tf.float32),
     )

@@ -150,11 +150,9 @@ def block_rows(num_features: int) -> int:
     return int(np.clip(BLOCK_BYTES // (4 * num_features), 64, 16_384))
 
 
-def by_block(
-    function, count: tf.Tensor, num_features: int, dtypes: list, width: int | None = None
-) -> list[tf.Tensor]:
-    """`by_rows` with blocks of `num_features` pixels an image."""
-    return by_rows(function, count, block_rows(num_features), dtypes, width)
+def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> list[tf.Tensor]:
+    """`by_rows` in blocks for images of `num_features` pixels."""
+    return by_rows(function, count, block_rows(num_features), dtypes)
 
 
 def by_rows(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from job import kmeans
+from job.config import FitConfig
 from job.dataset import Images
 from job.kmeans import ClusterSums
 
@@ -48,12 +49,8 @@ class Algorithm(Protocol):
 class Lloyd:
     """The plain algorithm: 4 bytes an image."""
 
-    def __init__(self, images: Images, num_clusters: int):
-        def step(pixels, squared_norm, clusters, scorer):
-            after = kmeans.assign(pixels, squared_norm, scorer, images.units).clusters
-            return after, list(kmeans.moved_sums(pixels, clusters, after, num_clusters))
-
-        self._images, self._step = images, images.compile(step)
+    def __init__(self, images: Images, config: FitConfig):
+        self._images, self._step = images, images.compile(_assign, images.units)
         self.clusters: Any = None
 
     def start(self) -> None:
@@ -63,6 +60,11 @@ class Lloyd:
         scorer = kmeans.scorer(centroids, self._images.units)
         self.clusters, totals = self._step(self.clusters, scorer)
         return change(totals)
+
+
+def _assign(images, squared_norm, clusters, scorer, units):
+    after = kmeans.assign(images, squared_norm, scorer, units).clusters
+    return after, list(kmeans.moved_sums(images, clusters, after, scorer.bias.shape[0]))
 
 
 def change(totals: list[np.ndarray]) -> Change:

@@ -14,7 +14,10 @@ from job.hamerly import Hamerly
 from job.kmeans import ClusterSums
 from job.lloyd import Algorithm, Lloyd
 
-ALGORITHMS: dict[str, Callable[[Images, int], Algorithm]] = {"hamerly": Hamerly, "lloyd": Lloyd}
+ALGORITHMS: dict[str, Callable[[Images, FitConfig], Algorithm]] = {
+    "hamerly": Hamerly,
+    "lloyd": Lloyd,
+}
 
 
 class IterationRecord(NamedTuple):
@@ -82,7 +85,7 @@ def fit(
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
-    algorithm = ALGORITHMS[config.algorithm](images, config.k)
+    algorithm = ALGORITHMS[config.algorithm](images, config)
     best: Fitted | None = None
     seconds = Seconds(0.0, 0.0)
     for restart in range(config.restarts):
@@ -142,11 +145,8 @@ def _fill_empty(
       UserError: no image is away from its centroid: the distinct images are fewer than k.
     """
 
-    def own_distances(pixels, squared_norm, state, scorer):
-        return kmeans.squared_distances(pixels, squared_norm, state, scorer, images.units), []
-
     scorer = kmeans.scorer(centroids, images.units)
-    distances, _ = images.compile(own_distances)(clusters, scorer)
+    distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
     sums, counts = total.sums.copy(), total.counts.copy()
     own, far = images.local(clusters), [-part for part in images.local(distances)]
     hashes = [randomness.hashes(part, config.seed, "empty") for part in images.digests]
@@ -162,3 +162,7 @@ def _fill_empty(
         counts[donor] -= 1
         counts[empty] += 1
     return ClusterSums(sums, counts)
+
+
+def _own_distances(images, squared_norm, clusters, scorer, units):
+    return kmeans.squared_distances(images, squared_norm, clusters, scorer, units), []
