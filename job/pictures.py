@@ -172,7 +172,7 @@ def chart(iterations: Sequence[int], values: Sequence[float], logarithmic: bool)
 def centroid_map(centroids: np.ndarray, counts: Sequence[int]) -> Map:
     """Places centroids [k, d], k ≥ 2, on the plane that shows most of their variance."""
     points, share = principal_plane(centroids)
-    margin = MAP_RADII[1] + 6
+    margin = MAP_RADII[1] + 20  # a circle and its number
     span = np.ptp(points, axis=0)
     low, high = MAP_HEIGHTS
     # One scale for both axes, so that near on the map is near on the plane.

@@ -150,7 +150,7 @@ def command(config: dict[str, Any]) -> str:
 
 
 def _list(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
 def _option(value: Any) -> str:

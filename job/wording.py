@@ -31,9 +31,9 @@ def figure(value: float | None, digits: int = 4) -> str:
     """A number for people: `digits` significant ones, thousands apart, a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
-    if isinstance(value, int) or 10 ** (digits - 1) <= abs(value) < 1e15:
+    if isinstance(value, int) or value == 0 or 10 ** (digits - 1) <= abs(value) < 1e15:
         return f"{value:,.0f}"
-    return f"{value:,.{digits}g}"
+    return f"{value:#,.{digits}g}"
 
 
 def percent(share: float) -> str:
