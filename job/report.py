@@ -1,5 +1,157 @@
-"""x"""
+"""The page a person looks at: report.html, built from what lies in the result folder.
+
+Two steps: Python works out what is shown, in plain values; the template only places and escapes
+it. The page holds all it needs, and its content security policy lets nothing else in.
+"""
+
+import base64
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from job import clusters, confusions, pictures, wording
+from job.result import Result, read
+from pipeline import storage
+
+NAME = "report.html"
+TEMPLATE = "report.html.j2"
+MAX_FACT = 2_000  # characters of a list of options or versions
+# Options of `fit`, in the order people read them.
+FLAGS = (
+    "shards",
+    "output",
+    "k",
+    "init",
+    "seed",
+    "restarts",
+    "max_iterations",
+    "tol",
+    "algorithm",
+    "replicas",
+    "memory",
+)
 
 
-def write(folder):
-    pass
+def write(folder: str) -> None:
+    """Builds the report of the result in `folder` and publishes it there as report.html."""
+    storage.write_bytes(storage.join(folder, NAME), build(folder).encode("utf-8"))
+
+
+def build(folder: str) -> str:
+    """The report, as HTML, of the result in `folder`."""
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        bounded=wording.bounded,
+        duration=wording.duration,
+        figure=wording.figure,
+        percent=wording.percent,
+        words=wording.number_word,
+    )
+    script = (here / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template(TEMPLATE).render(
+        view(read(folder)),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        style=Markup((here / "report.css").read_text(encoding="utf-8")),
+    )
+
+
+def view(result: Result) -> dict[str, Any]:
+    """What the template shows, by the names it uses."""
+    metrics = result.metrics
+    table = metrics.get("contingency")
+    contingency = None if table is None else np.array(table, np.int64)
+    names = clusters.label_names(metrics.get("label_names"), contingency)
+    described = clusters.describe(result, contingency, names)
+    return {
+        "metrics": metrics,
+        "clusters": described,
+        "heat": None if contingency is None else confusions.heat(contingency, names),
+        "confusions": None if contingency is None else confusions.find(contingency, names),
+        "map": centroid_map(result),
+        "close": clusters.close_pairs(described),
+        "charts": charts(result.history),
+        "history": result.history,
+        "command": command(metrics.get("config") or {}),
+        "columns": grid_columns(len(described)),
+        "sizes": (min(metrics["cluster_sizes"]), max(metrics["cluster_sizes"])),
+        "facts": run_facts(metrics),
+        "seconds": sum((metrics.get("seconds") or {}).values()),
+        "merge_percent": confusions.MERGE_PERCENT,
+        "box": pictures,
+    }
+
+
+def centroid_map(result: Result) -> pictures.Map | None:
+    """The map of the centroids; None where there is only one."""
+    if len(result.centroids) < 2:
+        return None
+    return pictures.centroid_map(result.centroids, result.metrics["cluster_sizes"])
+
+
+def charts(history: list[dict[str, Any]]) -> dict[str, pictures.Chart]:
+    """Inertia and changed images over iterations; empty where no iteration was recorded."""
+    if not history:
+        return {}
+    iterations = [row["iteration"] for row in history]
+    return {
+        "inertia": pictures.chart(iterations, [row["inertia"] for row in history], False),
+        "changed": pictures.chart(iterations, [row["changed"] for row in history], True),
+    }
+
+
+def grid_columns(num_clusters: int) -> int:
+    """Centroids in a row: five as in the article, ten where there are many."""
+    return 10 if num_clusters > 30 else min(5, num_clusters)
+
+
+def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
+    """What one must know to trust or repeat the run, by the names people read."""
+    seconds, versions = metrics.get("seconds") or {}, metrics.get("versions") or {}
+    facts = {
+        "Fingerprint of the images": metrics.get("fingerprint"),
+        "Algorithm": metrics.get("algorithm"),
+        "Replicas": metrics.get("replicas"),
+        "Workers": metrics.get("workers"),
+        "Time": _list({name: wording.duration(value) for name, value in seconds.items()}),
+        "Versions": _list(versions),
+        "Options": _list(metrics.get("config") or {}),
+    }
+    return {
+        name: wording.bounded(value, MAX_FACT)
+        for name, value in facts.items()
+        if value not in (None, "")
+    }
+
+
+def command(config: dict[str, Any]) -> str:
+    """The command that gives this result again, from the options it was given."""
+    given = [(name, config.get(name)) for name in FLAGS]
+    words = [
+        word
+        for name, value in given
+        if value is not None
+        for word in ("--" + name.replace("_", "-"), _option(value))
+    ]
+    return shlex.join(["kmeans-job", "fit", *words])
+
+
+def _list(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+
+
+def _option(value: Any) -> str:
+    return f"{value:.17g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,160 @@
+"""What the report says about each cluster: its centroid, its labels, its members, its neighbour."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from job import confusions, pictures
+from job.result import Result
+from job.wording import bounded
+
+KINDS = {"nearest": 5, "farthest": 5, "random": 25}
+MAX_PICTURES = 4_000  # of members in a page, so that it stays small
+MAX_CLOSE = 5  # pairs of close centroids named
+
+
+class Member(NamedTuple):
+    """An image of a cluster; `picture` is a data URI or None, `odd`: not the majority label."""
+
+    id: str
+    label: str | None
+    distance: float
+    odd: bool
+    picture: str | None
+
+
+class Cluster(NamedTuple):
+    """What the page says about one cluster.
+
+    Attributes:
+      picture: of the centroid, a data URI; or None, where `spark` is SVG path data.
+      labels: (name, share) of the labels that show, largest first; empty in an unlabelled set.
+      merges: whether several labels hold confusions.MERGE_PERCENT or more.
+      similar: the cluster of the nearest centroid and its distance; None where k = 1.
+      members: by kind.
+    """
+
+    id: int
+    size: int
+    share: float
+    picture: str | None
+    spark: str | None
+    labels: list[tuple[str, float]]
+    merges: bool
+    similar: tuple[int, float] | None
+    members: dict[str, list[Member]]
+
+
+def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -> list[Cluster]:
+    """Every cluster of a result, by id."""
+    metrics, centroids = result.metrics, result.centroids
+    sizes, shape = metrics["cluster_sizes"], metrics["image_shape"]
+    examples = shown(result.examples, len(sizes))
+    drawn: tuple[Sequence[str | None], Sequence[str | None]]
+    if len(shape) > 1:
+        drawn = pictures.of_images(centroids, examples["pixels"], shape)
+        sparks: Sequence[str | None] = [None] * len(sizes)
+    else:
+        drawn = [None] * len(sizes), [None] * len(examples["ids"])
+        sparks = pictures.sparks(centroids)
+    labels: list[list[tuple[str, float]]] = [[] for _ in sizes]
+    merged: set[int] = set()
+    if contingency is not None:
+        labels = [confusions.top_labels(counts, names) for counts in contingency]
+        merged = {merge.cluster for merge in confusions.find(contingency, names).merges}
+    members = members_of(examples, drawn[1], contingency, names, len(sizes))
+    similar = most_similar(centroids)
+    return [
+        Cluster(
+            c,
+            size,
+            size / (sum(sizes) or 1),
+            drawn[0][c],
+            sparks[c],
+            labels[c],
+            c in merged,
+            similar[c],
+            members[c],
+        )
+        for c, size in enumerate(sizes)
+    ]
+
+
+def shown(examples: dict[str, np.ndarray], num_clusters: int) -> dict[str, np.ndarray]:
+    """The examples the page has room for, the nearest from near to far, the farthest back."""
+    kinds, room = examples["kinds"], kinds_shown(num_clusters)
+    sign = np.select([kinds == "nearest", kinds == "farthest"], [1.0, -1.0], 0.0)
+    taken: Counter[tuple[int, str]] = Counter()
+    rows = []
+    for row in np.argsort(sign * examples["distances"], kind="stable"):
+        key = (int(examples["clusters"][row]), str(kinds[row]))
+        taken[key] += 1
+        if taken[key] <= room[key[1]]:
+            rows.append(row)
+    return {name: values[rows] for name, values in examples.items()}
+
+
+def members_of(
+    examples: dict[str, np.ndarray],
+    drawn: Sequence[str | None],
+    contingency: np.ndarray | None,
+    names: list[str],
+    num_clusters: int,
+) -> list[dict[str, list[Member]]]:
+    """Examples by cluster and kind."""
+    members: list[dict[str, list[Member]]] = [
+        {kind: [] for kind in KINDS} for _ in range(num_clusters)
+    ]
+    majority = None if contingency is None else contingency.argmax(axis=1)
+    for i, cluster in enumerate(examples["clusters"]):
+        label = -1 if majority is None else int(examples["labels"][i])
+        members[cluster][examples["kinds"][i]].append(
+            Member(
+                bounded(examples["ids"][i]),
+                names[label] if label >= 0 else None,
+                float(examples["distances"][i]),
+                majority is not None and label not in (-1, majority[cluster]),
+                drawn[i],
+            )
+        )
+    return members
+
+
+def kinds_shown(num_clusters: int) -> dict[str, int]:
+    """How many members of each kind a cluster shows, MAX_PICTURES in all."""
+    total = sum(KINDS.values())
+    room = min(total, MAX_PICTURES // num_clusters)
+    return {kind: max(1, count * room // total) for kind, count in KINDS.items()}
+
+
+def label_names(given: list[str] | None, contingency: np.ndarray | None) -> list[str]:
+    """Names of the labels, bounded; their numbers where none are given."""
+    count = 0 if contingency is None else contingency.shape[1]
+    named = [bounded(name) for name in (given or [])[:count]]
+    return named + [str(label) for label in range(len(named), count)]
+
+
+def most_similar(centroids: np.ndarray) -> list[tuple[int, float] | None]:
+    """For each centroid the nearest other one and its distance; None for the only one."""
+    if len(centroids) < 2:
+        return [None] * len(centroids)
+    nearest: list[tuple[int, float] | None] = []
+    wide = centroids.astype(np.float64)
+    for c, centroid in enumerate(wide):
+        distances = np.sqrt(np.square(wide - centroid).sum(axis=1))
+        distances[c] = np.inf
+        other = int(distances.argmin())
+        nearest.append((other, float(distances[other])))
+    return nearest
+
+
+def close_pairs(clusters: list[Cluster]) -> list[tuple[int, int, float]]:
+    """The closest pairs of clusters and their distances, closest first."""
+    pairs = {
+        (min(c.id, c.similar[0]), max(c.id, c.similar[0]), c.similar[1])
+        for c in clusters
+        if c.similar
+    }
+    return sorted(pairs, key=lambda pair: (pair[2], pair))[:MAX_CLOSE]

@@ -1,0 +1,108 @@
+"""How clusters and labels differ: what merges, splits and hides, and the heat map that shows it.
+
+All of it follows from the contingency table: images by cluster and label, int64 [k, labels].
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from job import pictures
+
+MERGE_PERCENT = 25  # a label counts in a cluster from this share of it on
+MINOR_SHARE = 0.05  # and is named beside the majority from this one on
+MAX_CELLS = 12_000  # of a heat map with figures in it
+
+
+class Merge(NamedTuple):
+    """A cluster in which several labels hold MERGE_PERCENT or more, largest first."""
+
+    cluster: int
+    labels: list[str]
+    shares: list[float]
+
+
+class Split(NamedTuple):
+    """A label that is the majority of several clusters, largest part of the label first."""
+
+    label: str
+    clusters: list[int]
+    shares: list[float]
+
+
+class Hidden(NamedTuple):
+    """A label that is the majority of no cluster, and where most of its images are."""
+
+    label: str
+    cluster: int
+    share: float
+
+
+class Confusions(NamedTuple):
+    """How clusters and labels differ."""
+
+    merges: list[Merge]
+    splits: list[Split]
+    hidden: list[Hidden]
+
+
+def top_labels(counts: np.ndarray, names: list[str]) -> list[tuple[str, float]]:
+    """The labels that hold most of a cluster [labels] and their shares, largest first.
+
+    Three at most; the second and third only where they hold MINOR_SHARE or more.
+    """
+    size = int(counts.sum()) or 1
+    order = np.argsort(-counts, kind="stable")[:3]
+    shares = [(names[label], int(counts[label]) / size) for label in order if counts[label]]
+    return shares[:1] + [(name, share) for name, share in shares[1:] if share >= MINOR_SHARE]
+
+
+def find(contingency: np.ndarray, names: list[str]) -> Confusions:
+    """How the clusters of a contingency table [k, labels] differ from its labels.
+
+    A cluster merges the labels that hold MERGE_PERCENT of it or more; a label is split when it is
+    the majority of two clusters or more, hidden when it is the majority of none. Of equal labels
+    the first is the majority. Empty clusters and labels without images are left out.
+    """
+    sizes, totals = contingency.sum(axis=1), contingency.sum(axis=0)
+    majority = np.where(sizes > 0, contingency.argmax(axis=1), -1)
+    merges, splits, hidden = [], [], []
+    for cluster in np.flatnonzero(sizes):
+        counts = contingency[cluster]
+        order = np.argsort(-counts, kind="stable")
+        large = [label for label in order if 100 * counts[label] >= MERGE_PERCENT * sizes[cluster]]
+        if len(large) > 1:
+            shares = [float(counts[label] / sizes[cluster]) for label in large]
+            merges.append(Merge(int(cluster), [names[label] for label in large], shares))
+    for label in np.flatnonzero(totals):
+        counts = contingency[:, label]
+        own = np.flatnonzero(majority == label)
+        own = own[np.argsort(-counts[own], kind="stable")]
+        if len(own) > 1:
+            shares = [float(counts[c] / totals[label]) for c in own]
+            splits.append(Split(names[label], own.tolist(), shares))
+        elif len(own) == 0:
+            most = int(counts.argmax())
+            hidden.append(Hidden(names[label], most, float(counts[most] / totals[label])))
+    return Confusions(merges, splits, hidden)
+
+
+def heat(contingency: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """The heat map: clusters ordered by majority label, then by its share, largest first."""
+    sizes = contingency.sum(axis=1)
+    majority = contingency.argmax(axis=1)
+    shares = contingency / np.maximum(sizes, 1)[:, None]
+    order = np.lexsort((-shares.max(axis=1), majority, sizes == 0))
+    picture = None
+    if contingency.size > MAX_CELLS:
+        cells = np.rint(shares[order] * 255).astype(np.uint8)
+        picture = pictures.data_uri(cells, max(cells.shape))
+    return {
+        "names": names,
+        "order": order.tolist(),
+        "majority": majority.tolist(),
+        "counts": contingency.tolist(),
+        "shares": shares.tolist(),
+        "totals": contingency.sum(axis=0).tolist(),
+        "picture": picture,
+    }

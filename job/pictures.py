@@ -1,0 +1,240 @@
+"""What the report draws: images as data URIs, and the geometry of its charts.
+
+Pictures leave here encoded; charts leave as numbers and path data, and the template dresses them.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+CHART_WIDTH, CHART_HEIGHT = 520, 220
+CHART_MARGINS = (16, 12, 30, 68)  # top, right, bottom, left
+SPARK_WIDTH, SPARK_HEIGHT, SPARK_POINTS = 120, 48, 60
+MAP_WIDTH, MAP_HEIGHTS, MAP_RADII = 960, (260, 560), (7.0, 34.0)
+COLOUR_QUALITY = 80
+MAX_PIXELS = 3_000_000  # of all member pictures together, so that a page stays small
+MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
+
+
+class Tick(NamedTuple):
+    """A mark on an axis: where, and what is written there."""
+
+    position: float
+    text: str
+
+
+class Chart(NamedTuple):
+    """A line over iterations, in a box of CHART_WIDTH × CHART_HEIGHT.
+
+    Attributes:
+      path: SVG path data of the line.
+      end: x and y of its last point.
+      x_ticks, y_ticks: marks below and left of the box.
+    """
+
+    path: str
+    end: tuple[float, float]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+class Bubble(NamedTuple):
+    """A circle of the map: centre and radius."""
+
+    x: float
+    y: float
+    radius: float
+
+
+class Map(NamedTuple):
+    """Centroids on their plane of largest variance, in a box of MAP_WIDTH × `height`.
+
+    Attributes:
+      bubbles: one for each cluster, area by count.
+      height: of the box.
+      variance_share: of the centroids' variance, how much the two axes hold.
+    """
+
+    bubbles: list[Bubble]
+    height: float
+    variance_share: float
+
+
+def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """Flat images [m, d] as pictures, uint8 [m, h, w] or, of three or more channels, [m, h, w, 3].
+
+    uint8 pixels are shown as they are, floats between 0 (black) and 1 (white); what lies outside
+    is clipped. Of four channels or more the first three are shown, of two the first.
+    """
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
+    pictures = pixels.reshape(len(pixels), *image_shape)
+    if pictures.ndim == 3:
+        return pictures
+    return pictures[..., :3] if pictures.shape[-1] >= 3 else pictures[..., 0]
+
+
+def data_uri(picture: np.ndarray, side: int) -> str:
+    """A picture, uint8 [h, w] or [h, w, 3], as a data URI, shrunk to at most `side` pixels.
+
+    Grey is PNG, exact unless shrunk; colour is WebP, a fifth of a PNG's size on photographs.
+    """
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.BOX)
+    file = io.BytesIO()
+    if image.mode == "L":
+        kind = "png"
+        image.save(file, "PNG", optimize=True)
+    else:
+        kind = "webp"
+        image.save(file, "WEBP", quality=COLOUR_QUALITY, method=6)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def member_side(image_shape: Sequence[int], count: int) -> int:
+    """Pixels of the longer side at which `count` pictures stay within MAX_PIXELS."""
+    height, width = image_shape[:2]
+    scale = min(1.0, math.sqrt(MAX_PIXELS / (max(count, 1) * height * width)))
+    return int(np.clip(max(height, width) * scale, MIN_SIDE, MAX_SIDE))
+
+
+def display_range(centroids: np.ndarray, pixels: np.ndarray) -> tuple[float, float]:
+    """The values shown as black and white: 0 and 1, or what float pixels range over if wider."""
+    if pixels.dtype == np.uint8:
+        return 0.0, 1.0
+    low = min(0.0, float(centroids.min()), float(pixels.min(initial=0)))
+    high = max(1.0, float(centroids.max()), float(pixels.max(initial=0)))
+    return low, high
+
+
+def of_images(
+    centroids: np.ndarray, pixels: np.ndarray, image_shape: Sequence[int]
+) -> tuple[list[str], list[str]]:
+    """Data URIs of centroids, float32 [k, d], and of example images [m, d] of their set."""
+    low, high = display_range(centroids, pixels)
+    if (low, high) != (0.0, 1.0):
+        pixels = (pixels - low) / (high - low)
+    side = member_side(image_shape, len(pixels))
+    drawn = as_pictures((centroids - low) / (high - low), image_shape)
+    return (
+        [data_uri(picture, MAX_SIDE) for picture in drawn],
+        [data_uri(picture, side) for picture in as_pictures(pixels, image_shape)],
+    )
+
+
+def sparks(centroids: np.ndarray) -> list[str]:
+    """SVG path data of vectors [k, d], all on one scale."""
+    low, high = float(centroids.min()), float(centroids.max())
+    return [spark_path(centroid, low, high) for centroid in centroids]
+
+
+def spark_path(values: np.ndarray, low: float, high: float) -> str:
+    """SVG path data of a vector [d] in a box of SPARK_WIDTH × SPARK_HEIGHT.
+
+    `low` is at the bottom, `high` at the top. Of more than SPARK_POINTS values the line shows
+    means of consecutive ones.
+    """
+    parts = np.array_split(values, min(len(values), SPARK_POINTS))
+    means = np.array([part.mean() for part in parts])
+    y = 2 + (SPARK_HEIGHT - 4) * (high - means) / ((high - low) or 1)
+    y = np.repeat(y, 2) if len(y) == 1 else y
+    return _path(np.linspace(0, SPARK_WIDTH, len(y)), y)
+
+
+def chart(iterations: Sequence[int], values: Sequence[float], logarithmic: bool) -> Chart:
+    """A line of `values` over `iterations`; a logarithmic axis is one of log(1 + value)."""
+    x = np.asarray(iterations, float)
+    y = np.asarray(values, float)
+    marks = _powers(y.max()) if logarithmic else _round_numbers(y.min(), y.max())
+    scale = np.log1p if logarithmic else np.asarray
+    top, right, bottom, left = CHART_MARGINS
+    ends = (min(y.min(), *marks), max(y.max(), *marks))
+    low, high = scale(np.array(ends))
+    across = _line(x.min(), x.max(), left, CHART_WIDTH - right)
+    down = _line(low, high, CHART_HEIGHT - bottom, top)
+    x, y = across(x), down(scale(y))
+    first, last = min(iterations), max(iterations)
+    whole = [m for m in _round_numbers(first, last) if m % 1 == 0 and first <= m <= last]
+    return Chart(
+        _path(x, y),
+        (round(float(x[-1]), 1), round(float(y[-1]), 1)),
+        [Tick(round(float(across(mark)), 1), f"{mark:,.10g}") for mark in whole],
+        [Tick(round(float(down(scale(mark))), 1), f"{mark:,.10g}") for mark in marks],
+    )
+
+
+def centroid_map(centroids: np.ndarray, counts: Sequence[int]) -> Map:
+    """Places centroids [k, d], k ≥ 2, on the plane that shows most of their variance."""
+    points, share = principal_plane(centroids)
+    margin = MAP_RADII[1] + 20  # a circle and its number
+    span = np.ptp(points, axis=0)
+    low, high = MAP_HEIGHTS
+    # One scale for both axes, so that near on the map is near on the plane.
+    scale = (MAP_WIDTH - 2 * margin) / (span[0] or 1)
+    scale = min(scale, (high - 2 * margin) / (span[1] or 1))
+    height = max(low, scale * span[1] + 2 * margin)
+    centre = (points.max(axis=0) + points.min(axis=0)) / 2
+    places = (points - centre) * [scale, -scale] + [MAP_WIDTH / 2, height / 2]
+    radii = bubble_radii(counts)
+    bubbles = [
+        Bubble(*(round(float(v), 1) for v in (x, y, radius)))
+        for (x, y), radius in zip(places, radii, strict=True)
+    ]
+    return Map(bubbles, round(float(height), 1), share)
+
+
+def principal_plane(centroids: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coordinates float64 [k, 2] along the two axes of largest variance, and its share there.
+
+    The sign of an axis is a convention: the centroid farthest out along it is on the positive side.
+    """
+    centred = np.asarray(centroids, np.float64) - np.mean(centroids, axis=0, dtype=np.float64)
+    left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(centred), 2))
+    axes = min(2, len(lengths))
+    points[:, :axes] = left[:, :axes] * lengths[:axes]
+    farthest = points[np.abs(points).argmax(axis=0), [0, 1]]
+    points *= np.where(farthest < 0, -1.0, 1.0)
+    variance = np.square(lengths)
+    return points, float(variance[:2].sum() / (variance.sum() or 1))
+
+
+def bubble_radii(counts: Sequence[int]) -> np.ndarray:
+    """Radii of circles with areas proportional to counts; all together fill a part of the map."""
+    smallest, largest = MAP_RADII
+    # Many circles must share the room that few have.
+    largest = min(largest, 150 / math.sqrt(len(counts)))
+    shares = np.asarray(counts, float) / max(counts)
+    return np.maximum(np.sqrt(shares) * largest, min(smallest, largest / 4))
+
+
+def _path(x: np.ndarray, y: np.ndarray) -> str:
+    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
+
+
+def _line(low: float, high: float, start: float, end: float):
+    """The map that takes low to start and high to end; the middle where both are equal."""
+    if low == high:
+        return lambda value: np.zeros_like(value, float) + (start + end) / 2
+    return lambda value: start + (np.asarray(value) - low) * (end - start) / (high - low)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Two to six multiples of 1, 2 or 5 times a power of ten, from below `low` to above `high`."""
+    if low == high:
+        return [low]
+    step = 10.0 ** math.floor(math.log10((high - low) / 2))
+    step *= next((m for m in (1, 2, 5) if (high - low) / (step * m) <= 4), 10)
+    return [step * i for i in range(math.floor(low / step), math.ceil(high / step) + 1)]
+
+
+def _powers(high: float) -> list[float]:
+    """0, 1 and the powers of ten up to `high`, every other one where they are many."""
+    exponents = range(0, max(1, math.ceil(math.log10(max(high, 1)))) + 1)
+    return [0, *(10**e for e in exponents[:: 1 if len(exponents) < 7 else 2])]
