@@ -65,7 +65,7 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--init",
         default=default("init"),
-        metavar="random|k-means++|CENTROIDS.npy",
+        metavar="random|k-means++|k-means|||CENTROIDS.npy",
         help="initial centroids (default: %(default)s)",
     )
     add("--seed", type=int, default=default("seed"), help="of all randomness (default: 0)")
@@ -90,7 +90,12 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop when the squared shift of the centroids is at most this (default: 0, which "
         "is when no image changes cluster)",
     )
-    add("--algorithm", default=default("algorithm"), metavar="lloyd", help="default: %(default)s")
+    add(
+        "--algorithm",
+        default=default("algorithm"),
+        metavar="auto|lloyd|hamerly",
+        help="all give the same result (default: %(default)s)",
+    )
     add(
         "--replicas",
         type=int,

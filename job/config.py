@@ -4,8 +4,8 @@ import dataclasses
 
 from pipeline.errors import UserError
 
-ALGORITHMS = ("lloyd", "hamerly")
-INITS = ("random", "k-means++")
+ALGORITHMS = ("auto", "lloyd", "hamerly")
+INITS = ("random", "k-means++", "k-means||")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FitConfig:
     restarts: int = 1
     max_iterations: int = 300
     tol: float = 0.0
-    algorithm: str = "lloyd"
+    algorithm: str = "auto"
     replicas: int | None = None
 
     def __post_init__(self):

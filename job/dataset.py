@@ -74,7 +74,8 @@ class Images:
     def take(self, places: Sequence[Place]) -> np.ndarray:
         """Pixels of the images at `places`, in the set's dtype; [m, d]."""
         parts = self._replicas.parts(self._images[0])
-        return np.stack([parts[place.replica][place.row].numpy() for place in places])
+        rows = [parts[place.replica][place.row].numpy() for place in places]
+        return np.array(rows, parts[0].dtype.as_numpy_dtype).reshape(-1, self.num_features)
 
 
 def squared_norms(pixels: np.ndarray) -> np.ndarray:

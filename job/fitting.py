@@ -131,7 +131,7 @@ def _metrics(
         "dtype": manifest.dtype,
         "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
         "num_clusters": config.k,
-        "algorithm": config.algorithm,
+        "algorithm": loop.chosen_algorithm(config),
         "init": config.init,
         "seed": config.seed,
         "restarts": config.restarts,

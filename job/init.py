@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from job import kmeans, randomness
+from job import kmeans, oversampling, randomness
 from job.config import FitConfig
 from job.dataset import Images, Place
 from pipeline.errors import UserError
@@ -31,6 +31,8 @@ def initial_centroids(
         pixels = random_images(images, config.k, config.seed, purpose)
     elif config.init == "k-means++":
         pixels = kmeans_plus_plus(images, config.k, config.seed, purpose, progress)
+    elif config.init == "k-means||":
+        pixels = kmeans_parallel(images, config.k, config.seed, purpose)
     else:
         return kmeans.on_grid(read_centroids(config, images), images.units)
     return kmeans.on_grid(pixels.astype(np.float64) / images.units.scale, images.units)
@@ -64,11 +66,8 @@ def kmeans_plus_plus(
         hashes = [
             randomness.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests
         ]
-        with np.errstate(divide="ignore"):
-            keys = [
-                -np.log(randomness.uniforms(part)) / squared
-                for part, squared in zip(hashes, images.local(nearest), strict=True)
-            ]
+        squared = images.local(nearest)
+        keys = [randomness.race(*pair) for pair in zip(hashes, squared, strict=True)]
         chosen.append(images.take(smallest([keys, hashes], 1))[0])
     progress(k)
     return np.stack(chosen)
@@ -78,6 +77,20 @@ def _approach(images, squared_norm, nearest, chosen):
     """D² to the nearest chosen image, now that there is one more; and Σ D²."""
     nearest = tf.minimum(nearest, kmeans.squared_distances_to(images, squared_norm, chosen))
     return nearest, [tf.reduce_sum(nearest)]
+
+
+def kmeans_parallel(images: Images, k: int, seed: int, purpose: str) -> np.ndarray:
+    """Pixels of k images by k-means||: see oversampling.py.
+
+    Raises:
+      UserError: fewer distinct images than k.
+    """
+    first = random_images(images, 1, seed, f"{purpose}/0")
+    pixels, weights = oversampling.candidates(images, first, k, seed, purpose)
+    rows = oversampling.reduce_weighted(pixels, weights, k, seed, purpose)
+    if len(rows) < k:
+        raise too_few_distinct(len(rows), k)
+    return pixels[rows]
 
 
 def smallest(keys: list[list[np.ndarray]], count: int) -> list[Place]:

@@ -85,7 +85,7 @@ def fit(
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
-    algorithm = ALGORITHMS[config.algorithm](images, config)
+    algorithm = ALGORITHMS[chosen_algorithm(config)](images, config)
     best: Fitted | None = None
     seconds = Seconds(0.0, 0.0)
     for restart in range(config.restarts):
@@ -99,6 +99,13 @@ def fit(
             best = fitted
     assert best is not None  # there is at least one restart
     return best, seconds
+
+
+def chosen_algorithm(config: FitConfig) -> str:
+    """The name of what `--algorithm` asks for; `auto` is what is fastest."""
+    if config.algorithm != "auto":
+        return config.algorithm
+    return "hamerly" if config.k > 1 else "lloyd"
 
 
 def _iterate(

@@ -28,3 +28,16 @@ def hashes(digests: np.ndarray, seed: int, purpose: str) -> np.ndarray:
 def uniforms(hashes: np.ndarray) -> np.ndarray:
     """Numbers strictly between 0 and 1 from hashes; float64 [n]."""
     return ((hashes >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def race(hashes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Keys −ln(u) / weight: the smallest is that of each row with probability ∝ its weight.
+
+    Args:
+      hashes: uint64 [n]; weights: float64 [n], not negative.
+
+    Returns:
+      float64 [n], infinite where the weight is 0.
+    """
+    with np.errstate(divide="ignore"):
+        return -np.log(uniforms(hashes)) / weights

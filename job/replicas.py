@@ -53,7 +53,7 @@ class Replicas:
             context = tf.distribute.get_replica_context()
             return state, context.all_reduce(tf.distribute.ReduceOp.SUM, partial)
 
-        @tf.function
+        @tf.function(reduce_retracing=True)
         def graph(images, state, shared):
             return self._strategy.run(on_replica, (images, state, shared))
 

@@ -1,0 +1,94 @@
+"""k-means||: initial centroids for large k in a few passes.
+
+Bahmani, Moseley, Vattani, Kumar, Vassilvitskii: Scalable k-means++ (PVLDB 2012). A round keeps
+each image as a candidate with probability ℓ·D²/Σ D². A candidate then counts as often as there are
+images nearest to it, and a weighted k-means++ draws k of the candidates.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from job import kmeans, randomness
+from job.dataset import Images, Place
+
+ROUNDS = 5
+OVERSAMPLING = 0.5  # ℓ / k
+
+
+def candidates(
+    images: Images, first: np.ndarray, k: int, seed: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [m, d] of m ≥ k candidates, and how many images are nearest to each; float64 [m].
+
+    There are fewer than k where the set has fewer distinct images.
+
+    Args:
+      first: pixels [1, d] of the first candidate.
+    """
+    approach = images.compile(_approach, images.units)
+    state = images.state(lambda count: (np.full(count, np.inf), np.zeros(count, np.int32)))
+    parts, number, rounds = [first], 0, 0
+    while True:
+        new = parts[-1].astype(np.float64) / images.units.scale
+        scorer = kmeans.scorer(kmeans.on_grid(new, images.units), images.units)
+        state, (potential,) = approach(state, (scorer, np.int32(number)))
+        number += len(new)
+        if potential == 0 or (rounds >= ROUNDS and number >= k):
+            break
+        drawn = images.take([])
+        while not len(drawn):
+            rounds += 1
+            rate = k * OVERSAMPLING / potential
+            drawn = images.take(_draw(images, state[0], rate, seed, f"{purpose}/{rounds}"))
+        parts.append(drawn)
+    _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
+    return np.concatenate(parts), weights
+
+
+def _draw(images: Images, nearest, rate: float, seed: int, purpose: str) -> list[Place]:
+    """The images whose number falls below rate · D², in the order of their hashes."""
+    drawn = []
+    for replica, squared in enumerate(images.local(nearest)):
+        hashes = randomness.hashes(images.digests[replica], seed, purpose)
+        rows = np.flatnonzero(randomness.uniforms(hashes) < rate * squared)
+        drawn += [(hashes[row], Place(replica, int(row))) for row in rows]
+    return [place for _, place in sorted(drawn)]
+
+
+def _approach(images, squared_norm, state, shared, units):
+    """D² to the nearest candidate and which one that is, with more of them; and Σ D²."""
+    nearest, owner = state
+    scorer, first = shared
+    clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
+    squared = kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+    nearer = squared < nearest
+    nearest = tf.where(nearer, squared, nearest)
+    owner = tf.where(nearer, clusters + first, owner)
+    return (nearest, owner), [tf.reduce_sum(nearest)]
+
+
+def _count_nearest(images, squared_norm, state, empty):
+    """How many images are nearest to each candidate."""
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(squared_norm), state[1], tf.shape(empty)[0])
+    return state, [counts]
+
+
+def reduce_weighted(
+    pixels: np.ndarray, weights: np.ndarray, k: int, seed: int, purpose: str
+) -> np.ndarray:
+    """Weighted k-means++ on candidates [m, d]: rows [k], fewer if fewer are distinct."""
+    squared_norm = np.square(pixels.astype(np.float64)).sum(axis=1)
+    distances_to = tf.function(kmeans.squared_distances_to)
+    everyone = tf.constant(pixels)
+    rows: list[int] = []
+    nearest = np.ones(len(pixels))
+    while len(rows) < k:
+        hashes = randomness.hashes(
+            np.arange(len(pixels), dtype=np.uint64), seed, f"{purpose}/reduce/{len(rows)}"
+        )
+        rows.append(int(np.argmin(randomness.race(hashes, weights * nearest))))
+        squared = distances_to(everyone, squared_norm, pixels[rows[-1]]).numpy()
+        nearest = np.minimum(nearest, squared) if len(rows) > 1 else squared
+        if not nearest.any():
+            break
+    return np.array(rows)
