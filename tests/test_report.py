@@ -4,86 +4,18 @@ import base64
 import hashlib
 import re
 import shlex
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import result_folder
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
+from report_page import page_of
 from test_pictures import decoded
 
-from job import clusters, confusions, report
+from job import clusters, report
 from pipeline.errors import UserError
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 MIB = 1 << 20
-NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
-
-
-class Page(HTMLParser):
-    """A parsed report: every tag with its attributes, and the text a person reads.
-
-    Attributes:
-      tags: (name, attributes).
-      text: of the page, without styles and scripts.
-      items: text of each list item.
-      rows: text of the cells of each table row.
-    """
-
-    def __init__(self, source: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.items: list[str] = []
-        self.rows: list[list[str]] = []
-        self.code = ""
-        self._text: list[str] = []
-        self._open: list[str] = []
-        self.feed(source)
-        self.text = spaced("".join(self._text))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._open.append(tag)
-        if tag == "li":
-            self.items.append("")
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        while self._open and self._open.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        if {"script", "style"} & set(self._open):
-            return
-        self._text.append(data)
-        if "li" in self._open:
-            self.items[-1] = spaced(self.items[-1] + data)
-        if {"td", "th"} & set(self._open):
-            self.rows[-1][-1] = spaced(self.rows[-1][-1] + data)
-        if "pre" in self._open:
-            self.code += data
-
-    def all(self, tag: str, css: str = "") -> list[dict[str, str | None]]:
-        """Attributes of the tags of a name and, if given, a class."""
-        return [
-            attributes
-            for name, attributes in self.tags
-            if name == tag and (not css or css in (attributes.get("class") or "").split())
-        ]
-
-
-def spaced(text: str) -> str:
-    """Text with single spaces, as a browser shows it."""
-    return re.sub(r"\s+", " ", text.replace("\u00a0", " "))
-
-
-def page_of(folder) -> Page:
-    return Page(report.build(str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -109,100 +41,6 @@ def test_a_fit_that_stopped_early_says_so(tmp_path):
     text = page_of(tmp_path).text
     assert "Not converged: stopped after 8 iterations" in text
     assert "the best of 3 restarts" in text
-
-
-def words_of(page: Page) -> tuple[dict, dict, set]:
-    """Merged labels by cluster, clusters by split label and hidden labels, as the page says."""
-    merges, splits, hidden = {}, {}, set()
-    for item in page.items:
-        if found := re.match(r" ?Cluster (\d+) merges (.*) \(", item):
-            merges[int(found[1])] = re.split(", | and ", found[2])
-        elif found := re.match(r" ?K-means splits (.*) in (.*): clusters ([\d, and]+)", item):
-            splits[found[1]] = [int(c) for c in re.findall(r"\d+", found[3])]
-            assert found[2] == NUMBERS[len(splits[found[1]])]
-        elif found := re.match(r" ?No cluster is mostly (.*); most of it", item):
-            hidden.add(found[1])
-    return merges, splits, hidden
-
-
-def confusions_of(contingency: list[list[int]]) -> tuple[dict, dict, set]:
-    """The same from the contingency table, in the words of the rule."""
-    merges, splits = {}, {}
-    for cluster, counts in enumerate(contingency):
-        large = [label for label, count in enumerate(counts) if 4 * count >= sum(counts)]
-        if len(large) > 1:
-            merges[cluster] = [str(v) for v in sorted(large, key=lambda v: -counts[v])]
-        splits.setdefault(str(counts.index(max(counts))), []).append(cluster)
-    hidden = {str(label) for label in range(len(contingency[0]))} - set(splits)
-    return merges, {label: own for label, own in splits.items() if len(own) > 1}, hidden
-
-
-def check_words(metrics: dict, page: Page) -> None:
-    merges, splits, hidden = words_of(page)
-    expected = confusions_of(metrics["contingency"])
-    assert merges == expected[0]
-    assert {label: sorted(own) for label, own in splits.items()} == expected[1]
-    assert hidden == expected[2]
-
-
-@pytest.mark.parametrize("num_clusters", [5, 10, 14])
-def test_the_words_name_the_confusions_of_the_contingency_table(tmp_path, num_clusters):
-    metrics = result_folder.digits(tmp_path, num_clusters)
-    check_words(metrics, page_of(tmp_path))
-
-
-def test_the_words_of_mnist_are_those_of_its_table(tmp_path):
-    metrics = result_folder.mnist(tmp_path, 10)
-    assert any(confusions_of(metrics["contingency"]))
-    check_words(metrics, page_of(tmp_path))
-
-
-def test_merges_splits_and_hidden_labels_by_hand():
-    table = np.array([[60, 40, 0, 0], [0, 0, 30, 0], [0, 0, 70, 24], [5, 0, 0, 0]])
-    found = confusions.find(table, ["8", "3", "1", "7"])
-    assert found.merges == [
-        confusions.Merge(0, ["8", "3"], [0.6, 0.4]),
-        confusions.Merge(2, ["1", "7"], [70 / 94, 24 / 94]),
-    ]
-    assert found.splits == [
-        confusions.Split("8", [0, 3], [60 / 65, 5 / 65]),
-        confusions.Split("1", [2, 1], [0.7, 0.3]),
-    ]
-    assert found.hidden == [confusions.Hidden("3", 0, 1.0), confusions.Hidden("7", 2, 1.0)]
-
-
-@pytest.mark.parametrize(("second", "merges"), [(25, True), (24, False)])
-def test_a_quarter_of_a_cluster_merges_and_less_does_not(second, merges):
-    table = np.array([[100 - second, second]])
-    assert bool(confusions.find(table, ["a", "b"]).merges) == merges
-
-
-@settings(deadline=None)
-@given(
-    npst.arrays(
-        np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 9)
-    )
-)
-def test_every_label_with_images_is_a_majority_once_split_or_hidden(table):
-    names = [str(label) for label in range(table.shape[1])]
-    found = confusions.find(table, names)
-    majorities = [int(row.argmax()) for row in table if row.any()]
-    for label, total in enumerate(table.sum(axis=0)):
-        times = majorities.count(label)
-        assert (names[label] in [s.label for s in found.splits]) == (times > 1)
-        assert (names[label] in [h.label for h in found.hidden]) == (times == 0 and total > 0)
-
-
-def test_the_heat_map_is_the_table_in_the_order_of_majority_labels(digits):
-    _, metrics, page = digits
-    head = page.rows.index(["Cluster", *map(str, range(10)), "All"])
-    rows = [[int(cell.replace(",", "")) for cell in row] for row in page.rows[head + 1 : head + 11]]
-    for cluster, *counts, total in rows:
-        assert counts == metrics["contingency"][cluster]
-        assert total == metrics["cluster_sizes"][cluster]
-    majorities = [counts.index(max(counts)) for _, *counts, _ in rows]
-    assert majorities == sorted(majorities)
-    assert sorted(row[0] for row in rows) == list(range(10))
 
 
 def test_every_cluster_shows_its_members_from_near_to_far(digits):
