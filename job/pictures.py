@@ -17,7 +17,9 @@ CHART_MARGINS = (16, 12, 30, 68)  # top, right, bottom, left
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_POINTS = 120, 48, 60
 MAP_WIDTH, MAP_HEIGHTS, MAP_RADII = 960, (260, 560), (7.0, 34.0)
 COLOUR_QUALITY = 80
-MAX_PIXELS = 3_000_000  # of all member pictures together, so that a page stays small
+# Of all member pictures together, and of all centroids: a page below 5 MiB, were it all noise.
+MAX_PIXELS, MAX_CENTROID_PIXELS = 2_800_000, 560_000
+CENTROID_USES = 4  # pictures of each centroid in a page
 MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
 
 
@@ -97,10 +99,10 @@ def data_uri(picture: np.ndarray, side: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def member_side(image_shape: Sequence[int], count: int) -> int:
-    """Pixels of the longer side at which `count` pictures stay within MAX_PIXELS."""
+def side_for(image_shape: Sequence[int], count: int, max_pixels: int) -> int:
+    """Pixels of the longer side at which `count` pictures have `max_pixels` together."""
     height, width = image_shape[:2]
-    scale = min(1.0, math.sqrt(MAX_PIXELS / (max(count, 1) * height * width)))
+    scale = min(1.0, math.sqrt(max_pixels / (max(count, 1) * height * width)))
     return int(np.clip(max(height, width) * scale, MIN_SIDE, MAX_SIDE))
 
 
@@ -120,11 +122,12 @@ def of_images(
     low, high = display_range(centroids, pixels)
     if (low, high) != (0.0, 1.0):
         pixels = (pixels - low) / (high - low)
-    side = member_side(image_shape, len(pixels))
     drawn = as_pictures((centroids - low) / (high - low), image_shape)
+    large = side_for(image_shape, CENTROID_USES * len(centroids), MAX_CENTROID_PIXELS)
+    small = side_for(image_shape, len(pixels), MAX_PIXELS)
     return (
-        [data_uri(picture, MAX_SIDE) for picture in drawn],
-        [data_uri(picture, side) for picture in as_pictures(pixels, image_shape)],
+        [data_uri(picture, large) for picture in drawn],
+        [data_uri(picture, small) for picture in as_pictures(pixels, image_shape)],
     )
 
 
