@@ -10,6 +10,7 @@ TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
+    "selenium>=4.20",
     "types-protobuf",
     "types-tqdm",
 ]
@@ -22,8 +23,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["job", "pipeline", "pipeline.sources"],
-    package_data={"job": ["report.html.j2"]},
+    packages=["job", "job.report", "pipeline", "pipeline.sources"],
+    package_data={"job.report": ["page.html.j2", "page.css", "page.js"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",

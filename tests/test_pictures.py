@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from job import pictures, wording
+from job.report import pictures, wording
 
 counts = st.lists(st.integers(1, 10**6), min_size=2, max_size=30)
 

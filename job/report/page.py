@@ -14,12 +14,12 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from job import clusters, confusions, pictures, wording
-from job.result import Result, read
+from job.report import clusters, confusions, pictures, wording
+from job.report.result import Result, read
 from pipeline import storage
 
 NAME = "report.html"
-TEMPLATE = "report.html.j2"
+TEMPLATE = "page.html.j2"
 MAX_FACT = 2_000  # characters of a list of options or versions
 # Options of `fit`, in the order people read them.
 FLAGS = (
@@ -59,13 +59,13 @@ def build(folder: str) -> str:
         percent=wording.percent,
         words=wording.number_word,
     )
-    script = (here / "report.js").read_text(encoding="utf-8")
+    script = (here / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template(TEMPLATE).render(
         view(read(folder)),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
-        style=Markup((here / "report.css").read_text(encoding="utf-8")),
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),
     )
 
 
