@@ -12,7 +12,8 @@ from report_page import page_of
 from test_pictures import decoded
 
 from job import report
-from job.report import clusters, page
+from job.report import clusters
+from job.report.page import command
 from pipeline.errors import UserError
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -250,7 +251,7 @@ def test_of_several_restarts_the_published_one_is_shown(tmp_path):
 
 def test_the_command_gives_the_options_back():
     config = result_folder.CONFIG | {"output": "my run's folder", "init": "k-means||", "tol": 1e-4}
-    words = shlex.split(page.command(config))
+    words = shlex.split(command(config))
     assert words[:2] == ["kmeans-job", "fit"]
     given = dict(zip(words[2::2], words[3::2], strict=True))
     assert given["--output"] == "my run's folder"
@@ -261,7 +262,7 @@ def test_the_command_gives_the_options_back():
 
 
 def test_the_command_bears_missing_and_unknown_options(tmp_path):
-    assert page.command({}) == "kmeans-job fit"
+    assert command({}) == "kmeans-job fit"
     result_folder.digits(tmp_path, config={"k": 10, "colour": "green"})
     page = page_of(tmp_path)
     assert page.code == "kmeans-job fit --k 10"
