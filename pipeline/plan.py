@@ -1,7 +1,8 @@
 """Which images become which shard: pure integers, decided before anything is read."""
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.errors import UserError
@@ -18,6 +19,13 @@ class Piece(NamedTuple):
     stop: int
 
 
+class Listing(NamedTuple):
+    """What becomes shard `number` of a source that workers list: references, sorted."""
+
+    number: int
+    references: list[tuple[bytes, int]]
+
+
 def default_num_shards(num_images: int, image_bytes: int) -> int:
     """Shards of about 64 MiB, at least one."""
     return max(1, round(num_images * image_bytes / SHARD_BYTES))
@@ -25,12 +33,33 @@ def default_num_shards(num_images: int, image_bytes: int) -> int:
 
 def pieces(num_images: int, num_shards: int) -> list[Piece]:
     """Cuts `num_images` into `num_shards` pieces whose sizes differ by one at most."""
+    check_num_shards(num_images, num_shards)
+    cuts = [num_images * index // num_shards for index in range(num_shards + 1)]
+    return [Piece(i, *cut) for i, cut in enumerate(itertools.pairwise(cuts))]
+
+
+def check_num_shards(num_images: int, num_shards: int) -> None:
+    """Raises UserError unless 1 ≤ `num_shards` ≤ `num_images`."""
     if num_shards < 1:
         raise UserError(f"--num-shards {num_shards}: at least one shard is needed")
     if num_shards > num_images:
         raise UserError(f"--num-shards {num_shards}: more than the {num_images} images of the set")
-    cuts = [num_images * index // num_shards for index in range(num_shards + 1)]
-    return [Piece(i, *cut) for i, cut in enumerate(itertools.pairwise(cuts))]
+
+
+def hashed_shard(reference: bytes, num_shards: int) -> int:
+    """The shard of an image that is known by name: the same on every engine and machine."""
+    digest = hashlib.blake2b(reference, digest_size=8).digest()
+    return int.from_bytes(digest, "little") % num_shards
+
+
+def overlaps(piece: Piece, sizes: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """(i, start, stop): which images of part i belong to `piece`, if parts follow each other."""
+    first = 0
+    for index, size in enumerate(sizes):
+        start, stop = max(piece.start - first, 0), min(piece.stop - first, size)
+        if start < stop:
+            yield index, start, stop
+        first += size
 
 
 def block_rows(image_bytes: int) -> int:

@@ -65,6 +65,11 @@ def exit_status(main: Callable[[], None]) -> int:
     return 0
 
 
+def note(text: str) -> None:
+    """Says on stderr what the user should know of a job that worked."""
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
     """Holds back what libraries print on stderr, and then prints it without CHATTER.
