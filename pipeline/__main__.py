@@ -15,6 +15,8 @@ from pipeline.sources import Listed, Planned, open_source
 from pipeline.terminal import Parser, Progress, exit_status, import_beam, note, reject_flag
 
 SPLITS = ("train", "test", "all")
+# What DirectRunner falls back to, after it has tried to download another engine.
+ENGINE = "FnApiRunner"
 PROGRESS_SECONDS = 0.5
 OURS = ("images-", "rejected-", REJECTED, shards.MANIFEST)  # how files of ours begin
 
@@ -85,8 +87,14 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
     if not flags:
         return
     import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import create_runner
 
+    name = PipelineOptions(flags).view_as(StandardOptions).runner
+    try:
+        create_runner(name or ENGINE)  # an engine's module brings its options
+    except (ImportError, ValueError) as error:
+        raise UserError(f"--runner {name}: {' '.join(str(error).split())}") from error
     parser = Parser(add_help=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
@@ -109,7 +117,7 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     plan.check_num_shards(source.num_images, num_shards)
     prepare_folder(args.output, args.overwrite)
     with Progress("shard", source.num_images, "images", args.quiet) as progress:
-        with _watching(args.output, image_bytes, progress):
+        with _watching(args.output, source.num_images, image_bytes, progress):
             _run_beam(source, args.output, num_shards, args.max_rejected, beam_flags)
         progress.update(source.num_images)
     manifest = shards.load_manifest(args.output)
@@ -159,10 +167,12 @@ def _run_beam(
 
     options = PipelineOptions(beam_flags)
     if options.view_as(StandardOptions).runner is None:
-        # What DirectRunner falls back to, after it has tried to download another engine.
-        options.view_as(StandardOptions).runner = "FnApiRunner"
+        options.view_as(StandardOptions).runner = ENGINE
     try:
         pipeline = beam.Pipeline(options=options)
+    except ValueError as error:  # an engine misses options of its own
+        raise UserError(" ".join(str(error).split())) from error
+    try:
         _ = pipeline | ShardImages(source, folder, num_shards, max_rejected)
         pipeline.run().wait_until_finish()
     except Exception as error:
@@ -173,10 +183,12 @@ def _run_beam(
 
 
 @contextlib.contextmanager
-def _watching(folder: str, image_bytes: int, progress: Progress) -> Iterator[None]:
+def _watching(folder: str, num_images: int, image_bytes: int, progress: Progress) -> Iterator[None]:
     """Shows how much of the set is on disk, whichever engine and process writes it."""
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(folder, image_bytes, progress, done))
+    watcher = threading.Thread(
+        target=_watch, args=(folder, num_images, image_bytes, progress, done)
+    )
     watcher.start()
     try:
         yield
@@ -185,7 +197,9 @@ def _watching(folder: str, image_bytes: int, progress: Progress) -> Iterator[Non
         watcher.join()
 
 
-def _watch(folder: str, image_bytes: int, progress: Progress, done: threading.Event) -> None:
+def _watch(
+    folder: str, num_images: int, image_bytes: int, progress: Progress, done: threading.Event
+) -> None:
     while not done.wait(PROGRESS_SECONDS):
         written = 0
         for name in storage.list_names(folder):
@@ -193,7 +207,7 @@ def _watch(folder: str, image_bytes: int, progress: Progress, done: threading.Ev
                 written += storage.size_bytes(storage.join(folder, name))
             except UserError:  # renamed since it was listed
                 continue
-        progress.update(written // image_bytes)
+        progress.update(min(written // image_bytes, num_images))
 
 
 def main(arguments: list[str] | None = None) -> int:
