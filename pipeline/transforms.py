@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.plan import Listing, Piece
 from pipeline.rejected import (
     DEFAULT_FRACTION,
+    REJECTED,
     check_fraction,
     merge_parts,
     part_file,
@@ -85,19 +86,18 @@ def complete(
     Raises:
       UserError: too many images were rejected.
     """
-    if not storage.exists(storage.join(folder, MANIFEST)):
-        parts = {part.number: part for part in written}
-        for number in set(range(num_shards)) - parts.keys():
-            # No hash of a path fell on it.
-            parts[number] = write_shard(source, Listing(number, []), folder, num_shards)
-        ordered = [parts[number] for number in sorted(parts)]
-        manifest = make_manifest(source, ordered)
-        if manifest.num_rejected:
-            names = (part_file(w.number, num_shards) for w in ordered if w.num_rejected)
-            merge_parts(folder, names)
-            check_fraction(manifest.num_rejected, manifest.num_images, max_rejected, folder)
-        storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+    parts = {part.number: part for part in written}
+    for number in set(range(num_shards)) - parts.keys():
+        # No hash of a path fell on it.
+        parts[number] = write_shard(source, Listing(number, []), folder, num_shards)
+    ordered = [parts[number] for number in sorted(parts)]
+    manifest = make_manifest(source, ordered)
+    if manifest.num_rejected and not storage.exists(storage.join(folder, REJECTED)):
+        merge_parts(folder, (part_file(w.number, num_shards) for w in ordered if w.num_rejected))
     remove_leftovers(folder)
+    if manifest.num_rejected:
+        check_fraction(manifest.num_rejected, manifest.num_images, max_rejected, folder)
+    storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
 
 
 def make_manifest(source: Source, written: list[Written]) -> Manifest:
