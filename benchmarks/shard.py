@@ -125,7 +125,7 @@ def memory(folder: Path, count: int) -> None:
 def speed(folder: Path, count: int, runs: int) -> None:
     """Prints the table of throughput."""
     print(
-        "| format | images | start-up | images/s | loop's images/s | seconds to loop's seconds | at most |"
+        "| format | images | start-up | images/s | loop's images/s | seconds / loop's | at most |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for kind, (most, times) in SPEED.items():

@@ -9,6 +9,8 @@ from pipeline.errors import UserError
 
 SHARD_BYTES = 64 << 20
 BLOCK_BYTES = 1 << 20
+CHUNK_NAMES = 4096
+NUL = b"\0"  # which no path holds
 
 
 class Piece(NamedTuple):
@@ -20,10 +22,22 @@ class Piece(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What becomes shard `number` of a source that workers list: references, sorted."""
+    """What becomes shard `number` of a source that workers list.
+
+    Attributes:
+      chunks: (label, names joined by NUL), in any order; together they are far smaller than a
+        list of names would be.
+    """
 
     number: int
-    references: list[tuple[bytes, int]]
+    chunks: list[tuple[int, bytes]]
+
+    def references(self) -> Iterator[tuple[bytes, int]]:
+        """(name, label) of each image, sorted by label, then name."""
+        for label in sorted({label for label, _ in self.chunks}):
+            names = NUL.join(joined for of, joined in self.chunks if of == label)
+            for name in sorted(names.split(NUL)):
+                yield name, label
 
 
 def default_num_shards(num_images: int, image_bytes: int) -> int:
@@ -46,10 +60,25 @@ def check_num_shards(num_images: int, num_shards: int) -> None:
         raise UserError(f"--num-shards {num_shards}: more than the {num_images} images of the set")
 
 
-def hashed_shard(reference: bytes, num_shards: int) -> int:
+def hashed_shard(name: bytes, num_shards: int) -> int:
     """The shard of an image that is known by name: the same on every engine and machine."""
-    digest = hashlib.blake2b(reference, digest_size=8).digest()
+    digest = hashlib.blake2b(name, digest_size=8).digest()
     return int.from_bytes(digest, "little") % num_shards
+
+
+def grouped(
+    references: Iterable[tuple[bytes, int]], num_shards: int
+) -> Iterator[tuple[int, tuple[int, bytes]]]:
+    """(shard, chunk of a Listing) for (name, label) of images, few thousands of them in memory."""
+    remaining = iter(references)
+    while True:
+        joined: dict[tuple[int, int], list[bytes]] = {}
+        for name, label in itertools.islice(remaining, CHUNK_NAMES):
+            joined.setdefault((hashed_shard(name, num_shards), label), []).append(name)
+        if not joined:
+            return
+        for (shard, label), names in joined.items():
+            yield shard, (label, NUL.join(names))
 
 
 def overlaps(piece: Piece, sizes: Iterable[int]) -> Iterator[tuple[int, int, int]]:

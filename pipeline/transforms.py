@@ -138,14 +138,13 @@ def _label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
 
 
 class ListImages(beam.DoFn):
-    """A part of a source → (shard, reference) for each image in it."""
+    """A part of a source → (shard, chunk of its Listing)."""
 
     def __init__(self, source: Listed, num_shards: int):
         self._source, self._num_shards = source, num_shards
 
-    def process(self, part: int) -> Iterator[tuple[int, tuple[bytes, int]]]:
-        for name, label in self._source.list_part(part):
-            yield plan.hashed_shard(name, self._num_shards), (name, label)
+    def process(self, part: int) -> Iterator[tuple[int, tuple[int, bytes]]]:
+        yield from plan.grouped(self._source.list_part(part), self._num_shards)
 
 
 class WriteShard(beam.DoFn):
@@ -208,5 +207,5 @@ class ShardImages(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "List" >> beam.ParDo(ListImages(source, num_shards))
             | "Group" >> beam.GroupByKey()
-            | "Pieces" >> beam.MapTuple(lambda number, found: Listing(number, sorted(found)))
+            | "Pieces" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
         )

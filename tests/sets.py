@@ -101,7 +101,8 @@ def write_parquet(folder: Path, images: np.ndarray, labels: np.ndarray) -> str:
     rows = [{"bytes": encoded(pixels), "path": None} for pixels in images]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({"image": pa.array(rows, kind), "label": pa.array(labels)})
-    pq.write_table(table, path := folder / "set.parquet", row_group_size=7)
+    rows_of_group = 7 if len(images) < 1000 else 1000
+    pq.write_table(table, path := folder / "set.parquet", row_group_size=rows_of_group)
     return str(path)
 
 

@@ -72,7 +72,7 @@ class FolderSource:
 
     def read(self, piece: plan.Listing) -> Iterator[Block | Rejection]:
         labelled = self.label_names is not None
-        rows = self.rows(iter(piece.references))
+        rows = self.rows(piece.references())
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
     def _pixels(self, path: str):

@@ -22,6 +22,8 @@ from pipeline.sources import Planned, Rejection, Request
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 MAX_PIXELS = 1 << 26
+_PNG_START = b"\x89PNG\r\n"
+_PNG_END = b"IEND\xaeB`\x82"
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 # An image that Pillow only warns of is rejected here.
@@ -43,11 +45,15 @@ def decode(data: bytes, request: Request) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             _check_size(*opened.size)
+            if opened.format == "PNG" and _PNG_END not in data:  # Pillow does not mind
+                raise Unreadable("damaged: it ends before its last chunk")
             upright = opened if opened.format == "PNG" else ImageOps.exif_transpose(opened)
             return convert(upright, request)
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:
+        if data.startswith(_PNG_START):
+            raise Unreadable("damaged: no header") from error
         raise Unreadable("not a PNG, JPEG, BMP, GIF or WebP image") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"more than {MAX_PIXELS:,} pixels") from error

@@ -158,7 +158,9 @@ def _open(path: str) -> Iterator[pq.ParquetFile]:
             # Without its own buffer, a column of a row group would be read whole.
             with pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
                 yield file
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # of the file system; without a number it is Arrow's own
             text = str(error).split("\n")[0]
             raise UserError(f"{path}: damaged or no Parquet file ({text})") from error
 
