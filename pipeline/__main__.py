@@ -9,10 +9,18 @@ import threading
 from collections.abc import Iterator
 
 from pipeline import plan, shards, storage
-from pipeline.errors import UserError, from_traceback
+from pipeline.errors import UserError, from_engine
 from pipeline.rejected import DEFAULT_FRACTION, REJECTED
 from pipeline.sources import Listed, Planned, open_source
-from pipeline.terminal import Parser, Progress, exit_status, import_beam, note, reject_flag
+from pipeline.terminal import (
+    Parser,
+    Progress,
+    exit_status,
+    import_beam,
+    note,
+    reject_flag,
+    without_chatter,
+)
 
 SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
@@ -116,7 +124,10 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
         num_shards = plan.default_num_shards(source.num_images, image_bytes)
     plan.check_num_shards(source.num_images, num_shards)
     prepare_folder(args.output, args.overwrite)
-    with Progress("shard", source.num_images, "images", args.quiet) as progress:
+    with (
+        without_chatter() as terminal,
+        Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
+    ):
         with _watching(args.output, source.num_images, image_bytes, progress):
             _run_beam(source, args.output, num_shards, args.max_rejected, beam_flags)
         progress.update(source.num_images)
@@ -176,7 +187,7 @@ def _run_beam(
         _ = pipeline | ShardImages(source, folder, num_shards, max_rejected)
         pipeline.run().wait_until_finish()
     except Exception as error:
-        user_error = error if isinstance(error, UserError) else from_traceback(str(error))
+        user_error = from_engine(error)
         if user_error is None:
             raise
         raise user_error from error

@@ -2,6 +2,8 @@
 
 import re
 
+_WHERE = r" \[while running [^\n]*"  # what Beam appends
+
 
 class UserError(Exception):
     """What was wrong (the value), where (file, shard, flag) and what to do, in one line.
@@ -17,14 +19,19 @@ class Refused(UserError):
     """The storage failed in a way that may pass: the same read or write is worth another try."""
 
 
-def from_traceback(text: str) -> UserError | None:
-    """The UserError at the end of a printed traceback, or None if another exception ended it.
+def from_engine(error: Exception) -> UserError | None:
+    """The UserError behind what a Beam engine raised, or None if it was another exception.
 
-    Beam's engines hand a worker's exception back as text.
+    Engines raise a worker's exception again, add to its text, or hand it back as a traceback.
     """
+    if isinstance(error, UserError):
+        return UserError(re.sub(rf"{_WHERE}$", "", str(error)))
+    return from_traceback(str(error))
+
+
+def from_traceback(text: str) -> UserError | None:
+    """The UserError at the end of a printed traceback, or None if another exception ended it."""
     found = re.findall(
-        r"^pipeline\.errors\.(?:UserError|Refused): (.*?)(?: \[while running [^\n]*)?$",
-        text,
-        re.MULTILINE,
+        rf"^pipeline\.errors\.(?:UserError|Refused): (.*?)(?:{_WHERE})?$", text, re.MULTILINE
     )
     return UserError(found[-1]) if found else None

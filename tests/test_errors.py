@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from pipeline.errors import Refused, UserError, from_traceback
+from pipeline.errors import Refused, UserError, from_engine, from_traceback
 
 
 def printed(error: Exception) -> str:
@@ -31,6 +31,13 @@ def test_found_at_the_end_of_a_traceback(kind):
 def test_what_beam_appends_is_left_out():
     text = printed(UserError("x.npz: damaged")).rstrip() + " [while running 'ShardImages/Write']"
     assert str(from_traceback(text)) == "x.npz: damaged"
+
+
+def test_error_that_an_engine_raises_again():
+    error = UserError("x.npz: damaged [while running 'ShardImages/Write-ptransform-7']")
+    assert str(from_engine(error)) == "x.npz: damaged"
+    assert str(from_engine(RuntimeError(printed(UserError("a: b"))))) == "a: b"
+    assert from_engine(RuntimeError("out of slots")) is None
 
 
 def test_last_of_several_counts():
