@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sets
+from test_images import png_header
 
 from pipeline import storage
 from pipeline.__main__ import main
@@ -174,6 +175,31 @@ def test_a_fault_within_beam_is_one_line(tmp_path, flags):
     message = "rows.npy: image train/00002 has a pixel that is nan; remove or mend it"
     assert run.stderr == f"kmeans-job: error: {tmp_path}/{message}\n"
     assert sets.contents(out) == {}
+
+
+@pytest.mark.slow
+def test_a_large_folder_with_all_that_can_be_wrong(tmp_path):
+    images, _ = sets.digits(10_000)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    odd = ["with space.png", "quo'te\".png", "new\nline.png", "ünïcode.png", "日本.png"]
+    names = odd + [f"{i:05d}.png" for i in range(10_000 - len(odd))]
+    for name, pixels in zip(names, images, strict=True):
+        (folder / name).write_bytes(sets.encoded(pixels))
+    bad = {
+        "truncated.png": sets.encoded(images[0])[:60],
+        "empty.png": b"",
+        "text.png": b"hello",
+        "bomb.png": png_header(50_000, 50_000),
+    }
+    for name, data in bad.items():
+        (folder / name).write_bytes(data)
+    (folder / "loop").symlink_to(folder)
+    assert shard(folder, tmp_path / "out", "--num-shards", "3") == 0
+    assert sets.rejections(tmp_path / "out").keys() == bad.keys()
+    manifest, block = sets.read_set(tmp_path / "out")
+    assert (manifest.num_images, manifest.num_rejected) == (10_000, 4)
+    assert sorted(block.ids) == sorted(names)
 
 
 def test_a_killed_run_leaves_no_manifest_and_the_next_one_works(tmp_path):
