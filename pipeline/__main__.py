@@ -26,7 +26,11 @@ SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
 ENGINE = "FnApiRunner"
 PROGRESS_SECONDS = 0.5
-OURS = ("images-", "rejected-", REJECTED, shards.MANIFEST)  # how files of ours begin
+# Names that a folder of shards may hold, those included that a run which died leaves.
+OURS = re.compile(
+    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json)"
+    rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
+)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +153,7 @@ def prepare_folder(folder: str, overwrite: bool) -> None:
     if storage.exists(folder) and not storage.is_folder(folder):
         raise UserError(f"--output {folder}: a file; give a folder")
     names = storage.list_names(folder)
-    ours = [name for name in names if name.startswith(OURS)]
+    ours = [name for name in names if OURS.fullmatch(name)]
     if foreign := sorted(set(names) - set(ours)):
         raise UserError(
             f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"

@@ -139,12 +139,13 @@ def test_a_complete_set_is_not_overwritten(tmp_path, spec, capsys):
     assert "rejected.jsonl" not in sets.contents(tmp_path / "out")
 
 
-def test_a_folder_that_holds_something_else(tmp_path, spec, capsys):
+@pytest.mark.parametrize("name", ["thesis.tex", "images-of-us.png", "rejected-drafts"])
+def test_a_folder_that_holds_something_else(tmp_path, spec, capsys, name):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    (tmp_path / "out" / name).write_text("precious")
     assert shard(spec, tmp_path / "out", "--overwrite") == 2
-    assert "holds something else (thesis.tex); give a new or empty" in capsys.readouterr().err
-    assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
+    assert f"holds something else ({name}); give a new or empty" in capsys.readouterr().err
+    assert (tmp_path / "out" / name).read_text() == "precious"
 
 
 def test_output_that_is_a_file(tmp_path, spec, capsys):

@@ -80,7 +80,7 @@ def assemble(
       UserError: images differ in shape; raised at the end, when they have been counted.
     """
     size = plan.block_rows(math.prod(shape) * np.dtype(dtype).itemsize)
-    shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
+    shapes = collections.Counter({shape: 0})
     pending: list[Row] = []
     for row in rows:
         if isinstance(row, Rejection):
