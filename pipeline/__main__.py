@@ -121,7 +121,9 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source = open_source(args.input, args.split, args.image_size, args.grayscale)
+    source = storage.retrying(
+        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
+    )
     image_bytes = math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
     num_shards = args.num_shards
     if num_shards is None:

@@ -186,13 +186,16 @@ class ShardImages(beam.PTransform):
     def expand(self, begin):
         source, folder, num_shards = self._source, self._folder, self._num_shards
         max_rejected = self._max_rejected
+
+        def end(written: list[Written]) -> None:
+            storage.retrying(lambda: complete(source, written, folder, num_shards, max_rejected))
+
         return (
             self._pieces(begin)
             | "Write" >> beam.ParDo(WriteShard(source, folder, num_shards))
             | "Key" >> beam.Map(lambda written: (0, written))
             | "Collect" >> beam.GroupByKey()
-            | "Complete"
-            >> beam.MapTuple(lambda _, all: complete(source, all, folder, num_shards, max_rejected))
+            | "Complete" >> beam.MapTuple(lambda _, written: end(list(written)))
         )
 
     def _pieces(self, begin):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline import plan
 from pipeline.sources import Request
-from pipeline.sources.images import Converted, Unreadable, decode, from_array
+from pipeline.sources.images import Unreadable, converted, decode, from_array
 
 AS_IT_IS = Request(("x",))
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -183,7 +183,7 @@ def test_converted_source_in_small_blocks(tmp_path):
 
     images, labels = sets.digits(7)
     path = sets.write_npz(tmp_path, images, labels)
-    source = Converted(open_npz(Request((path,), image_size=(600, 900)), [path]))
+    source = converted(open_npz(Request((path,), image_size=(600, 900)), [path]))
     blocks = list(source.read(plan.Piece(0, 1, 6)))
     assert [block.pixels.shape for block in blocks] == [(1, 540_000)] * 5
     assert [block.ids[0] for block in blocks] == [f"train/0000{i}" for i in range(1, 6)]

@@ -91,6 +91,12 @@ def test_floats_cannot_be_resized(tmp_path):
         open_source(str(tmp_path / "rows.npy"), image_size=(3, 10))
 
 
+def test_rows_cannot_be_resized(tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((3, 4), np.uint8))
+    with pytest.raises(UserError, match="holds pixels of shape 4, which is no image; only uint8"):
+        open_source(str(tmp_path / "rows.npy"), grayscale=True)
+
+
 def test_a_folder_is_listed_by_workers(tmp_path):
     images, labels = sets.digits(4)
     source = open_source(sets.write_folder(tmp_path, images, labels))

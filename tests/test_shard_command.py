@@ -14,6 +14,7 @@ from test_images import png_header
 
 from pipeline import storage
 from pipeline.__main__ import main
+from pipeline.errors import Refused
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -221,3 +222,18 @@ def test_a_killed_run_leaves_no_manifest_and_the_next_one_works(tmp_path):
     for folder in (out, tmp_path / "whole"):
         subprocess.run([*command, "--output", str(folder)], cwd=ROOT, check=True)
     assert sets.contents(out) == sets.contents(tmp_path / "whole")
+
+
+def test_listing_that_fails_once_is_tried_again(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(storage, "RETRY_SECONDS", (0, 0))
+    folders, refused = storage.folders, []
+
+    def fail_once(path):
+        if not refused:
+            refused.append(path)
+            raise Refused(f"{path}: cannot list")
+        return folders(path)
+
+    monkeypatch.setattr(storage, "folders", fail_once)
+    assert shard(spec, tmp_path / "out") == 0
+    assert len(refused) == 1

@@ -184,3 +184,26 @@ def test_a_write_that_is_interrupted_leaves_nothing(tmp_path):
     with contextlib.suppress(KeyboardInterrupt):
         write_shard(Numbers(failures=(KeyboardInterrupt(),)), plan.Piece(0, 0, 9), str(tmp_path), 1)
     assert sets.contents(tmp_path) == {}
+
+
+def test_a_manifest_that_cannot_be_written_at_once(tmp_path, quick, monkeypatch):
+    """The last step is tried again as well, after the parts of rejected.jsonl are gone."""
+    from pipeline.__main__ import main
+
+    images, labels = sets.digits(120)
+    spec = sets.write_folder(tmp_path, images, labels)
+    (tmp_path / "folder" / "0" / "broken.png").write_bytes(b"")
+    command = ["--input", spec, "--quiet", "--output"]
+    assert main([*command, str(tmp_path / "smooth")]) == 0
+    write_bytes, refused = storage.write_bytes, []
+
+    def fail_once(path, data):
+        if path.endswith("manifest.json") and not refused:
+            refused.append(path)
+            raise Refused(f"{path}: cannot write")
+        write_bytes(path, data)
+
+    monkeypatch.setattr(storage, "write_bytes", fail_once)
+    assert main([*command, str(tmp_path / "bumpy")]) == 0
+    assert refused
+    assert sets.contents(tmp_path / "bumpy") == sets.contents(tmp_path / "smooth")

@@ -3,7 +3,7 @@
 import dataclasses
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pipeline import storage
@@ -158,7 +158,7 @@ def open_source(
             return folders.open_folders(request, paths)
 
 
-def _expand(spec: str, names: Sequence[str] | dict) -> list[str]:
+def _expand(spec: str, names: Iterable[str]) -> list[str]:
     if storage.exists(spec):
         return [spec]
     if glob.has_magic(spec):
@@ -184,6 +184,6 @@ def _kind(path: str) -> str:
 def _converted(source: Planned) -> Planned:
     if source.request.image_size is None and not source.request.grayscale:
         return source
-    from pipeline.sources.images import Converted
+    from pipeline.sources.images import converted
 
-    return Converted(source)
+    return converted(source)

@@ -58,15 +58,6 @@ def first_row(rows: Iterable[Row | Rejection], request: Request) -> Row:
     )
 
 
-def check_convertible(pixels: np.ndarray, request: Request) -> None:
-    """Raises UserError if images are to be converted, but `pixels` are those of no image."""
-    if pixels.dtype != np.uint8 and (request.image_size or request.grayscale):
-        raise UserError(
-            f"--image-size, --grayscale: {request} holds {pixels.dtype} of shape "
-            f"{shape_text(pixels.shape)}; only uint8 images can be converted"
-        )
-
-
 def assemble(
     rows: Iterable[Row | Rejection],
     shape: tuple[int, ...],

@@ -15,16 +15,9 @@ from pipeline import plan, storage
 from pipeline.errors import UserError
 from pipeline.shards import Block
 from pipeline.sources import Rejection, Request
-from pipeline.sources.assembly import (
-    FLOAT_KEYS,
-    Row,
-    assemble,
-    check_convertible,
-    first_row,
-    read_row,
-)
+from pipeline.sources.assembly import FLOAT_KEYS, Row, assemble, first_row, read_row
 from pipeline.sources.checks import short_names
-from pipeline.sources.images import Unreadable, decode, from_array, shape_text
+from pipeline.sources.images import Unreadable, check_convertible, decode, from_array, shape_text
 from pipeline.tfrecord import DamagedRecord, Example, read_records, record_offsets
 
 LABEL_KEYS = ("image/class/label", "label")
@@ -101,7 +94,7 @@ def open_examples(request: Request, paths: list[str]) -> ExampleSource:
     source = ExampleSource(request, files, None)
     everything = plan.Piece(0, 0, source.num_images)
     first = first_row(source.rows(everything), request)
-    check_convertible(first.pixels, request)
+    check_convertible(first.pixels.shape, first.pixels.dtype.name, request)
     return dataclasses.replace(
         source,
         label_names=_label_names(source),

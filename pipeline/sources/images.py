@@ -83,6 +83,20 @@ def convert(image: Image.Image, request: Request) -> np.ndarray:
     return np.asarray(image)
 
 
+def check_convertible(shape: tuple[int, ...], dtype: str, request: Request) -> None:
+    """Raises UserError if images are to be converted, but those of `shape` and `dtype` cannot."""
+    if not request.image_size and not request.grayscale:
+        return
+    try:
+        if dtype != "uint8":
+            raise Unreadable(f"{dtype} of shape {shape_text(shape)}")
+        from_array(np.zeros(shape, np.uint8), request)
+    except Unreadable as error:
+        raise UserError(
+            f"--image-size, --grayscale: {request} holds {error}; only uint8 images can be converted"
+        ) from error
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     """A shape as people write it: 28 × 28 × 3."""
     return " × ".join(map(str, shape))
@@ -113,20 +127,7 @@ class Converted:
     """A set of decoded images in the colours and of the size that were asked for."""
 
     source: Planned
-    image_shape: tuple[int, ...] = dataclasses.field(init=False)
-
-    def __post_init__(self):
-        shape = self.source.image_shape
-        if self.source.dtype != "uint8" or len(shape) < 2:
-            raise UserError(
-                f"--image-size, --grayscale: {self.request} holds {self.source.dtype} of shape "
-                f"{shape_text(shape)}; only uint8 images can be converted"
-            )
-        try:
-            sample = from_array(np.zeros(shape, np.uint8), self.request)
-        except Unreadable as error:
-            raise UserError(f"--image-size, --grayscale: {self.request}: {error}") from error
-        object.__setattr__(self, "image_shape", sample.shape)
+    image_shape: tuple[int, ...]
 
     @property
     def request(self) -> Request:
@@ -158,3 +159,10 @@ class Converted:
     def _convert(self, pixels: np.ndarray) -> np.ndarray:
         images: Any = pixels.reshape(len(pixels), *self.source.image_shape)
         return np.stack([from_array(image, self.request).reshape(-1) for image in images])
+
+
+def converted(source: Planned) -> Converted:
+    """`source` in the colours and of the size that its request asks for."""
+    check_convertible(source.image_shape, source.dtype, source.request)
+    sample = from_array(np.zeros(source.image_shape, np.uint8), source.request)
+    return Converted(source, sample.shape)

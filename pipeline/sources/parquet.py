@@ -15,16 +15,9 @@ from pipeline import plan, storage
 from pipeline.errors import UserError
 from pipeline.shards import Block
 from pipeline.sources import Rejection, Request
-from pipeline.sources.assembly import (
-    FLOAT_KEYS,
-    Row,
-    assemble,
-    check_convertible,
-    first_row,
-    read_row,
-)
+from pipeline.sources.assembly import FLOAT_KEYS, Row, assemble, first_row, read_row
 from pipeline.sources.checks import short_names
-from pipeline.sources.images import Unreadable, decode
+from pipeline.sources.images import Unreadable, check_convertible, decode
 
 IMAGE, LABEL = "image", "label"
 BATCH_ROWS = 64  # decoded at a time, while they are still packed images
@@ -112,7 +105,7 @@ def open_parquet(request: Request, paths: list[str]) -> ParquetSource:
     names, string_labels = _label_names(files, schemas, request)
     source = ParquetSource(request, tuple(files), columns.pop(), names, string_labels)
     first = first_row(source.rows(plan.Piece(0, 0, source.num_images)), request)
-    check_convertible(first.pixels, request)
+    check_convertible(first.pixels.shape, first.pixels.dtype.name, request)
     return dataclasses.replace(
         source, image_shape=first.pixels.shape, dtype=first.pixels.dtype.name
     )
