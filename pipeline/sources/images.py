@@ -93,7 +93,8 @@ def check_convertible(shape: tuple[int, ...], dtype: str, request: Request) -> N
         from_array(np.zeros(shape, np.uint8), request)
     except Unreadable as error:
         raise UserError(
-            f"--image-size, --grayscale: {request} holds {error}; only uint8 images can be converted"
+            f"--image-size, --grayscale: {request} holds {error}; "
+            "only uint8 images can be converted"
         ) from error
 
 
