@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pipeline import plan, shards, storage
 from pipeline.errors import UserError, from_engine
 from pipeline.rejected import DEFAULT_FRACTION, REJECTED
-from pipeline.sources import Listed, Planned, open_source
+from pipeline.sources import Listed, Planned, Request, open_source
 from pipeline.terminal import (
     Parser,
     Progress,
@@ -157,7 +157,8 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
         shard(args, beam_flags)
         return
     found = shards.Manifest.from_json(storage.read_bytes(path), path)
-    wanted = open_source(args.input, args.split).describe()
+    request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
+    wanted = request.describe()
     if found.source != wanted or args.num_shards not in (None, len(found.shards)):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
