@@ -36,7 +36,7 @@ class Assigner:
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         scorer = kmeans.scorer(centroids.astype(np.float64), units)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def assign(images, squared_norm):
             clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
             return clusters, kmeans.squared_distances(images, squared_norm, clusters, scorer, units)

@@ -38,17 +38,15 @@ SCREEN_BYTES = 4 << 20
 
 
 class State(NamedTuple):
-    """What an image carries: 8 bytes and its row of the screen.
+    """What an image carries from one assignment to the next.
 
     Attributes:
       clusters: int32 [n].
       gaps: lower bounds of (distance to the second nearest − to the own centroid), float32 [n].
-      screen: z, ‖r‖, 1, ‖y‖²; float32 [n, d' + EXTRA].
     """
 
     clusters: tf.Tensor
     gaps: tf.Tensor
-    screen: tf.Tensor
 
 
 class Basis(NamedTuple):
@@ -99,12 +97,12 @@ class Hamerly:
     def start(self) -> None:
         self._iteration, self._renewal = 0, 1
         self._basis: Basis | None = None
+        self._rows: Any = None  # of the screen: z, ‖r‖, 1, ‖y‖²; float32 [n, d' + EXTRA]
         self._before: np.ndarray | None = None
         self._state = self._images.state(
             lambda count: State(
                 np.full(count, -1, np.int32),
                 np.zeros(count, np.float32),
-                np.zeros((count, self._width), np.float32),
             )
         )
 
@@ -118,10 +116,12 @@ class Hamerly:
                     (self._images.num_features, self._width - EXTRA)
                 )
                 self._basis = basis_of(centroids, self._before, start)
-                self._state, _ = self._project(self._state, self._basis)
+                self._rows = None  # its memory is for the new ones
+                self._rows, _ = self._project(None, self._basis)
                 self._renewal = int(self._iteration * RENEWAL) + 1
             losses = losses_of(centroids, self._before)
-            self._state, totals = self._step(self._state, (scorer, losses, centroids, self._basis))
+            shared = (scorer, losses, centroids, self._basis)
+            (self._state, self._rows), totals = self._step((self._state, self._rows), shared)
         self._before = centroids
         self._iteration += 1
         return change(totals)
@@ -131,10 +131,10 @@ def _assign_all(images, squared_norm, state, scorer, units):
     nearest = kmeans.assign(images, squared_norm, scorer, units)
     num_clusters = scorer.bias.shape[0]
     sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, num_clusters)
-    return State(*nearest, state.screen), list(sums)
+    return State(*nearest), list(sums)
 
 
-def _project(images, squared_norm, state, basis, units):
+def _project(images, squared_norm, _, basis, units):
     """The rows of the screen, for a new basis."""
     origin = tf.cast(basis.origin, tf.float32)
     matrix = tf.concat([basis.columns, origin[:, None]], axis=1) / np.float32(units.scale)
@@ -149,54 +149,55 @@ def _project(images, squared_norm, state, basis, units):
         # ‖r‖² from above: the rounding of a difference of numbers as large as these.
         slack = 4 * FLOAT32_ROUNDING * (images.shape[1] + 8) * (norm + squared_origin)
         rest = tf.sqrt(tf.maximum(squared - tf.reduce_sum(tf.square(z), axis=1), 0.0) + slack)
-        return [tf.concat([z, tf.stack([rest, tf.ones_like(rest), squared + slack], 1)], axis=1)]
+        return tf.concat([z, tf.stack([rest, tf.ones_like(rest), squared + slack], 1)], axis=1)
 
-    (screen,) = kmeans.by_rows(
-        rows,
-        tf.size(squared_norm),
-        kmeans.block_rows(images.shape[1]),
-        [tf.float32],
-        state.screen.shape[1],
-    )
-    return State(state.clusters, state.gaps, screen), []
+    width = basis.columns.shape[1] + EXTRA
+    return kmeans.fill_rows(rows, tf.size(squared_norm), images.shape[1], width), []
 
 
 def _assign_in_doubt(images, squared_norm, state, shared, units):
+    state, rows = state
     scorer, losses, centroids, basis = shared
     gaps = state.gaps - tf.gather(losses, state.clusters)
     doubt = tf.where(gaps <= 0)[:, 0]
     if basis is not None:
         screen = screen_of(centroids, basis)
-        found = _screened(state, squared_norm, doubt, screen, units)
+        found = _screened(rows, state.clusters, squared_norm, doubt, screen, units)
         gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], found)
         doubt = tf.boolean_mask(doubt, found <= 0)
     nearest = kmeans.assign(images, squared_norm, scorer, units, doubt)
     clusters = tf.tensor_scatter_nd_update(state.clusters, doubt[:, None], nearest.clusters)
     gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], nearest.gaps)
     sums = kmeans.moved_sums(images, state.clusters, clusters, scorer.bias.shape[0])
-    return State(clusters, gaps, state.screen), list(sums)
+    return (State(clusters, gaps), rows), list(sums)
 
 
-def _screened(state: State, squared_norm, rows, screen: Screen, units: kmeans.Units) -> tf.Tensor:
-    """Gaps of the images in `rows` as far as the screen can tell, 0 where it cannot; [m]."""
+def _screened(
+    rows: tf.Tensor,
+    clusters: tf.Tensor,
+    squared_norm: tf.Tensor,
+    doubt: tf.Tensor,
+    screen: Screen,
+    units: kmeans.Units,
+) -> tf.Tensor:
+    """Gaps of the images in `doubt` as far as the screen can tell, 0 where it cannot; [m]."""
     widest = max(screen.weights.shape)
     size = int(np.clip(SCREEN_BYTES // (4 * widest), 256, 16_384))
 
     def block(start, stop):
-        index = rows[start:stop]
-        row = tf.gather(state.screen, index)
-        clusters = tf.gather(state.clusters, index)
+        index = doubt[start:stop]
+        row, own_cluster = tf.gather(rows, index), tf.gather(clusters, index)
         bounds = tf.linalg.matmul(row, screen.weights, transpose_b=True)  # [B, k]
-        own, others = kmeans.without(bounds, clusters)
+        own, others = kmeans.without(bounds, own_cluster)
         rest, squared = row[:, -3], row[:, -1]
-        upper = own + tf.gather(screen.widths, clusters) * rest
+        upper = own + tf.gather(screen.widths, own_cluster) * rest
         norm = tf.cast(tf.sqrt(tf.gather(squared_norm, index)) / units.scale, tf.float32)
         margin = screen.rounding[0] * norm + screen.rounding[1]
         difference = tf.maximum(tf.reduce_min(others, axis=1) - upper - margin, 0.0)
         distance = tf.maximum(squared + upper + 2 * rest * screen.rounding[2], 0.0) + margin
         return [kmeans.gap_of(distance, difference)]
 
-    (gaps,) = kmeans.by_rows(block, tf.size(rows), size, [tf.float32])
+    (gaps,) = kmeans.by_rows(block, tf.size(doubt), size, [tf.float32])
     return gaps
 
 

@@ -155,21 +155,36 @@ def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> lis
     return by_rows(function, count, block_rows(num_features), dtypes)
 
 
-def by_rows(
-    function, count: tf.Tensor, rows: int, dtypes: list, width: int | None = None
-) -> list[tf.Tensor]:
+def fill_rows(function, count: tf.Tensor, num_features: int, width: int) -> tf.Tensor:
+    """A matrix float32 [count, width] from what `function(start, stop)` returns for its blocks.
+
+    Filled in place: parts that are joined at the end would need the memory twice.
+    """
+    rows = block_rows(num_features)
+
+    def body(start, matrix):
+        stop = tf.minimum(start + rows, count)
+        part = function(start, stop)
+        return stop, tf.raw_ops.InplaceUpdate(x=matrix, i=tf.range(start, stop), v=part)
+
+    empty = tf.raw_ops.Empty(shape=[count, width], dtype=tf.float32)
+    _, matrix = tf.while_loop(
+        lambda start, _: start < count, body, (0, empty), parallel_iterations=1
+    )
+    return tf.ensure_shape(matrix, [None, width])
+
+
+def by_rows(function, count: tf.Tensor, rows: int, dtypes: list) -> list[tf.Tensor]:
     """Concatenates what `function(start, stop)` returns for blocks of `rows` of `count` rows.
 
     Args:
-      function: → a list of tensors [stop − start] or [stop − start, width], one per dtype.
+      function: → a list of tensors [stop − start], one per dtype.
       count: int32 scalar.
       rows: of a block.
       dtypes: of the tensors returned.
-      width: of the tensors returned, if they have two axes.
     """
     size = tf.maximum((count + rows - 1) // rows, 1)  # an empty block if there is none
-    shape = [None] if width is None else [None, width]
-    arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=shape) for t in dtypes]
+    arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=[None]) for t in dtypes]
 
     def body(index, arrays):
         start = index * rows

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 
+KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
 # sums: float64 tensors that are added over all replicas).
 Step = Callable[..., tuple[Any, list[tf.Tensor]]]
@@ -53,7 +54,7 @@ class Replicas:
             context = tf.distribute.get_replica_context()
             return state, context.all_reduce(tf.distribute.ReduceOp.SUM, partial)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def graph(images, state, shared):
             return self._strategy.run(on_replica, (images, state, shared))
 
@@ -108,8 +109,8 @@ def _keep_freed_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-            mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+            for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+                mallopt(option, KEPT_BYTES)
 
 
 def _tensor(array: np.ndarray) -> tf.Tensor:

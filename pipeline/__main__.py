@@ -1,17 +1,36 @@
 """The command `shard`: images → shards. Also `python -m pipeline`, which needs no TensorFlow."""
 
 import argparse
+import contextlib
 import math
+import re
 import sys
 import threading
+from collections.abc import Iterator
 
 from pipeline import plan, shards, storage
-from pipeline.errors import UserError, from_traceback
-from pipeline.sources import Source, open_source
-from pipeline.terminal import Parser, Progress, exit_status, import_beam, reject_flag
+from pipeline.errors import UserError, from_engine
+from pipeline.rejected import DEFAULT_FRACTION, REJECTED
+from pipeline.sources import Listed, Planned, Request, open_source
+from pipeline.terminal import (
+    Parser,
+    Progress,
+    exit_status,
+    import_beam,
+    note,
+    reject_flag,
+    without_chatter,
+)
 
 SPLITS = ("train", "test", "all")
+# What DirectRunner falls back to, after it has tried to download another engine.
+ENGINE = "FnApiRunner"
 PROGRESS_SECONDS = 0.5
+# Names that a folder of shards may hold, those included that a run which died leaves.
+OURS = re.compile(
+    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json)"
+    rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
+)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +38,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         required=True,
+        nargs="+",
+        action="extend",
         metavar="SPEC",
-        help="digits, mnist, fashion-mnist, or the path of an .npz or .npy file",
+        help="digits, mnist, fashion-mnist, or paths or globs of one kind: .npz, .npy, idx files, "
+        "TFRecords, Parquet, folders of images with one sub-folder per label (or none)",
     )
     parser.add_argument(
         "--split", choices=SPLITS, default="train", help="images of which split (default: train)"
@@ -28,6 +50,36 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-shards", type=int, metavar="N", help="how many shards (default: of about 64 MiB)"
     )
+    parser.add_argument(
+        "--image-size", type=image_size, metavar="HxW", help="resize every image, e.g. to 28x28"
+    )
+    parser.add_argument("--grayscale", action="store_true", help="drop the colours")
+    parser.add_argument(
+        "--max-rejected",
+        type=fraction,
+        default=DEFAULT_FRACTION,
+        metavar="FRACTION",
+        help="go on without images that cannot be read, up to this share (default: %(default)s)",
+    )
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """The (h, w) of HxW; raises ArgumentTypeError."""
+    found = re.fullmatch(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW in pixels, e.g. 28x28")
+    return int(found[1]), int(found[2])
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1; raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +99,14 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
     if not flags:
         return
     import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.runner import create_runner
 
+    name = PipelineOptions(flags).view_as(StandardOptions).runner
+    try:
+        create_runner(name or ENGINE)  # an engine's module brings its options
+    except (ImportError, ValueError) as error:
+        raise UserError(f"--runner {name}: {' '.join(str(error).split())}") from error
     parser = Parser(add_help=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
@@ -63,16 +121,29 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source = open_source(args.input, args.split)
+    source = storage.retrying(
+        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
+    )
     image_bytes = math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
     num_shards = args.num_shards
     if num_shards is None:
         num_shards = plan.default_num_shards(source.num_images, image_bytes)
-    pieces = source.pieces(num_shards)
+    plan.check_num_shards(source.num_images, num_shards)
     prepare_folder(args.output, args.overwrite)
-    with Progress("shard", source.num_images, "images", args.quiet) as progress:
-        _run_beam(source, args.output, pieces, beam_flags, progress, image_bytes)
-    return shards.load_manifest(args.output)
+    with (
+        without_chatter() as terminal,
+        Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
+    ):
+        with _watching(args.output, source.num_images, image_bytes, progress):
+            _run_beam(source, args.output, num_shards, args.max_rejected, beam_flags)
+        progress.update(source.num_images)
+    manifest = shards.load_manifest(args.output)
+    if manifest.num_rejected:
+        note(
+            f"{manifest.num_rejected:,} of {source.num_images:,} images could not be read: see "
+            f"{storage.join(args.output, REJECTED)}"
+        )
+    return manifest
 
 
 def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
@@ -86,7 +157,8 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
         shard(args, beam_flags)
         return
     found = shards.Manifest.from_json(storage.read_bytes(path), path)
-    wanted = open_source(args.input, args.split).describe()
+    request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
+    wanted = request.describe()
     if found.source != wanted or args.num_shards not in (None, len(found.shards)):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
@@ -103,7 +175,7 @@ def prepare_folder(folder: str, overwrite: bool) -> None:
     if storage.exists(folder) and not storage.is_folder(folder):
         raise UserError(f"--output {folder}: a file; give a folder")
     names = storage.list_names(folder)
-    ours = [name for name in names if name.startswith(("images-", shards.MANIFEST))]
+    ours = [name for name in names if OURS.fullmatch(name)]
     if foreign := sorted(set(names) - set(ours)):
         raise UserError(
             f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"
@@ -119,12 +191,11 @@ def prepare_folder(folder: str, overwrite: bool) -> None:
 
 
 def _run_beam(
-    source: Source,
+    source: Planned | Listed,
     folder: str,
-    pieces: list[plan.Piece],
+    num_shards: int,
+    max_rejected: float,
     beam_flags: list[str],
-    progress: Progress,
-    image_bytes: int,
 ) -> None:
     beam = import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -133,28 +204,39 @@ def _run_beam(
 
     options = PipelineOptions(beam_flags)
     if options.view_as(StandardOptions).runner is None:
-        # What DirectRunner falls back to, after it has tried to download another engine.
-        options.view_as(StandardOptions).runner = "FnApiRunner"
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(folder, image_bytes, progress, done))
-    watcher.start()
+        options.view_as(StandardOptions).runner = ENGINE
     try:
         pipeline = beam.Pipeline(options=options)
-        _ = pipeline | ShardImages(source, folder, pieces)
+    except ValueError as error:  # an engine misses options of its own
+        raise UserError(" ".join(str(error).split())) from error
+    try:
+        _ = pipeline | ShardImages(source, folder, num_shards, max_rejected)
         pipeline.run().wait_until_finish()
     except Exception as error:
-        user_error = from_traceback(str(error))
+        user_error = from_engine(error)
         if user_error is None:
             raise
         raise user_error from error
+
+
+@contextlib.contextmanager
+def _watching(folder: str, num_images: int, image_bytes: int, progress: Progress) -> Iterator[None]:
+    """Shows how much of the set is on disk, whichever engine and process writes it."""
+    done = threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(folder, num_images, image_bytes, progress, done)
+    )
+    watcher.start()
+    try:
+        yield
     finally:
         done.set()
         watcher.join()
-    progress.update(source.num_images)
 
 
-def _watch(folder: str, image_bytes: int, progress: Progress, done: threading.Event) -> None:
-    """Shows how much of the set is on disk, whichever engine and process writes it."""
+def _watch(
+    folder: str, num_images: int, image_bytes: int, progress: Progress, done: threading.Event
+) -> None:
     while not done.wait(PROGRESS_SECONDS):
         written = 0
         for name in storage.list_names(folder):
@@ -162,7 +244,7 @@ def _watch(folder: str, image_bytes: int, progress: Progress, done: threading.Ev
                 written += storage.size_bytes(storage.join(folder, name))
             except UserError:  # renamed since it was listed
                 continue
-        progress.update(written // image_bytes)
+        progress.update(min(written // image_bytes, num_images))
 
 
 def main(arguments: list[str] | None = None) -> int:

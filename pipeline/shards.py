@@ -1,8 +1,6 @@
 """Blocks of images as records of a file, and the manifest that makes files a set.
 
-A shard is a TFRecord file; a record is a `tf.train.Example` that holds one block. Both formats are
-written here without TensorFlow, which a Beam worker should not have to load.
-TFRecord: https://www.tensorflow.org/tutorials/load_data/tfrecord
+A shard is a TFRecord file; a record is a `tf.train.Example` that holds one block.
 """
 
 import dataclasses
@@ -14,10 +12,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.tfrecord import DamagedRecord, Example, frame, read_records
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -147,9 +145,7 @@ class ShardWriter:
 
     def write(self, block: Block) -> None:
         """Appends one block as one record."""
-        data = encode_block(block)
-        length = struct.pack("<Q", len(data))
-        for part in (length, _masked_crc(length), data, _masked_crc(data)):
+        for part in frame(encode_block(block)):
             self._file.write(part)
             self._crc = google_crc32c.extend(self._crc, part)
             self.num_bytes += len(part)
@@ -163,7 +159,7 @@ class ShardWriter:
 
 def encode_block(block: Block) -> bytes:
     """A block as a serialized tf.train.Example."""
-    example = _EXAMPLE()
+    example = Example()
     feature = example.features.feature
     feature["images"].bytes_list.value.append(np.ascontiguousarray(block.pixels).tobytes())
     feature["ids"].bytes_list.value.extend(image_id.encode() for image_id in block.ids)
@@ -174,7 +170,7 @@ def encode_block(block: Block) -> bytes:
 
 def decode_block(data: bytes, manifest: Manifest) -> Block:
     """The block in a serialized tf.train.Example; its pixels are read-only."""
-    feature = _EXAMPLE.FromString(data).features.feature
+    feature = Example.FromString(data).features.feature
     pixels = np.frombuffer(feature["images"].bytes_list.value[0], manifest.dtype)
     labels = None
     if manifest.label_names is not None:
@@ -220,66 +216,14 @@ def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]
     altered = f"{path}: altered since it was written; shard the set again"
     crc = num_images = 0
     with storage.open_read(path) as file:
-        while head := file.read(12):
-            length = int.from_bytes(head[:8], "little")
-            if length > shard.num_bytes or head[8:] != _masked_crc(head[:8]):
-                raise UserError(f"{altered} (record length {length})")
-            data, tail = file.read(length), file.read(4)
-            if tail != _masked_crc(data):
-                raise UserError(f"{altered} (checksum of a record)")
-            for part in (head, data, tail):
-                crc = google_crc32c.extend(crc, part)
-            block = decode_block(data, manifest)
-            num_images += len(block.ids)
-            yield block
+        try:
+            for record in read_records(file):
+                for part in record:
+                    crc = google_crc32c.extend(crc, part)
+                block = decode_block(record.data, manifest)
+                num_images += len(block.ids)
+                yield block
+        except DamagedRecord as error:
+            raise UserError(f"{altered} ({error})") from error
     if f"{crc:08x}" != shard.crc32c or num_images != shard.num_images:
         raise UserError(f"{altered} (crc32c {crc:08x} instead of {shard.crc32c})")
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def _example_class() -> Any:
-    """The message class tf.train.Example, in a pool of its own so that it meets no other copy."""
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow")
-    file.syntax = "proto3"
-    kinds = descriptor_pb2.FieldDescriptorProto
-
-    def message(name: str, *fields: tuple) -> descriptor_pb2.DescriptorProto:
-        made = file.message_type.add(name=name)
-        for number, (field, label, kind, type_name) in enumerate(fields, 1):
-            made.field.add(name=field, number=number, label=label, type=kind, type_name=type_name)
-        return made
-
-    one, many = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
-    message("BytesList", ("value", many, kinds.TYPE_BYTES, None))
-    message("FloatList", ("value", many, kinds.TYPE_FLOAT, None))
-    message("Int64List", ("value", many, kinds.TYPE_INT64, None))
-    lists = [
-        (f"{name}_list", one, kinds.TYPE_MESSAGE, f".tensorflow.{name.title()}List")
-        for name in ("bytes", "float", "int64")
-    ]
-    feature = message("Feature", *lists)
-    feature.oneof_decl.add(name="kind")
-    for field in feature.field:
-        field.oneof_index = 0
-    entry = (
-        ("key", one, kinds.TYPE_STRING, None),
-        ("value", one, kinds.TYPE_MESSAGE, ".tensorflow.Feature"),
-    )
-    features = message(
-        "Features", ("feature", many, kinds.TYPE_MESSAGE, ".tensorflow.Features.FeatureEntry")
-    )
-    nested = features.nested_type.add(name="FeatureEntry")
-    nested.options.map_entry = True
-    for number, (name, label, kind, type_name) in enumerate(entry, 1):
-        nested.field.add(name=name, number=number, label=label, type=kind, type_name=type_name)
-    message("Example", ("features", one, kinds.TYPE_MESSAGE, ".tensorflow.Features"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
-
-
-_EXAMPLE = _example_class()

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from pipeline.errors import UserError
 
 PROGRAM = "kmeans-job"
-# What TensorFlow prints while it starts on a machine where nothing is wrong.
+# What TensorFlow and Beam's workers print on a machine where nothing is wrong.
 CHATTER = re.compile(
-    r"I\d{4} |WARNING: All log messages before absl|To enable the following instructions|"
+    r"(INFO|WARNING):|I\d{4} |To enable the following instructions|"
     r"E\d{4} .*(cuInit|Unable to register cu)"
 )
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal to redraw
@@ -65,24 +65,36 @@ def exit_status(main: Callable[[], None]) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def without_chatter() -> Iterator[None]:
-    """Holds back what libraries print on stderr, and then prints it without CHATTER.
+def note(text: str) -> None:
+    """Says on stderr what the user should know of a job that worked."""
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
 
-    TensorFlow logs to the file descriptor before any log level can be set.
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[TextIO]:
+    """Holds back what libraries and their processes print on stderr, and then leaves CHATTER out.
+
+    If the user is at fault nothing of it is printed: the error says what there is to say.
+    TensorFlow logs to the file descriptor before any log level can be set, Beam's workers as well.
+
+    Yields:
+      The stderr that is seen at once.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "w") as terminal:
         os.dup2(held.fileno(), 2)
+        shown = True
         try:
-            yield
+            yield terminal
+        except UserError:
+            shown = False
+            raise
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)
             held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines():
+            for line in held.read().decode(errors="replace").splitlines() if shown else ():
                 if not CHATTER.match(line):
                     print(line, file=sys.stderr)
 

@@ -1,55 +1,150 @@
-"""Beam wiring: pieces of a source become shards, then a manifest."""
+"""Beam wiring: pieces of a source become shards, then a manifest.
+
+What happens at each step is a plain function; the engine's part is to call it somewhere, maybe
+twice. Steps have one input, one output and integers as keys: every engine groups these alike.
+"""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline import storage
-from pipeline.plan import Piece
-from pipeline.shards import MANIFEST, Fingerprint, Manifest, Shard, ShardWriter, shard_file
-from pipeline.sources import Source
+from pipeline import plan, storage
+from pipeline.errors import UserError
+from pipeline.plan import Listing, Piece
+from pipeline.rejected import (
+    DEFAULT_FRACTION,
+    REJECTED,
+    check_fraction,
+    merge_parts,
+    part_file,
+    write_part,
+)
+from pipeline.shards import (
+    MANIFEST,
+    Fingerprint,
+    Manifest,
+    Shard,
+    ShardWriter,
+    shard_file,
+)
+from pipeline.sources import Listed, Planned, Rejection, Source
+from pipeline.sources.checks import digit_names
 
 
 class Written(NamedTuple):
-    """A shard that is in place, and the fingerprint of its images."""
+    """A shard that is in place.
 
+    Attributes:
+      number: of the shard.
+      fingerprint: of its images.
+      num_rejected: images of its piece that are not in it.
+      num_labels: 1 + its largest label; 0 in an unlabelled set.
+    """
+
+    number: int
     shard: Shard
     fingerprint: Fingerprint
+    num_rejected: int
+    num_labels: int
 
 
-def write_shard(source: Source, piece: Piece, folder: str, num_shards: int) -> Written:
+def write_shard(source: Source, piece: Piece | Listing, folder: str, num_shards: int) -> Written:
     """Reads one piece of `source` block by block and publishes it as one shard in `folder`."""
     name = shard_file(piece.number, num_shards)
+    rejections = []
+    num_labels = 0
     with storage.publish(storage.join(folder, name)) as file:
         writer = ShardWriter(file)
-        for block in source.read(piece):
-            writer.write(block)
-    return Written(writer.shard(name), writer.fingerprint)
+        for found in source.read(piece):
+            if isinstance(found, Rejection):
+                rejections.append(found)
+                continue
+            writer.write(found)
+            if found.labels is not None:
+                num_labels = max(num_labels, 1 + int(found.labels.max()))
+    if rejections:
+        write_part(storage.join(folder, part_file(piece.number, num_shards)), rejections)
+    shard = writer.shard(name)
+    return Written(piece.number, shard, writer.fingerprint, len(rejections), num_labels)
 
 
-def write_manifest(source: Source, written: list[Written], folder: str) -> Manifest:
-    """Publishes the manifest, which completes the set."""
+def complete(
+    source: Source,
+    written: Iterable[Written],
+    folder: str,
+    num_shards: int,
+    max_rejected: float = DEFAULT_FRACTION,
+) -> None:
+    """Publishes the manifest, which completes the set, and removes what only led to it.
+
+    An engine may call it again after it has been interrupted.
+
+    Raises:
+      UserError: too many images were rejected.
+    """
+    parts = {part.number: part for part in written}
+    for number in set(range(num_shards)) - parts.keys():
+        # No hash of a path fell on it.
+        parts[number] = write_shard(source, Listing(number, []), folder, num_shards)
+    ordered = [parts[number] for number in sorted(parts)]
+    manifest = make_manifest(source, ordered)
+    if manifest.num_rejected and not storage.exists(storage.join(folder, REJECTED)):
+        merge_parts(folder, (part_file(w.number, num_shards) for w in ordered if w.num_rejected))
+    remove_leftovers(folder)
+    if manifest.num_rejected:
+        check_fraction(manifest.num_rejected, manifest.num_images, max_rejected, folder)
+    storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+
+
+def make_manifest(source: Source, written: list[Written]) -> Manifest:
+    """The manifest of the shards `written`, which are in order."""
     fingerprint = Fingerprint()
     for part in written:
         fingerprint = fingerprint.merge(part.fingerprint)
-    shards = tuple(sorted((part.shard for part in written), key=lambda shard: shard.file))
-    manifest = Manifest(
+    return Manifest(
         image_shape=source.image_shape,
         num_features=math.prod(source.image_shape),
         dtype=source.dtype,
-        num_images=sum(shard.num_images for shard in shards),
-        label_names=source.label_names,
-        shards=shards,
-        num_rejected=0,
-        source=source.describe(),
+        num_images=sum(part.shard.num_images for part in written),
+        label_names=_label_names(source, max(part.num_labels for part in written)),
+        shards=tuple(part.shard for part in written),
+        num_rejected=sum(part.num_rejected for part in written),
+        source=source.request.describe(),
         fingerprint=fingerprint.hex(),
     )
-    storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
-    return manifest
+
+
+def remove_leftovers(folder: str) -> None:
+    """Removes parts of rejected.jsonl, and temporary files of workers that died."""
+    for name in storage.list_names(folder):
+        if name.startswith("rejected-") or name.endswith(storage.TEMPORARY_SUFFIX):
+            storage.remove(storage.join(folder, name))
+
+
+def _label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
+    names = source.label_names
+    if names == ():
+        return digit_names(num_labels)
+    if names is not None and num_labels > len(names):
+        raise UserError(
+            f"--input {source.request}: label {num_labels - 1}, but only {len(names)} names of "
+            "labels; mend the one or the other"
+        )
+    return names
+
+
+class ListImages(beam.DoFn):
+    """A part of a source → (shard, chunk of its Listing)."""
+
+    def __init__(self, source: Listed, num_shards: int):
+        self._source, self._num_shards = source, num_shards
+
+    def process(self, part: int) -> Iterator[tuple[int, tuple[int, bytes]]]:
+        yield from plan.grouped(self._source.list_part(part), self._num_shards)
 
 
 class WriteShard(beam.DoFn):
@@ -58,13 +153,17 @@ class WriteShard(beam.DoFn):
     def __init__(self, source: Source, folder: str, num_shards: int):
         self._source, self._folder, self._num_shards = source, folder, num_shards
         self._images = Metrics.counter("kmeans-job", "images")
+        self._rejected = Metrics.counter("kmeans-job", "rejected")
         self._bytes = Metrics.counter("kmeans-job", "bytes")
         self._milliseconds = Metrics.distribution("kmeans-job", "shard_milliseconds")
 
-    def process(self, piece: Piece) -> Iterator[Written]:
+    def process(self, piece: Piece | Listing) -> Iterator[Written]:
         start = time.monotonic()
-        written = write_shard(self._source, piece, self._folder, self._num_shards)
+        written = storage.retrying(
+            lambda: write_shard(self._source, piece, self._folder, self._num_shards)
+        )
         self._images.inc(written.shard.num_images)
+        self._rejected.inc(written.num_rejected)
         self._bytes.inc(written.shard.num_bytes)
         self._milliseconds.update(int(1000 * (time.monotonic() - start)))
         yield written
@@ -73,17 +172,43 @@ class WriteShard(beam.DoFn):
 class ShardImages(beam.PTransform):
     """A source → the shards and the manifest of a folder."""
 
-    def __init__(self, source: Source, folder: str, pieces: list[Piece]):
+    def __init__(
+        self,
+        source: Planned | Listed,
+        folder: str,
+        num_shards: int,
+        max_rejected: float = DEFAULT_FRACTION,
+    ):
         super().__init__()
-        self._source, self._folder, self._pieces = source, folder, pieces
+        self._source, self._folder = source, folder
+        self._num_shards, self._max_rejected = num_shards, max_rejected
 
     def expand(self, begin):
+        source, folder, num_shards = self._source, self._folder, self._num_shards
+        max_rejected = self._max_rejected
+
+        def end(written: list[Written]) -> None:
+            storage.retrying(lambda: complete(source, written, folder, num_shards, max_rejected))
+
+        return (
+            self._pieces(begin)
+            | "Write" >> beam.ParDo(WriteShard(source, folder, num_shards))
+            | "Key" >> beam.Map(lambda written: (0, written))
+            | "Collect" >> beam.GroupByKey()
+            | "Complete" >> beam.MapTuple(lambda _, written: end(list(written)))
+        )
+
+    def _pieces(self, begin):
+        source, num_shards = self._source, self._num_shards
+        if not isinstance(source, Listed):
+            pieces = plan.pieces(source.num_images, num_shards)
+            return begin | "Pieces" >> beam.Create(pieces) | "Spread" >> beam.Reshuffle()
+        plan.check_num_shards(source.num_images, num_shards)
         return (
             begin
-            | "Pieces" >> beam.Create(self._pieces)
+            | "Parts" >> beam.Create(source.parts())
             | "Spread" >> beam.Reshuffle()
-            | "Write" >> beam.ParDo(WriteShard(self._source, self._folder, len(self._pieces)))
-            | "Collect" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            | "Complete"
-            >> beam.Map(lambda written: write_manifest(self._source, written, self._folder))
+            | "List" >> beam.ParDo(ListImages(source, num_shards))
+            | "Group" >> beam.GroupByKey()
+            | "Pieces" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
         )

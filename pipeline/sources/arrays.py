@@ -14,12 +14,14 @@ from numpy.lib import format as npy
 from pipeline import plan, storage
 from pipeline.errors import UserError
 from pipeline.shards import Block
-from pipeline.sources import (
+from pipeline.sources import Request
+from pipeline.sources.checks import (
     check_finite,
     check_images,
     check_labels,
     integer_names,
     numbered_ids,
+    short_names,
 )
 
 SPLITS = ("train", "test")
@@ -66,7 +68,7 @@ class Array:
     def load(self) -> np.ndarray:
         """The whole array; for labels."""
         with self._open() as (file, shape, dtype):
-            data = _exactly(file, math.prod(shape) * dtype.itemsize)
+            data = exactly(file, math.prod(shape) * dtype.itemsize)
             return np.frombuffer(data, dtype).reshape(shape)
 
     def rows(self, start: int, stop: int, rows: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -76,7 +78,7 @@ class Array:
             # A compressed member is read up to its first row: memory of one buffer.
             file.seek(start * width * dtype.itemsize, os.SEEK_CUR)
             for a, b in plan.spans(start, stop, rows):
-                data = _exactly(file, (b - a) * width * dtype.itemsize)
+                data = exactly(file, (b - a) * width * dtype.itemsize)
                 yield a, b, np.frombuffer(data, dtype).reshape(b - a, width)
 
 
@@ -94,8 +96,7 @@ class Part:
 class ArraySource:
     """Images in NumPy files; the parts follow each other."""
 
-    spec: str
-    split: str
+    request: Request
     parts: tuple[Part, ...]
     image_shape: tuple[int, ...]
     dtype: str
@@ -105,17 +106,11 @@ class ArraySource:
     def num_images(self) -> int:
         return sum(part.num_images for part in self.parts)
 
-    def pieces(self, num_shards: int) -> list[plan.Piece]:
-        return plan.pieces(self.num_images, num_shards)
-
     def read(self, piece: plan.Piece) -> Iterator[Block]:
         image_bytes = math.prod(self.image_shape) * np.dtype(self.dtype).itemsize
-        first = 0
-        for part in self.parts:
-            start, stop = max(piece.start - first, 0), min(piece.stop - first, part.num_images)
-            first += part.num_images
-            if start >= stop:
-                continue
+        sizes = [part.num_images for part in self.parts]
+        for index, start, stop in plan.overlaps(piece, sizes):
+            part = self.parts[index]
             labels = part.labels.load().reshape(-1).astype(np.int64) if part.labels else None
             for a, b, pixels in part.images.rows(start, stop, plan.block_rows(image_bytes)):
                 ids = numbered_ids(part.prefix, a, b)
@@ -123,38 +118,41 @@ class ArraySource:
                     check_finite(pixels, ids, str(part.images))
                 yield Block(ids, None if labels is None else labels[a:b], pixels)
 
-    def describe(self) -> dict[str, Any]:
-        return {"input": self.spec, "split": self.split}
 
-
-def open_npz(spec: str, split: str) -> ArraySource:
-    """An .npz file with x_train and x_test, and y_train and y_test if it is labelled."""
-    with storage.open_read(spec) as file:
-        try:
-            members = {os.path.splitext(name)[0] for name in zipfile.ZipFile(file).namelist()}
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{spec}: damaged or not an npz file ({error})") from error
+def open_npz(request: Request, paths: list[str]) -> ArraySource:
+    """Files .npz with x_train and x_test, and y_train and y_test if they are labelled."""
     parts = []
-    for name in SPLITS if split == "all" else (split,):
-        if f"x_{name}" not in members:
-            raise UserError(
-                f"--split {split}: {spec} has no x_{name}, only {', '.join(sorted(members))}"
-            )
-        labels = Array(spec, f"y_{name}") if f"y_{name}" in members else None
-        parts.append(_part(name, Array(spec, f"x_{name}"), labels))
-    return _source(spec, split, parts)
+    for path, folder in zip(paths, _id_folders(paths), strict=True):
+        with storage.open_read(path) as file:
+            try:
+                members = {os.path.splitext(name)[0] for name in zipfile.ZipFile(file).namelist()}
+            except zipfile.BadZipFile as error:
+                raise UserError(f"{path}: damaged or not an npz file ({error})") from error
+        for name in SPLITS if request.split == "all" else (request.split,):
+            if f"x_{name}" not in members:
+                raise UserError(
+                    f"--split {request.split}: {path} has no x_{name}, "
+                    f"only {', '.join(sorted(members))}"
+                )
+            labels = Array(path, f"y_{name}") if f"y_{name}" in members else None
+            parts.append(make_part(folder + name, Array(path, f"x_{name}"), labels))
+    return make_source(request, parts)
 
 
-def open_npy(spec: str, split: str) -> ArraySource:
-    """A .npy file of images, with labels in NAME_labels.npy beside it if there is one."""
-    if split == "test":
-        raise UserError(f"--split test: {spec} is a single array, which counts as train")
-    labels = f"{os.path.splitext(spec)[0]}_labels.npy"
-    part = _part("train", Array(spec), Array(labels) if storage.exists(labels) else None)
-    return _source(spec, split, [part])
+def open_npy(request: Request, paths: list[str]) -> ArraySource:
+    """Files .npy of images, with labels in NAME_labels.npy beside them if there is one."""
+    request.check_whole()
+    paths = [path for path in paths if len(paths) == 1 or not path.endswith("_labels.npy")]
+    parts = []
+    for path, folder in zip(paths, _id_folders(paths), strict=True):
+        labels = f"{os.path.splitext(path)[0]}_labels.npy"
+        array = Array(labels) if storage.exists(labels) else None
+        parts.append(make_part(f"{folder}train", Array(path), array))
+    return make_source(request, parts)
 
 
-def _part(prefix: str, images: Array, labels: Array | None) -> Part:
+def make_part(prefix: str, images: Array, labels: Array | None) -> Part:
+    """A part whose images and labels have been checked."""
     shape, dtype = images.header()
     check_images(shape, dtype, str(images))
     if labels is not None:
@@ -162,23 +160,29 @@ def _part(prefix: str, images: Array, labels: Array | None) -> Part:
     return Part(prefix, images, labels, shape[0])
 
 
-def _source(spec: str, split: str, parts: list[Part]) -> ArraySource:
+def make_source(request: Request, parts: list[Part]) -> ArraySource:
+    """A source of parts, which must be of one shape and dtype; labelled if all of them are."""
     headers = {(shape[1:], dtype.name) for shape, dtype in (p.images.header() for p in parts)}
     if len(headers) > 1:
-        raise UserError(f"{spec}: splits differ in image shape or dtype: {sorted(headers)}")
+        raise UserError(f"{request}: parts differ in image shape or dtype: {sorted(headers)}")
     ((image_shape, dtype),) = headers
     labels = [part.labels.load() for part in parts if part.labels is not None]
     names = integer_names(*labels) if len(labels) == len(parts) else None
     if names is None:
         parts = [dataclasses.replace(part, labels=None) for part in parts]
-    return ArraySource(spec, split, tuple(parts), image_shape, dtype, names)
+    return ArraySource(request, tuple(parts), image_shape, dtype, names)
 
 
-def _exactly(file: BinaryIO, num_bytes: int) -> bytes:
+def exactly(file: BinaryIO, num_bytes: int) -> bytes:
+    """The next `num_bytes` of `file`; raises EOFError if it ends before."""
     data = file.read(num_bytes)
     if len(data) != num_bytes:
         raise EOFError(f"it ends {num_bytes - len(data)} bytes too early")
     return data
 
 
-READERS = {".npz": open_npz, ".npy": open_npy}
+def _id_folders(paths: list[str]) -> list[str]:
+    """What sets ids of one file apart from another's: nothing, if there is only one."""
+    if len(paths) == 1:
+        return [""]
+    return [f"{os.path.splitext(name)[0]}/" for name in short_names(paths)]

@@ -7,14 +7,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
 from pipeline import plan
 from pipeline.errors import UserError
 from pipeline.shards import Block
-from pipeline.sources import integer_names, numbered_ids
+from pipeline.sources import Request
+from pipeline.sources.checks import integer_names, numbered_ids
 from pipeline.terminal import without_chatter
 
 Part = tuple[str, np.ndarray, np.ndarray]  # prefix of the ids, images, labels
@@ -36,51 +36,43 @@ FASHION = (
 class NamedSource:
     """A small set that its loader brings into memory wherever a piece of it is read."""
 
-    spec: str
-    split: str
+    request: Request
     num_images: int
     image_shape: tuple[int, ...]
     label_names: tuple[str, ...]
     dtype: str = "uint8"
 
-    def pieces(self, num_shards: int) -> list[plan.Piece]:
-        return plan.pieces(self.num_images, num_shards)
-
     def read(self, piece: plan.Piece) -> Iterator[Block]:
         num_features = math.prod(self.image_shape)
-        first = 0
-        for prefix, images, labels in _load(self.spec, self.split):
-            # The part of the piece that lies in this part of the set.
-            start, stop = max(piece.start - first, 0), min(piece.stop - first, len(images))
+        parts = _load(self.request)
+        for index, start, stop in plan.overlaps(piece, (len(part[1]) for part in parts)):
+            prefix, images, labels = parts[index]
             for a, b in plan.spans(start, stop, plan.block_rows(num_features)):
                 pixels = images[a:b].reshape(b - a, num_features)
                 yield Block(numbered_ids(prefix, a, b), labels[a:b], pixels)
-            first += len(images)
-
-    def describe(self) -> dict[str, Any]:
-        return {"input": self.spec, "split": self.split}
 
 
-def open_named(spec: str, split: str) -> NamedSource:
-    """The set `spec` of LOADERS.
+def open_named(request: Request) -> NamedSource:
+    """The set of LOADERS that the request names.
 
     Raises:
       UserError: it has no such split, or it cannot be downloaded.
     """
-    parts = _load(spec, split)
+    parts = _load(request)
     labels = [part[2] for part in parts]
-    names = FASHION if spec == "fashion-mnist" else integer_names(*labels)
-    return NamedSource(spec, split, sum(map(len, labels)), parts[0][1].shape[1:], names)
+    names = FASHION if str(request) == "fashion-mnist" else integer_names(*labels)
+    return NamedSource(request, sum(map(len, labels)), parts[0][1].shape[1:], names)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(spec: str, split: str) -> list[Part]:
-    parts = LOADERS[spec]()
-    if split == "all":
+def _load(request: Request) -> list[Part]:
+    parts = LOADERS[str(request)]()
+    if request.split == "all":
         return parts
-    chosen = [part for part in parts if part[0] == split]
+    chosen = [part for part in parts if part[0] == request.split]
     if not chosen:
-        raise UserError(f"--split {split}: {spec} has only {', '.join(p[0] for p in parts)}")
+        names = ", ".join(part[0] for part in parts)
+        raise UserError(f"--split {request.split}: {request} has only {names}")
     return chosen
 
 

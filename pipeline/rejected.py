@@ -1,0 +1,49 @@
+"""rejected.jsonl: the images that could not be read, and why."""
+
+import json
+import shutil
+from collections.abc import Iterable
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.sources import Rejection
+
+REJECTED = "rejected.jsonl"
+DEFAULT_FRACTION = 0.01
+
+
+def part_file(index: int, num_shards: int) -> str:
+    """Name of the rejections of one shard, which are put together at the end."""
+    return f"rejected-{index:05d}-of-{num_shards:05d}.jsonl"
+
+
+def write_part(path: str, rejections: Iterable[Rejection]) -> None:
+    """Publishes rejections, a line of JSON each."""
+    lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rejections)
+    storage.write_bytes(path, "".join(lines).encode())
+
+
+def merge_parts(folder: str, names: Iterable[str]) -> None:
+    """Publishes the parts `names` of `folder`, in this order, as its rejected.jsonl."""
+    with storage.publish(storage.join(folder, REJECTED)) as file:
+        for name in names:
+            with storage.open_read(storage.join(folder, name)) as part:
+                shutil.copyfileobj(part, file)
+
+
+def check_fraction(num_rejected: int, num_images: int, allowed: float, folder: str) -> None:
+    """Raises UserError if more than `allowed` of all images were rejected, or all of them.
+
+    Args:
+      num_images: how many were not.
+      folder: where rejected.jsonl is.
+    """
+    total = num_rejected + num_images
+    if num_images and num_rejected <= allowed * total:
+        return
+    with storage.open_read(path := storage.join(folder, REJECTED)) as file:
+        first = Rejection(**json.loads(file.readline()))
+    raise UserError(
+        f"--max-rejected {allowed:g}: {num_rejected:,} of {total:,} images cannot be read; the "
+        f"first, {first.id}: {first.reason}; mend what {path} lists, or allow more"
+    )

@@ -1,0 +1,103 @@
+"""The idx files of the original MNIST: *-images-idx3-ubyte and *-labels-idx1-ubyte, gzip or not.
+
+http://yann.lecun.com/exdb/mnist
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.sources import Request
+from pipeline.sources.arrays import Array, ArraySource, exactly, make_part, make_source
+from pipeline.sources.checks import short_names
+
+SPLITS = {"train": "train", "test": "t10k"}  # what the files of a split are called
+NAME = re.compile(r"(?P<name>.*?)[-.]?images[-.]idx\d-ubyte(\.gz)?")
+_UINT8 = 0x08
+
+
+@dataclasses.dataclass(frozen=True)
+class IdxArray(Array):
+    """An array of bytes in an idx file."""
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
+        with storage.open_unpacked(self.path) as file:
+            try:
+                zeros, kind, rank = (magic := exactly(file, 4))[:2], magic[2], magic[3]
+                if zeros != b"\0\0" or not 1 <= rank <= 4:
+                    raise UserError(f"{self}: not an idx file (it begins with {magic.hex()})")
+                if kind != _UINT8:
+                    raise UserError(f"{self}: idx type 0x{kind:02x}; only bytes, 0x08, are read")
+                shape = tuple(np.frombuffer(exactly(file, 4 * rank), ">u4").tolist())
+                yield file, shape, np.dtype("uint8")
+            except EOFError as error:
+                raise UserError(f"{self}: damaged idx file ({error}); copy it again") from error
+
+
+def images_in(folder: str) -> dict[str, str]:
+    """Split → the file of its images, for those that are in `folder` under their usual names."""
+    found: dict[str, str] = {}
+    for split, name in SPLITS.items():
+        for ending in ("-images-idx3-ubyte", "-images.idx3-ubyte"):
+            for path in (storage.join(folder, name + ending + gz) for gz in ("", ".gz")):
+                if storage.exists(path):
+                    found.setdefault(split, path)
+    return found
+
+
+def open_idx(request: Request, paths: list[str]) -> ArraySource:
+    """Files of images, or folders that hold the splits; labels are the files beside them."""
+    files: list[str] = []
+    for path in paths:
+        if storage.is_folder(path):
+            files += _split_files(request, path)
+        elif NAME.fullmatch(os.path.basename(path)):
+            files.append(path)
+    if not files:
+        raise UserError(f"--input {request}: only labels; give the images, whose labels are found")
+    if request.split == "test" and any(_split_of(path) != "test" for path in files):
+        raise UserError(f"--split test: {request} is not called t10k-…, so it counts as train")
+    parts = []
+    for path, prefix in zip(files, _prefixes(files), strict=True):
+        labels = labels_beside(path)
+        parts.append(make_part(prefix, IdxArray(path), IdxArray(labels) if labels else None))
+    return make_source(request, parts)
+
+
+def labels_beside(path: str) -> str | None:
+    """The file of the labels of the images in `path`, packed or not; None if there is none."""
+    folder, name = os.path.split(path)
+    name = re.sub(r"images([-.])idx\d-ubyte(\.gz)?$", r"labels\1idx1-ubyte", name)
+    candidates = (storage.join(folder, name + gz) for gz in ("", ".gz"))
+    return next(filter(storage.exists, candidates), None)
+
+
+def _split_files(request: Request, folder: str) -> list[str]:
+    found = images_in(folder)
+    splits = SPLITS if request.split == "all" else (request.split,)
+    for split in splits:
+        if split not in found:
+            raise UserError(
+                f"--split {request.split}: {folder} has no {SPLITS[split]}-images-idx3-ubyte[.gz]"
+            )
+    return [found[split] for split in splits]
+
+
+def _split_of(path: str) -> str:
+    return "test" if os.path.basename(path).startswith(SPLITS["test"]) else "train"
+
+
+def _prefixes(files: list[str]) -> list[str]:
+    splits = [_split_of(path) for path in files]
+    if len(set(splits)) == len(files):
+        return splits
+    matches = (NAME.fullmatch(name) for name in short_names(files))
+    return [match["name"] for match in matches if match]

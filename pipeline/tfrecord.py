@@ -1,0 +1,126 @@
+"""TFRecord files and `tf.train.Example`, without TensorFlow, which a worker should not load.
+
+https://www.tensorflow.org/tutorials/load_data/tfrecord
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import google_crc32c
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+HEAD_BYTES, TAIL_BYTES = 12, 4
+
+
+class DamagedRecord(ValueError):
+    """A record whose checksum or end is wrong; the text says which."""
+
+
+class Record(NamedTuple):
+    """A record as it lies in the file.
+
+    Attributes:
+      head: length of the data and its checksum, 12 bytes.
+      data: what the record holds.
+      tail: checksum of the data, 4 bytes.
+    """
+
+    head: bytes
+    data: bytes
+    tail: bytes
+
+
+def frame(data: bytes) -> Record:
+    """`data` as a record."""
+    length = struct.pack("<Q", len(data))
+    return Record(length + _masked_crc(length), data, _masked_crc(data))
+
+
+def read_records(file: BinaryIO) -> Iterator[Record]:
+    """The records of `file` from where it stands, one in memory at a time.
+
+    Raises:
+      DamagedRecord: a record is cut short, or is not what was written.
+    """
+    while head := file.read(HEAD_BYTES):
+        length = _length(head)
+        data, tail = file.read(length), file.read(TAIL_BYTES)
+        if len(data) + len(tail) < length + TAIL_BYTES:
+            raise DamagedRecord("cut short")
+        if tail != _masked_crc(data):
+            raise DamagedRecord("wrong checksum of a record")
+        yield Record(head, data, tail)
+
+
+def record_offsets(file: BinaryIO, offset: int = 0) -> Iterator[int]:
+    """Where each record from that at `offset` starts; the data are skipped, so not checked.
+
+    Raises:
+      DamagedRecord: a length is not what was written, or the file is cut short.
+    """
+    file.seek(offset)
+    while head := file.read(HEAD_BYTES):
+        length = _length(head)
+        file.seek(offset + HEAD_BYTES + length)
+        if len(file.read(TAIL_BYTES)) < TAIL_BYTES:
+            raise DamagedRecord("cut short")
+        yield offset
+        offset += HEAD_BYTES + length + TAIL_BYTES
+
+
+def _length(head: bytes) -> int:
+    if len(head) < HEAD_BYTES:
+        raise DamagedRecord("cut short")
+    if head[8:] != _masked_crc(head[:8]):
+        raise DamagedRecord("wrong checksum of a record's length")
+    return int.from_bytes(head[:8], "little")
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _example_class() -> Any:
+    """The message class tf.train.Example, in a pool of its own so that it meets no other copy."""
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow")
+    file.syntax = "proto3"
+    kinds = descriptor_pb2.FieldDescriptorProto
+
+    def message(name: str, *fields: tuple) -> descriptor_pb2.DescriptorProto:
+        made = file.message_type.add(name=name)
+        for number, (field, label, kind, type_name) in enumerate(fields, 1):
+            made.field.add(name=field, number=number, label=label, type=kind, type_name=type_name)
+        return made
+
+    one, many = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
+    message("BytesList", ("value", many, kinds.TYPE_BYTES, None))
+    message("FloatList", ("value", many, kinds.TYPE_FLOAT, None))
+    message("Int64List", ("value", many, kinds.TYPE_INT64, None))
+    lists = [
+        (f"{name}_list", one, kinds.TYPE_MESSAGE, f".tensorflow.{name.title()}List")
+        for name in ("bytes", "float", "int64")
+    ]
+    feature = message("Feature", *lists)
+    feature.oneof_decl.add(name="kind")
+    for field in feature.field:
+        field.oneof_index = 0
+    entry = (
+        ("key", one, kinds.TYPE_STRING, None),
+        ("value", one, kinds.TYPE_MESSAGE, ".tensorflow.Feature"),
+    )
+    features = message(
+        "Features", ("feature", many, kinds.TYPE_MESSAGE, ".tensorflow.Features.FeatureEntry")
+    )
+    nested = features.nested_type.add(name="FeatureEntry")
+    nested.options.map_entry = True
+    for number, (name, label, kind, type_name) in enumerate(entry, 1):
+        nested.field.add(name=name, number=number, label=label, type=kind, type_name=type_name)
+    message("Example", ("features", one, kinds.TYPE_MESSAGE, ".tensorflow.Features"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+Example = _example_class()

@@ -1,0 +1,49 @@
+"""Errors of the user come back from an engine's text as they went in."""
+
+import pickle
+import traceback
+
+import pytest
+
+from pipeline.errors import Refused, UserError, from_engine, from_traceback
+
+
+def printed(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def test_message_is_one_line():
+    assert str(UserError("a\nb.png: damaged")) == "a\\nb.png: damaged"
+
+
+def test_survives_pickling():
+    copy = pickle.loads(pickle.dumps(Refused("set.npz: cannot read")))
+    assert isinstance(copy, Refused)
+    assert str(copy) == "set.npz: cannot read"
+
+
+@pytest.mark.parametrize("kind", [UserError, Refused])
+def test_found_at_the_end_of_a_traceback(kind):
+    text = f"Traceback of worker 3:\n{printed(kind('x.npz: damaged'))}\n"
+    assert str(from_traceback(text)) == "x.npz: damaged"
+
+
+def test_what_beam_appends_is_left_out():
+    text = printed(UserError("x.npz: damaged")).rstrip() + " [while running 'ShardImages/Write']"
+    assert str(from_traceback(text)) == "x.npz: damaged"
+
+
+def test_error_that_an_engine_raises_again():
+    error = UserError("x.npz: damaged [while running 'ShardImages/Write-ptransform-7']")
+    assert str(from_engine(error)) == "x.npz: damaged"
+    assert str(from_engine(RuntimeError(printed(UserError("a: b"))))) == "a: b"
+    assert from_engine(RuntimeError("out of slots")) is None
+
+
+def test_last_of_several_counts():
+    text = printed(UserError("first")) + printed(UserError("second"))
+    assert str(from_traceback(text)) == "second"
+
+
+def test_none_in_another_traceback():
+    assert from_traceback(printed(ValueError("UserError: not ours"))) is None

@@ -1,0 +1,149 @@
+"""Files: what is published is whole, what is refused says why."""
+
+import errno
+import gzip
+import os
+
+import pytest
+
+from pipeline import storage
+from pipeline.errors import Refused, UserError
+
+
+def test_published_file_appears_at_the_end(tmp_path):
+    path = tmp_path / "new" / "file"
+    with storage.publish(str(path)) as file:
+        file.write(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_nothing_is_left_of_a_write_that_failed(tmp_path, kind):
+    def write_half():
+        with storage.publish(str(tmp_path / "file")) as file:
+            file.write(b"half")
+            raise kind
+
+    with pytest.raises(kind):
+        write_half()
+    assert os.listdir(tmp_path) == []
+
+
+def test_publishing_replaces(tmp_path):
+    storage.write_bytes(path := str(tmp_path / "file"), b"old")
+    storage.write_bytes(path, b"new")
+    assert storage.read_bytes(path) == b"new"
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="none: cannot read: No such file") as caught:
+        storage.read_bytes(str(tmp_path / "none"))
+    assert not isinstance(caught.value, Refused)
+
+
+def test_folder_below_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot write: .*; check the path and its permissions"):
+        storage.make_folder(str(tmp_path / "file" / "folder"))
+
+
+def test_unknown_scheme():
+    with pytest.raises(UserError, match="ftp://host/set: only local paths"):
+        storage.exists("ftp://host/set")
+
+
+def test_failure_that_may_pass(monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(storage.os.path, "getsize", fail)
+    with pytest.raises(Refused, match="set: cannot read: Input/output error"):
+        storage.size_bytes("set")
+
+
+def test_retrying_until_it_works():
+    outcomes = [Refused("once"), Refused("twice"), "done"]
+    waited = []
+
+    def action():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    assert storage.retrying(action, waited.append) == "done"
+    assert waited == list(storage.RETRY_SECONDS)
+
+
+def test_retrying_ends():
+    calls = []
+
+    def action():
+        calls.append(0)
+        raise Refused("always")
+
+    with pytest.raises(Refused, match="always"):
+        storage.retrying(action, lambda _: None)
+    assert len(calls) == 1 + len(storage.RETRY_SECONDS)
+
+
+def test_what_is_for_good_is_not_tried_again():
+    calls = []
+
+    def action():
+        calls.append(0)
+        raise UserError("missing")
+
+    with pytest.raises(UserError, match="missing"):
+        storage.retrying(action, lambda _: None)
+    assert len(calls) == 1
+
+
+def test_gzip_is_unpacked_and_others_are_not(tmp_path):
+    (tmp_path / "packed").write_bytes(gzip.compress(b"content"))
+    (tmp_path / "plain").write_bytes(b"content")
+    for name in ("packed", "plain"):
+        with storage.open_unpacked(str(tmp_path / name)) as file:
+            assert file.read() == b"content"
+
+
+@pytest.mark.parametrize("cut", [-1, -5, -9, 12])
+def test_damaged_gzip(tmp_path, cut):
+    (tmp_path / "packed").write_bytes(gzip.compress(os.urandom(100))[:cut])
+    with (
+        pytest.raises(UserError, match="packed: damaged gzip file"),
+        storage.open_unpacked(str(tmp_path / "packed")) as file,
+    ):
+        file.read()
+
+
+def test_walk_follows_links_but_not_in_circles(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a/1", "a/b/2", "a/.hidden", "elsewhere/3"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a" / "self").symlink_to("self")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "b" / "around").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "b" / "out").symlink_to(tmp_path / "elsewhere")
+    found = sorted(storage.walk(str(tmp_path / "a")))
+    assert found == ["1", "b/2", "b/out/3", "self"]
+    assert sorted(storage.walk(str(tmp_path / "a"), deep=False)) == ["1", "self"]
+
+
+def test_folders_leave_out_circles_and_hidden_ones(tmp_path):
+    for name in ("b", "a", ".git"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert storage.folders(str(tmp_path)) == ["a", "b"]
+
+
+def test_remove_is_content_with_nothing(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"")
+    storage.remove(str(tmp_path / "folder"))
+    storage.remove(str(tmp_path / "folder"))
+    assert storage.list_names(str(tmp_path)) == []
