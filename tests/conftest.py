@@ -32,6 +32,12 @@ def make_cpus() -> None:
 
 
 @pytest.fixture(scope="session")
+def cpus() -> None:
+    """`make_cpus`, before any test's output is captured."""
+    make_cpus()
+
+
+@pytest.fixture(scope="session")
 def mnist() -> Path:
     """The file of the real MNIST, in Keras' layout."""
     if not MNIST.exists():
@@ -62,14 +68,13 @@ def make_shards(new_folder) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def fit(new_folder) -> Callable[..., published.Published]:
+def fit(cpus, new_folder) -> Callable[..., published.Published]:
     """`job.fitting.fit` into a new folder; what it published there.
 
     By default with `lloyd`, whose graph is traced fastest: the others make the same bits.
     """
 
     def run(shards: str, k: int, **options) -> published.Published:
-        make_cpus()
         from job import fitting
         from job.config import FitConfig
 
