@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pipeline.__main__ as sharding
-from job import __version__, outputs
+from job import __version__
 from job.config import FitConfig
 from pipeline import storage
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
@@ -130,6 +130,8 @@ def _fit(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    from job import outputs
+
     folder = storage.join(args.output, SHARDS)
     config = _config(args, folder)
     outputs.prepare(args.output, args.overwrite, (SHARDS,))  # refused before any work

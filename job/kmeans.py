@@ -346,7 +346,10 @@ def _sums(pixels, clusters, num_clusters: int) -> tuple[tf.Tensor, tf.Tensor]:
     sums = tf.math.segment_sum(tf.cast(take(pixels, order), dtype), segments)
     sums = tf.pad(sums, [[0, num_clusters + 1 - tf.shape(sums)[0]], [0, 0]])[1:]
     counts = tf.math.bincount(clusters + 1, minlength=num_clusters + 1, maxlength=num_clusters + 1)
-    return tf.cast(sums, tf.float64), tf.cast(counts[1:], tf.float64)
+    # Shapes are lost where k is 1.
+    sums = tf.ensure_shape(sums, [num_clusters, pixels.shape[1]])
+    counts = tf.ensure_shape(counts[1:], [num_clusters])
+    return tf.cast(sums, tf.float64), tf.cast(counts, tf.float64)
 
 
 def squared_distances(

@@ -1,0 +1,90 @@
+"""What several test modules share. TensorFlow is imported by those that use it, not here."""
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import published
+import pytest
+import shard_set
+
+MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist.npz"
+NUM_CPUS = 4
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Devices are made before the first of them is used, or never."""
+    if "tensorflow" in sys.modules:
+        make_cpus()
+
+
+def make_cpus() -> None:
+    """Lets TensorFlow start with four logical CPU devices, the replicas of the tests."""
+    import tensorflow as tf
+
+    (cpu, *_) = tf.config.list_physical_devices("CPU")
+    if tf.config.get_logical_device_configuration(cpu) is None:
+        devices = [tf.config.LogicalDeviceConfiguration()] * NUM_CPUS
+        tf.config.set_logical_device_configuration(cpu, devices)
+
+
+@pytest.fixture(scope="session")
+def cpus() -> None:
+    """`make_cpus`, before any test's output is captured."""
+    make_cpus()
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The file of the real MNIST, in Keras' layout."""
+    if not MNIST.exists():
+        pytest.skip(f"no MNIST at {MNIST}")
+    return MNIST
+
+
+@pytest.fixture(scope="session")
+def new_folder(tmp_path_factory) -> Callable[[], Path]:
+    """A new empty folder at each call."""
+    base, numbers = tmp_path_factory.mktemp("folders"), itertools.count()
+
+    def make() -> Path:
+        (folder := base / str(next(numbers))).mkdir()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_shards(new_folder) -> Callable[..., str]:
+    """`shard_set.write` into a new folder; the folder."""
+
+    def make(pixels: np.ndarray, **how) -> str:
+        return shard_set.write(new_folder(), pixels, **how)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fit(cpus, new_folder) -> Callable[..., published.Published]:
+    """`job.fitting.fit` into a new folder; what it published there.
+
+    By default with `lloyd`, whose graph is traced fastest: the others make the same bits.
+    """
+
+    def run(shards: str, k: int, **options) -> published.Published:
+        from job import fitting
+        from job.config import FitConfig
+
+        init = options.get("init")
+        if isinstance(init, np.ndarray):
+            np.save(path := new_folder() / "initial.npy", init)
+            options["init"] = str(path)
+        output = new_folder()
+        options = {"algorithm": "lloyd", **options}
+        fitting.fit(FitConfig(shards=shards, output=str(output), k=k, **options))
+        return published.read(output)
+
+    return run
