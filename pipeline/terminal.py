@@ -65,6 +65,11 @@ def exit_status(main: Callable[[], None]) -> int:
     return 0
 
 
+def warn(text: str) -> None:
+    """A line on stderr about something that does not stop the job."""
+    print(f"{PROGRAM}: warning: {text}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
     """Holds back what libraries print on stderr, and then prints it without CHATTER.
