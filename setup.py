@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import setup
 
 TEST = [
+    "distributed>=2024.4.2",  # a cluster for Beam, in tests
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",
@@ -40,6 +41,7 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]", "google-cloud-storage>=2.18"],
+        "dask": ["apache-beam[dask]"],
         "test": TEST,
     },
     entry_points={"console_scripts": ["kmeans-job=job.cli:main"]},
