@@ -82,9 +82,42 @@ class Tally:
         if block.labels is not None:
             np.add.at(self.contingency, (clusters, block.labels), 1)
 
+    def merge(self, other: "Tally") -> "Tally":
+        """The tally of both sets of images: exact for uint8 but for the rounding of distances."""
+        k, num_labels = self.contingency.shape
+        merged = Tally(k, self.sums.sums.shape[1], num_labels)
+        merged.sums = self.sums.merge(other.sums)
+        merged.squared_norm_total = self.squared_norm_total + other.squared_norm_total
+        merged.distances = self.distances + other.distances
+        merged.contingency = self.contingency + other.contingency
+        return merged
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for a file."""
+        return {
+            "sums": self.sums.sums,
+            "counts": self.sums.counts,
+            "squared_norm_total": np.array(self.squared_norm_total),
+            "distances": self.distances,
+            "contingency": self.contingency,
+        }
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> "Tally":
+        """The tally whose `arrays` these are."""
+        k, num_features = arrays["sums"].shape
+        tally = cls(k, num_features, arrays["contingency"].shape[1])
+        tally.sums = ClusterSums(arrays["sums"], arrays["counts"])
+        tally.squared_norm_total = float(arrays["squared_norm_total"])
+        tally.distances, tally.contingency = arrays["distances"], arrays["contingency"]
+        return tally
+
 
 class Examples:
-    """The nearest, the farthest and some random images of each cluster, whatever the order."""
+    """The nearest, the farthest and some random images of each cluster.
+
+    Whatever the order in which images are added; `merge` is associative and commutative.
+    """
 
     def __init__(self, seed: int):
         self._seed = seed
@@ -105,11 +138,34 @@ class Examples:
         }
         for kind, count in EXAMPLES_SHOWN.items():
             # Against what is kept only the best of this block, which are few, are compared.
-            best = _first_by_cluster(rows, kind, count)
-            if kind in self._kept:
-                both = {n: np.concatenate([self._kept[kind][n], best[n]]) for n in rows}
-                best = _first_by_cluster(both, kind, count)
-            self._kept[kind] = best
+            self._keep(kind, _first_by_cluster(rows, kind, count))
+
+    def _keep(self, kind: str, best: dict[str, np.ndarray]) -> None:
+        if kind in self._kept:
+            both = {n: np.concatenate([self._kept[kind][n], best[n]]) for n in best}
+            best = _first_by_cluster(both, kind, EXAMPLES_SHOWN[kind])
+        self._kept[kind] = best
+
+    def merge(self, other: "Examples") -> "Examples":
+        """The examples of both sets of images."""
+        merged = Examples(self._seed)
+        for part in (self, other):
+            for kind, rows in part._kept.items():
+                merged._keep(kind, rows)
+        return merged
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for a file."""
+        return {f"{kind}/{n}": v for kind, rows in self._kept.items() for n, v in rows.items()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], seed: int) -> "Examples":
+        """The examples whose `arrays` these are."""
+        examples = cls(seed)
+        for name, values in arrays.items():
+            kind, _, column = name.partition("/")
+            examples._kept.setdefault(kind, {})[column] = values
+        return examples
 
     def columns(self) -> dict[str, np.ndarray]:
         """Every example with its kind, as arrays of equal length."""

@@ -102,7 +102,15 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="devices to use (default: all GPUs, or one CPU)",
     )
-    add("--overwrite", action="store_true", help="replace a result in DIR")
+    add(
+        "--checkpoint-seconds",
+        type=float,
+        default=default("checkpoint_seconds"),
+        metavar="SECONDS",
+        help="between two checkpoints, from which the same command goes on after a crash; 0: "
+        "after every iteration (default: %(default)g)",
+    )
+    add("--overwrite", action="store_true", help="replace a result or a checkpoint in DIR")
     add("--quiet", action="store_true", help="no progress, no summary")
 
 

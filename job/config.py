@@ -23,6 +23,7 @@ class FitConfig:
       tol: stops when the squared shift of the centroids is at most this; 0: when nothing changes.
       algorithm: one of ALGORITHMS.
       replicas: devices to use; None: all GPUs, or one CPU.
+      checkpoint_seconds: between two checkpoints; 0: one after every iteration.
     """
 
     shards: str
@@ -35,14 +36,15 @@ class FitConfig:
     tol: float = 0.0
     algorithm: str = "auto"
     replicas: int | None = None
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self):
         for name in ("k", "restarts", "max_iterations"):
             self._at_least(name, 1)
         if self.replicas is not None:
             self._at_least("replicas", 1)
-        if not self.tol >= 0:
-            raise UserError(f"--tol {self.tol}: must be 0 or more")
+        for name in ("tol", "checkpoint_seconds"):
+            self._at_least(name, 0)
         if self.algorithm not in ALGORITHMS:
             raise UserError(f"--algorithm {self.algorithm}: choose from {', '.join(ALGORITHMS)}")
         if self.init not in INITS and not self.init.endswith(".npy"):
@@ -51,6 +53,6 @@ class FitConfig:
             )
 
     def _at_least(self, name: str, least: int) -> None:
-        if getattr(self, name) < least:
+        if not getattr(self, name) >= least:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} {getattr(self, name)}: must be at least {least}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -12,12 +13,15 @@ import tensorflow as tf
 
 from job import __version__, kmeans, loop, metrics, outputs, report
 from job.assigned import Assigned, Assigner, Examples, Tally
+from job.checkpoint import Checkpoints, Written
 from job.config import FitConfig
 from job.dataset import Images
-from job.loop import Fitted, IterationRecord
+from job.loop import Fitted, IterationRecord, State
 from job.replicas import local_replicas
+from job.report.result import read_metrics
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards import Block, Manifest, load_manifest
+from pipeline.shards import Block, Manifest, load_manifest, read_shard
 from pipeline.terminal import Progress, without_chatter
 
 
@@ -30,8 +34,10 @@ def fit(
 ) -> dict[str, Any]:
     """Clusters the images of `config.shards` into `config.output`; what metrics.json says.
 
+    Goes on from the checkpoint of an earlier run of the same fit, if there is one.
+
     Args:
-      overwrite: replaces a result that is there.
+      overwrite: replaces a result or a checkpoint that is there.
       quiet: shows no progress.
       also: names that the output folder may hold besides a result.
       clock: seconds, monotonic.
@@ -42,21 +48,30 @@ def fit(
     manifest = load_manifest(config.shards)
     if config.k > manifest.num_images:
         raise UserError(f"--k {config.k}: more clusters than the {manifest.num_images} images")
+    folder = storage.join(config.output, outputs.CHECKPOINT)
+    checkpoints = Checkpoints(folder, identity(config, manifest), config.checkpoint_seconds, clock)
     outputs.prepare(config.output, overwrite, also)
+    saved = checkpoints.load()
+    if outputs.is_all_but_done(config.output):
+        storage.remove(folder)
+        return read_metrics(config.output)
     start = clock()
     with without_chatter():
         replicas = local_replicas(config.replicas)
     images = Images(config.shards, manifest, replicas)
     loaded = clock()
+    state, lines = saved or (None, b"")
     with (
-        contextlib.closing(outputs.History(config.output)) as history,
+        contextlib.closing(outputs.History(config.output, lines)) as history,
         Progress("fit", None, "iterations", quiet) as progress,
     ):
-        observer = _Observer(images.num_images, config.k, history, progress)
-        fitted, seconds = loop.fit(images, config, observer, clock)
+        observer = _Observer(images.num_images, config.k, history, progress, checkpoints)
+        fitted, seconds = loop.fit(images, config, observer, clock, state)
+    checkpoints.flush()
     outputs.write_centroids(config.output, fitted.centroids)
     writing = clock()
-    tally = _write_assignments(config, manifest, images.units, fitted, quiet)
+    tally, examples = _write_assignments(config, manifest, images.units, fitted, quiet)
+    outputs.write_examples(config.output, examples.columns())
     result = {
         **_metrics(config, manifest, images.units, fitted, tally),
         "seconds": {
@@ -68,17 +83,39 @@ def fit(
         "replicas": replicas.count,
         "workers": 1,
     }
+    report.write(config.output, result)
+    # Whoever sees metrics.json sees a complete result.
     outputs.write_metrics(config.output, result)
-    report.write(config.output)
+    storage.remove(folder)
     return result
 
 
-class _Observer:
-    """Writes what happens to history.jsonl and the terminal."""
+def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
+    """What decides the bits of a result; a checkpoint is gone on from only if all of it is equal.
 
-    def __init__(self, num_images: int, k: int, history: outputs.History, progress: Progress):
+    Where the shards lie, how many there are, replicas and memory do not decide them.
+    """
+    options = ("k", "init", "seed", "restarts", "max_iterations", "tol", "algorithm")
+    names = {name: getattr(config, name) for name in options}
+    if config.init.endswith(".npy"):
+        names["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
+    return {**names, "fingerprint": manifest.fingerprint}
+
+
+class _Observer:
+    """Writes what happens to history.jsonl, the checkpoint and the terminal."""
+
+    def __init__(
+        self,
+        num_images: int,
+        k: int,
+        history: outputs.History,
+        progress: Progress,
+        checkpoints: Checkpoints,
+    ):
         self._num_images, self._k = num_images, k
-        self._history, self._progress, self._iterations = history, progress, 0
+        self._history, self._progress, self._checkpoints = history, progress, checkpoints
+        self._iterations = history.text.count(b"\n")
 
     def seeding(self, restart: int, num_centroids: int) -> None:
         figures = f"restart {restart + 1}, {num_centroids} of {self._k} initial centroids"
@@ -93,13 +130,40 @@ class _Observer:
             f"inertia {record.inertia:.6g}, {record.changed:,} changed, {rate:,.0f} images/s",
         )
 
+    def reached(self, state: State) -> None:
+        self._checkpoints.reached(state, self._history.text)
+
 
 def _write_assignments(
     config: FitConfig, manifest: Manifest, units: kmeans.Units, fitted: Fitted, quiet: bool
-) -> Tally:
+) -> tuple[Tally, Examples]:
+    """Writes the assignments of all shards but those that an earlier run has written."""
+    num_shards = len(manifest.shards)
+    outputs.remove_other_assignments(config.output, num_shards)
+    key = hashlib.sha256(fitted.centroids.tobytes() + manifest.to_json()).hexdigest()
+    written = Written(storage.join(config.output, outputs.CHECKPOINT), key)
+    nearest = Assigner(fitted.centroids, units)
     tally = Tally(config.k, manifest.num_features, len(manifest.label_names or ()))
     examples = Examples(config.seed)
-    nearest = Assigner(fitted.centroids, units)
+    done = 0
+    with Progress("write", manifest.num_images, "images", quiet) as progress:
+        for number, shard in enumerate(manifest.shards):
+            arrays = written.read(number)
+            if arrays is None:
+                arrays = _write_shard(config, manifest, number, nearest)
+                written.note(number, arrays)
+            tally, examples = _with_shard(tally, examples, arrays, config.seed)
+            done += shard.num_images
+            progress.update(done)
+    return tally, examples
+
+
+def _write_shard(
+    config: FitConfig, manifest: Manifest, number: int, nearest: Assigner
+) -> dict[str, np.ndarray]:
+    """Writes the assignments of one shard; what `_with_shard` needs of them."""
+    tally = Tally(config.k, manifest.num_features, len(manifest.label_names or ()))
+    examples = Examples(config.seed)
 
     def assign(block: Block) -> Assigned:
         assigned = nearest(block)
@@ -107,11 +171,17 @@ def _write_assignments(
         examples.add(assigned)
         return assigned
 
-    with Progress("write", manifest.num_images, "images", quiet) as progress:
-        for done in outputs.write_assignments(config.output, config.shards, manifest, assign):
-            progress.update(done)
-    outputs.write_examples(config.output, examples.columns())
-    return tally
+    blocks = read_shard(config.shards, manifest.shards[number], manifest)
+    outputs.write_assignments(config.output, number, len(manifest.shards), map(assign, blocks))
+    return tally.arrays() | examples.arrays()
+
+
+def _with_shard(
+    tally: Tally, examples: Examples, arrays: dict[str, np.ndarray], seed: int
+) -> tuple[Tally, Examples]:
+    """Tally and examples with those of a shard."""
+    shown = {name: array for name, array in arrays.items() if "/" in name}
+    return tally.merge(Tally.of(arrays)), examples.merge(Examples.of(shown, seed))
 
 
 def _metrics(

@@ -34,6 +34,8 @@ MAX_COLUMNS = 96
 # Screens are renewed when the iterations since the first have grown by this factor.
 RENEWAL = 2.5
 SUBSPACE_ITERATIONS = 3
+# A screen that leaves more than this share in doubt costs more than it saves.
+WORTHWHILE = 0.6
 SCREEN_BYTES = 4 << 20
 
 
@@ -122,6 +124,9 @@ class Hamerly:
             losses = losses_of(centroids, self._before)
             shared = (scorer, losses, centroids, self._basis)
             (self._state, self._rows), totals = self._step((self._state, self._rows), shared)
+            *totals, screened, unresolved = totals
+            if screened and unresolved > WORTHWHILE * screened:
+                self._basis = self._rows = None  # until the next basis
         self._before = centroids
         self._iteration += 1
         return change(totals)
@@ -160,6 +165,7 @@ def _assign_in_doubt(images, squared_norm, state, shared, units):
     scorer, losses, centroids, basis = shared
     gaps = state.gaps - tf.gather(losses, state.clusters)
     doubt = tf.where(gaps <= 0)[:, 0]
+    screened = tf.size(doubt) if basis is not None else 0
     if basis is not None:
         screen = screen_of(centroids, basis)
         found = _screened(rows, state.clusters, squared_norm, doubt, screen, units)
@@ -169,7 +175,8 @@ def _assign_in_doubt(images, squared_norm, state, shared, units):
     clusters = tf.tensor_scatter_nd_update(state.clusters, doubt[:, None], nearest.clusters)
     gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], nearest.gaps)
     sums = kmeans.moved_sums(images, state.clusters, clusters, scorer.bias.shape[0])
-    return (State(clusters, gaps), rows), list(sums)
+    counts = [tf.cast(count, tf.float64) for count in (screened, tf.size(doubt))]
+    return (State(clusters, gaps), rows), [*sums, *counts]
 
 
 def _screened(

@@ -16,12 +16,18 @@ from pipeline.errors import UserError
 
 
 def initial_centroids(
-    images: Images, config: FitConfig, restart: int, progress: Callable[[int], None]
+    images: Images,
+    config: FitConfig,
+    restart: int,
+    progress: Callable[[int], None],
+    chosen: list[np.ndarray],
 ) -> np.ndarray:
     """Centroids [k, d] to start restart number `restart` from; float64, published units.
 
     Args:
       progress: told how many centroids there are.
+      chosen: images chosen already, when an earlier run was killed; those chosen now are appended
+        before `progress` is told.
 
     Raises:
       UserError: fewer distinct images than k, or a bad file of centroids.
@@ -30,7 +36,7 @@ def initial_centroids(
     if config.init == "random":
         pixels = random_images(images, config.k, config.seed, purpose)
     elif config.init == "k-means++":
-        pixels = kmeans_plus_plus(images, config.k, config.seed, purpose, progress)
+        pixels = kmeans_plus_plus(images, config.k, config.seed, purpose, progress, chosen)
     elif config.init == "k-means||":
         pixels = kmeans_parallel(images, config.k, config.seed, purpose)
     else:
@@ -45,7 +51,12 @@ def random_images(images: Images, count: int, seed: int, purpose: str) -> np.nda
 
 
 def kmeans_plus_plus(
-    images: Images, k: int, seed: int, purpose: str, progress: Callable[[int], None]
+    images: Images,
+    k: int,
+    seed: int,
+    purpose: str,
+    progress: Callable[[int], None],
+    chosen: list[np.ndarray],
 ) -> np.ndarray:
     """Pixels of k images, each drawn with probability proportional to D².
 
@@ -55,9 +66,12 @@ def kmeans_plus_plus(
     Raises:
       UserError: fewer distinct images than k.
     """
-    chosen = [random_images(images, 1, seed, f"{purpose}/0")[0]]
+    if not chosen:
+        chosen.append(random_images(images, 1, seed, f"{purpose}/0")[0])
     approach = images.compile(_approach)
     nearest = images.state(lambda count: np.full(count, np.inf))
+    for pixels in chosen[:-1]:
+        nearest, _ = approach(nearest, pixels)
     while len(chosen) < k:
         progress(len(chosen))
         nearest, (potential,) = approach(nearest, chosen[-1])

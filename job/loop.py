@@ -1,6 +1,5 @@
 """The outer loop: initial centroids → iterations → convergence, for each restart."""
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -60,13 +59,6 @@ class Fitted(NamedTuple):
     restart: int
 
 
-class Observer(Protocol):
-    """What wants to know how a fit goes on."""
-
-    def seeding(self, restart: int, num_centroids: int) -> None: ...
-    def iteration(self, record: IterationRecord) -> None: ...
-
-
 class Seconds(NamedTuple):
     """Where the time went."""
 
@@ -74,31 +66,100 @@ class Seconds(NamedTuple):
     fit: float
 
 
+class State(NamedTuple):
+    """Where a fit stands, after a round of seeding or an iteration: all it needs to go on.
+
+    Attributes:
+      restart: the one under way; all of them: the fit is done.
+      chosen: images that seeding has chosen so far, [d] each, in the set's dtype.
+      iteration: iterations done in this restart.
+      before: centroids of its last assignment, float64 [k, d]; None before the first.
+      centroids: those of its next; None while seeding.
+      total: sums of its last assignment.
+      inertia: of its last iteration.
+      converged: whether that was the last one needed.
+      best: of the restarts before.
+      seconds: so far.
+    """
+
+    restart: int = 0
+    chosen: tuple[np.ndarray, ...] = ()
+    iteration: int = 0
+    before: np.ndarray | None = None
+    centroids: np.ndarray | None = None
+    total: ClusterSums | None = None
+    inertia: float = 0.0
+    converged: bool = False
+    best: Fitted | None = None
+    seconds: Seconds = Seconds(0.0, 0.0)
+
+
+class Observer(Protocol):
+    """What wants to know how a fit goes on."""
+
+    def seeding(self, restart: int, num_centroids: int) -> None: ...
+    def iteration(self, record: IterationRecord) -> None: ...
+    def reached(self, state: State) -> None:
+        """Told every state from which `fit` could go on."""
+
+
 def fit(
     images: Images,
     config: FitConfig,
     observer: Observer,
     clock: Callable[[], float] = time.monotonic,
+    state: State | None = None,
 ) -> tuple[Fitted, Seconds]:
     """The restart with the lowest inertia, the first of equal ones.
+
+    Args:
+      state: to go on from, one that an observer was told; the outcome is that of the fit that told
+        it, to the bit.
 
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
     algorithm = ALGORITHMS[chosen_algorithm(config)](images, config)
-    best: Fitted | None = None
-    seconds = Seconds(0.0, 0.0)
-    for restart in range(config.restarts):
-        start = clock()
-        seeding = functools.partial(observer.seeding, restart)
-        centroids = init.initial_centroids(images, config, restart, seeding)
-        seeded = clock()
-        fitted = _iterate(images, algorithm, centroids, config, restart, observer, clock)
-        seconds = Seconds(seconds.init + seeded - start, seconds.fit + clock() - seeded)
-        if best is None or fitted.inertia < best.inertia:
-            best = fitted
-    assert best is not None  # there is at least one restart
-    return best, seconds
+    state = state or State()
+    while state.restart < config.restarts:
+        if state.centroids is None:
+            state = _seed(images, state, config, observer, clock)
+        state = _iterate(images, algorithm, state, config, observer, clock)
+        assert state.centroids is not None
+        fitted = Fitted(
+            state.centroids.astype(np.float32),
+            state.inertia,
+            state.iteration,
+            state.converged,
+            state.restart,
+        )
+        best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
+        state = State(state.restart + 1, best=best, seconds=state.seconds)
+        observer.reached(state)
+    assert state.best is not None  # there is at least one restart
+    return state.best, state.seconds
+
+
+def _seed(
+    images: Images,
+    state: State,
+    config: FitConfig,
+    observer: Observer,
+    clock: Callable[[], float],
+) -> State:
+    """The state with its restart's initial centroids."""
+    start = clock()
+    chosen = list(state.chosen)
+
+    def seconds() -> Seconds:
+        return state.seconds._replace(init=state.seconds.init + clock() - start)
+
+    def progress(num_centroids: int) -> None:
+        observer.seeding(state.restart, num_centroids)
+        observer.reached(state._replace(chosen=tuple(chosen), seconds=seconds()))
+
+    centroids = init.initial_centroids(images, config, state.restart, progress, chosen)
+    return state._replace(chosen=(), centroids=centroids, seconds=seconds())
 
 
 def chosen_algorithm(config: FitConfig) -> str:
@@ -111,34 +172,61 @@ def chosen_algorithm(config: FitConfig) -> str:
 def _iterate(
     images: Images,
     algorithm: Algorithm,
-    centroids: np.ndarray,
+    state: State,
     config: FitConfig,
-    restart: int,
     observer: Observer,
     clock: Callable[[], float],
-) -> Fitted:
+) -> State:
+    """The state at the end of its restart."""
     algorithm.start()
-    total = ClusterSums.zero(config.k, images.num_features)
-    converged, iteration = False, 0
-    while not converged and iteration < config.max_iterations:
-        start = clock()
-        iteration += 1
-        change = algorithm.assign(centroids)
-        total = total.merge(change.sums)
-        num_empty = int((total.counts == 0).sum())
-        filled = total
-        if num_empty:
-            filled = _fill_empty(images, algorithm.clusters, centroids, total, config)
-        before, centroids = centroids, kmeans.means(filled, images.units)
-        inertia = kmeans.inertia_of_means(images.squared_norm_total, filled, images.units)
-        shift = float(np.square(centroids - before).sum())
-        converged = num_empty == 0 and (change.changed == 0 or shift <= config.tol)
-        observer.iteration(
-            IterationRecord(
-                restart, iteration, inertia, change.changed, shift, num_empty, clock() - start
-            )
-        )
-    return Fitted(centroids.astype(np.float32), inertia, iteration, converged, restart)
+    if state.before is not None:
+        # The clusters of the last assignment once more; what they add up to is in the state.
+        algorithm.assign(state.before)
+    while not state.converged and state.iteration < config.max_iterations:
+        state, record = _step(images, algorithm, state, config, clock)
+        observer.iteration(record)
+        observer.reached(state)
+    return state
+
+
+def _step(
+    images: Images,
+    algorithm: Algorithm,
+    state: State,
+    config: FitConfig,
+    clock: Callable[[], float],
+) -> tuple[State, IterationRecord]:
+    """One iteration."""
+    start, before = clock(), state.centroids
+    assert before is not None
+    change = algorithm.assign(before)
+    total = change.sums if state.total is None else state.total.merge(change.sums)
+    num_empty = int((total.counts == 0).sum())
+    filled = total
+    if num_empty:
+        filled = _fill_empty(images, algorithm.clusters, before, total, config)
+    centroids = kmeans.means(filled, images.units)
+    inertia = kmeans.inertia_of_means(images.squared_norm_total, filled, images.units)
+    shift = float(np.square(centroids - before).sum())
+    record = IterationRecord(
+        state.restart,
+        state.iteration + 1,
+        inertia,
+        change.changed,
+        shift,
+        num_empty,
+        clock() - start,
+    )
+    after = state._replace(
+        iteration=record.iteration,
+        before=before,
+        centroids=centroids,
+        total=total,
+        inertia=inertia,
+        converged=num_empty == 0 and (change.changed == 0 or shift <= config.tol),
+        seconds=state.seconds._replace(fit=state.seconds.fit + record.seconds),
+    )
+    return after, record
 
 
 def _fill_empty(

@@ -1,7 +1,7 @@
 """The result folder: assignments, examples, history, centroids, and metrics.json last."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards import Block, Manifest, read_shard
 
 if TYPE_CHECKING:
     from job.assigned import Assigned
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 ASSIGNMENTS, EXAMPLES, REPORT = "assignments", "examples.npz", "report.html"
-OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT)
+CHECKPOINT = "checkpoint"
+OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT, CHECKPOINT)
 ROW_GROUP = 65_536
 SCHEMA = pa.schema(
     [
@@ -31,9 +31,10 @@ SCHEMA = pa.schema(
 
 
 def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
-    """Makes `folder` ready for a result; removes what a run that died left there.
+    """Makes `folder` ready for a result; of a run that died only what it can go on from stays.
 
     Args:
+      overwrite: nothing stays.
       also: names that may be in it besides a result's.
 
     Raises:
@@ -47,36 +48,48 @@ def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
         raise UserError(
             f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"
         )
-    if METRICS in names and not overwrite:
+    if METRICS in names and not overwrite and not is_all_but_done(folder):
         raise UserError(f"--output {folder}: holds a result; add --overwrite to replace it")
-    # metrics.json first: without it nobody takes the rest for a result.
-    for name in (*OURS, *temporary):
-        storage.remove(storage.join(folder, name))
+    if overwrite:
+        # metrics.json first: without it nobody takes the rest for a result.
+        for name in OURS:
+            storage.remove(storage.join(folder, name))
+    for part in (folder, *(storage.join(folder, name) for name in (ASSIGNMENTS, CHECKPOINT))):
+        for name in storage.list_names(part):
+            if name.endswith(storage.TEMPORARY_SUFFIX):
+                storage.remove(storage.join(part, name))
     storage.make_folder(folder)
 
 
+def is_all_but_done(folder: str) -> bool:
+    """Whether the result is complete, but the run was killed before it removed the checkpoint."""
+    return {METRICS, CHECKPOINT} <= set(storage.list_names(folder))
+
+
+def remove_other_assignments(folder: str, num_shards: int) -> None:
+    """Removes assignments of another number of shards, which no file here would replace."""
+    ours = {assignments_file(number, num_shards) for number in range(num_shards)}
+    for name in storage.list_names(storage.join(folder, ASSIGNMENTS)):
+        if name not in ours:
+            storage.remove(storage.join(folder, ASSIGNMENTS, name))
+
+
+def assignments_file(number: int, num_shards: int) -> str:
+    """Name of the assignments of a shard."""
+    return f"assignments-{number:05d}-of-{num_shards:05d}.parquet"
+
+
 def write_assignments(
-    folder: str, shards: str, manifest: Manifest, assign: "Callable[[Block], Assigned]"
-) -> Iterator[int]:
-    """Shard in, Parquet out; yields how many images are written after each shard.
-
-    Raises:
-      UserError: a shard is not the one the manifest describes any more.
-    """
-    done = 0
-    for number, shard in enumerate(manifest.shards):
-        name = f"assignments-{number:05d}-of-{len(manifest.shards):05d}.parquet"
-        with (
-            storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file,
-            pq.ParquetWriter(file, SCHEMA) as writer,
-        ):
-            for table in _tables(map(assign, read_shard(shards, shard, manifest))):
-                writer.write_table(table)
-        done += shard.num_images
-        yield done
+    folder: str, number: int, num_shards: int, assigned: "Iterable[Assigned]"
+) -> None:
+    """Publishes the assignments of shard `number`."""
+    path = storage.join(folder, ASSIGNMENTS, assignments_file(number, num_shards))
+    with storage.publish(path) as file, pq.ParquetWriter(file, SCHEMA) as writer:
+        for table in _tables(assigned):
+            writer.write_table(table)
 
 
-def _tables(parts: "Iterator[Assigned]") -> Iterator[pa.Table]:
+def _tables(parts: "Iterable[Assigned]") -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for assigned in parts:
         held.append(_rows(assigned))
@@ -94,14 +107,23 @@ def _rows(assigned: "Assigned") -> pa.RecordBatch:
 
 
 class History:
-    """history.jsonl, a line as each iteration ends."""
+    """history.jsonl, a line as each iteration ends.
 
-    def __init__(self, folder: str):
-        self._file = storage.open_append(storage.join(folder, HISTORY))
+    Attributes:
+      text: of the file.
+    """
+
+    def __init__(self, folder: str, text: bytes = b""):
+        """Begins with the lines `text`, whatever a run that died left there."""
+        path = storage.join(folder, HISTORY)
+        storage.write_bytes(path, text)
+        self.text, self._file = text, storage.open_append(path)
 
     def write(self, record: "IterationRecord") -> None:
         """Appends a line."""
-        self._file.write(f"{json.dumps(record._asdict())}\n".encode())
+        line = f"{json.dumps(record._asdict())}\n".encode()
+        self._file.write(line)
+        self.text += line
 
     def close(self) -> None:
         self._file.close()

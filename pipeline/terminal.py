@@ -70,6 +70,11 @@ def note(text: str) -> None:
     print(f"{PROGRAM}: {text}", file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """A line on stderr about something that does not stop the job."""
+    print(f"{PROGRAM}: warning: {text}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def without_chatter() -> Iterator[TextIO]:
     """Holds back what libraries and their processes print on stderr, and then leaves CHATTER out.

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from job.report import clusters, confusions, pictures, wording
-from job.report.result import Result, read
+from job.report.result import Result, read, read_metrics
 from pipeline import storage
 
 NAME = "report.html"
@@ -37,12 +37,16 @@ FLAGS = (
 )
 
 
-def write(folder: str) -> None:
-    """Builds the report of the result in `folder` and publishes it there as report.html."""
-    storage.write_bytes(storage.join(folder, NAME), build(folder).encode("utf-8"))
+def write(folder: str, metrics: dict[str, Any] | None = None) -> None:
+    """Builds the report of the result in `folder` and publishes it there as report.html.
+
+    Args:
+      metrics: what metrics.json will say, while the result is not complete.
+    """
+    storage.write_bytes(storage.join(folder, NAME), build(folder, metrics).encode("utf-8"))
 
 
-def build(folder: str) -> str:
+def build(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """The report, as HTML, of the result in `folder`."""
     here = Path(__file__).parent
     environment = jinja2.Environment(
@@ -62,7 +66,7 @@ def build(folder: str) -> str:
     script = (here / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template(TEMPLATE).render(
-        view(read(folder)),
+        view(read(folder, read_metrics(folder) if metrics is None else metrics)),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         style=Markup((here / "page.css").read_text(encoding="utf-8")),

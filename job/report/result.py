@@ -26,14 +26,18 @@ class Result(NamedTuple):
     examples: dict[str, np.ndarray]
 
 
-def read(folder: str) -> Result:
-    """Reads the result in `folder`."""
+def read_metrics(folder: str) -> dict[str, Any]:
+    """metrics.json of the finished result in `folder`."""
     path = storage.join(folder, "metrics.json")
     if not storage.exists(path):
         raise UserError(
             f"{path}: no such file, so there is no finished result; run `kmeans-job fit` first"
         )
-    metrics = _json(path, storage.read_bytes(path))
+    return _json(path, storage.read_bytes(path))
+
+
+def read(folder: str, metrics: dict[str, Any]) -> Result:
+    """Reads the result in `folder`, whose metrics.json says or will say `metrics`."""
     path = storage.join(folder, "history.jsonl")
     lines = storage.read_bytes(path).splitlines()
     rows = [_json(path, line) for line in lines if line.strip()]

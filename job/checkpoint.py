@@ -1,0 +1,214 @@
+"""What a killed fit goes on from: states of the loop, and shards that are written already.
+
+    DIR/checkpoint/state-00000017     the loop, at the end of a round of seeding or an iteration
+    DIR/checkpoint/written-00003      what the assignments of shard 3 add up to
+
+Each file is published whole and begins with a digest of the rest: the newest valid state wins.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from job.kmeans import ClusterSums
+from job.loop import Fitted, Seconds, State
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.terminal import warn
+
+KEPT = 2
+STATE, WRITTEN = "state-", "written-"
+DIGEST_BYTES = 32
+FLAGS = {"fingerprint": "the images", "init_file": "the file of --init"}
+
+
+class DamagedError(Exception):
+    """A file is not what was published."""
+
+
+class Checkpoints:
+    """The states of one fit in one folder; the two newest are kept."""
+
+    def __init__(
+        self,
+        folder: str,
+        identity: dict[str, Any],
+        interval_seconds: float,
+        clock: Callable[[], float],
+    ):
+        """Opens `folder`, which need not exist.
+
+        Args:
+          identity: what must be the same for a state to be gone on from: options, fingerprint.
+          interval_seconds: between two states that are written; 0: every one is.
+          clock: seconds, monotonic.
+        """
+        self.folder, self._identity = folder, identity
+        self._interval_seconds, self._clock = interval_seconds, clock
+        self._last = clock()
+        self._number = 0
+        self._unwritten: tuple[State, bytes] | None = None
+
+    def load(self) -> tuple[State, bytes] | None:
+        """The newest valid state and the history up to it; None where there is none.
+
+        Raises:
+          UserError: it is of other options or other images; the first difference is named.
+        """
+        found = None
+        for name in reversed(self._names()):
+            path = storage.join(self.folder, name)
+            self._number = max(self._number, int(name.removeprefix(STATE)))
+            try:
+                found = found or decode_state(storage.read_bytes(path))
+            except DamagedError as error:
+                warn(f"{path}: damaged ({error}); skipped")
+        if found is None:
+            return None
+        identity, state, history = found
+        self._refuse_others(identity)
+        return state, history
+
+    def reached(self, state: State, history: bytes) -> None:
+        """Takes a new state and the history up to it; writes it if the interval is over."""
+        self._unwritten = state, history
+        if self._clock() - self._last >= self._interval_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the newest state, unless it is written."""
+        # Cleared first: another thread may flush while this one is busy elsewhere.
+        unwritten, self._unwritten = self._unwritten, None
+        if unwritten is None:
+            return
+        self._number += 1
+        path = storage.join(self.folder, f"{STATE}{self._number:08d}")
+        storage.write_bytes(path, encode_state(self._identity, *unwritten))
+        for name in self._names()[:-KEPT]:
+            storage.remove(storage.join(self.folder, name))
+        self._last = self._clock()
+
+    def _names(self) -> list[str]:
+        names = storage.list_names(self.folder)
+        return [n for n in names if n.startswith(STATE) and n.removeprefix(STATE).isdigit()]
+
+    def _refuse_others(self, identity: dict[str, Any]) -> None:
+        for name in sorted(identity.keys() | self._identity.keys()):
+            before, now = identity.get(name), self._identity.get(name)
+            if before != now:
+                what = FLAGS.get(name, "--" + name.replace("_", "-"))
+                raise UserError(
+                    f"{self.folder}: of an unfinished fit with another value of {what} "
+                    f"({before}, now {now}); give that one again to go on, another --output, or "
+                    "--overwrite to start anew"
+                )
+
+
+def encode_state(identity: dict[str, Any], state: State, history: bytes) -> bytes:
+    """A file that holds a state of the loop, and history.jsonl up to it."""
+    best = state.best
+    fields = {
+        "identity": identity,
+        "restart": state.restart,
+        "iteration": state.iteration,
+        "inertia": state.inertia,
+        "converged": state.converged,
+        "seconds": state.seconds,
+        "best": best and best[1:],  # without its centroids
+    }
+    arrays = {"history": np.frombuffer(history, np.uint8)}
+    if state.chosen:
+        arrays["chosen"] = np.stack(state.chosen)
+    if state.centroids is not None:
+        arrays["centroids"] = state.centroids
+    if state.before is not None:
+        arrays["before"] = state.before
+    if state.total is not None:
+        arrays |= {"sums": state.total.sums, "counts": state.total.counts}
+    if best is not None:
+        arrays["best"] = best.centroids
+    return encode(fields, arrays)
+
+
+def decode_state(data: bytes) -> tuple[dict[str, Any], State, bytes]:
+    """Identity, state and history in a file made by `encode_state`.
+
+    Raises:
+      DamagedError: it is not such a file.
+    """
+    fields, arrays = decode(data)
+    best = fields["best"] and Fitted(arrays["best"], *fields["best"])
+    state = State(
+        restart=fields["restart"],
+        chosen=tuple(arrays.get("chosen", ())),
+        iteration=fields["iteration"],
+        before=arrays.get("before"),
+        centroids=arrays.get("centroids"),
+        total=ClusterSums(arrays["sums"], arrays["counts"]) if "sums" in arrays else None,
+        inertia=fields["inertia"],
+        converged=fields["converged"],
+        best=best,
+        seconds=Seconds(*fields["seconds"]),
+    )
+    return fields["identity"], state, arrays["history"].tobytes()
+
+
+def encode(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """A file of JSON values and arrays that knows whether it is whole."""
+    file = io.BytesIO()
+    text = np.frombuffer(json.dumps(fields).encode(), np.uint8)
+    np.savez(file, allow_pickle=False, **{**arrays, "fields": text})
+    payload = file.getvalue()
+    return hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() + payload
+
+
+def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The JSON values and arrays in a file made by `encode`.
+
+    Raises:
+      DamagedError: it is not such a file.
+    """
+    digest, payload = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    if hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() != digest:
+        raise DamagedError(f"its {len(data)} bytes have another checksum")
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(arrays.pop("fields").tobytes()), arrays
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DamagedError(f"of another version: {error}") from error
+
+
+class Written:
+    """What is written of the final assignments, shard by shard.
+
+    A shard's Parquet file is published before its note here, so a note says that both are there.
+    """
+
+    def __init__(self, folder: str, key: str):
+        """Args: folder: of the checkpoint; key: notes with another one do not count."""
+        self._folder, self._key = folder, key
+
+    def note(self, number: int, arrays: dict[str, np.ndarray]) -> None:
+        """Publishes what the assignments of shard `number` add up to."""
+        storage.write_bytes(self._path(number), encode({"key": self._key}, arrays))
+
+    def read(self, number: int) -> dict[str, np.ndarray] | None:
+        """What `note` was given for this shard; None where there is no valid note."""
+        path = self._path(number)
+        if not storage.exists(path):
+            return None
+        try:
+            fields, arrays = decode(storage.read_bytes(path))
+        except DamagedError as error:
+            warn(f"{path}: damaged ({error}); the shard is assigned again")
+            return None
+        return arrays if fields["key"] == self._key else None
+
+    def _path(self, number: int) -> str:
+        return storage.join(self._folder, f"{WRITTEN}{number:05d}")
