@@ -135,7 +135,7 @@ def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
     path, shape = config.init, (config.k, images.num_features)
     try:
         centroids = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"--init {path}: cannot be read as a .npy file ({error})") from error
     if centroids.shape != shape:
         raise UserError(

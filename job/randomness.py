@@ -27,7 +27,8 @@ def hashes(digests: np.ndarray, seed: int, purpose: str) -> np.ndarray:
 
 def uniforms(hashes: np.ndarray) -> np.ndarray:
     """Numbers strictly between 0 and 1 from hashes; float64 [n]."""
-    return ((hashes >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    # 52 bits and a half: with one more the largest would be rounded to 1.
+    return ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def race(hashes: np.ndarray, weights: np.ndarray) -> np.ndarray:
