@@ -10,6 +10,15 @@ class UserError(Exception):
     """
 
 
+class JobError(Exception):
+    """Why the job cannot go on though the user's input is not at fault, in one line.
+
+    The command line prints it without a traceback and ends with `status`.
+    """
+
+    status = 1
+
+
 def from_traceback(text: str) -> UserError | None:
     """The UserError at the end of a printed traceback, or None if another exception ended it.
 
