@@ -9,6 +9,7 @@ Each file is published whole and begins with a digest of the rest: the newest va
 import hashlib
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,7 @@ class Checkpoints:
         self._interval_seconds, self._clock = interval_seconds, clock
         self._last = clock()
         self._number = 0
+        self._writing = threading.Lock()
         self._unwritten: tuple[State, bytes] | None = None
 
     def load(self) -> tuple[State, bytes] | None:
@@ -81,17 +83,19 @@ class Checkpoints:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the newest state, unless it is written."""
-        # Cleared first: another thread may flush while this one is busy elsewhere.
-        unwritten, self._unwritten = self._unwritten, None
-        if unwritten is None:
-            return
-        self._number += 1
-        path = storage.join(self.folder, f"{STATE}{self._number:08d}")
-        storage.write_bytes(path, encode_state(self._identity, *unwritten))
-        for name in self._names()[:-KEPT]:
-            storage.remove(storage.join(self.folder, name))
-        self._last = self._clock()
+        """Writes the newest state, unless it is written; any thread may."""
+        with self._writing:
+            unwritten = self._unwritten
+            if unwritten is None:
+                return
+            self._number += 1
+            path = storage.join(self.folder, f"{STATE}{self._number:08d}")
+            storage.write_bytes(path, encode_state(self._identity, *unwritten))
+            for name in self._names()[:-KEPT]:
+                storage.remove(storage.join(self.folder, name))
+            self._last = self._clock()
+            if self._unwritten is unwritten:
+                self._unwritten = None
 
     def _names(self) -> list[str]:
         names = storage.list_names(self.folder)
@@ -101,12 +105,16 @@ class Checkpoints:
         for name in sorted(identity.keys() | self._identity.keys()):
             before, now = identity.get(name), self._identity.get(name)
             if before != now:
-                what = FLAGS.get(name, "--" + name.replace("_", "-"))
                 raise UserError(
-                    f"{self.folder}: of an unfinished fit with another value of {what} "
+                    f"{self.folder}: of an unfinished fit with another value of {flag_of(name)} "
                     f"({before}, now {now}); give that one again to go on, another --output, or "
                     "--overwrite to start anew"
                 )
+
+
+def flag_of(name: str) -> str:
+    """What a message calls a value that must be the same."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def encode_state(identity: dict[str, Any], state: State, history: bytes) -> bytes:
@@ -196,11 +204,11 @@ class Written:
 
     def note(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Publishes what the assignments of shard `number` add up to."""
-        storage.write_bytes(self._path(number), encode({"key": self._key}, arrays))
+        storage.write_bytes(self.path(number), encode({"key": self._key}, arrays))
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """What `note` was given for this shard; None where there is no valid note."""
-        path = self._path(number)
+        path = self.path(number)
         if not storage.exists(path):
             return None
         try:
@@ -210,5 +218,6 @@ class Written:
             return None
         return arrays if fields["key"] == self._key else None
 
-    def _path(self, number: int) -> str:
+    def path(self, number: int) -> str:
+        """Of the note of a shard."""
         return storage.join(self._folder, f"{WRITTEN}{number:05d}")

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pipeline.__main__ as sharding
-from job import __version__
+from job import __version__, workers
 from job.config import FitConfig
 from pipeline import storage
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
@@ -17,7 +17,19 @@ SHARDS = "shards"  # the folder of `run`'s shards in its output
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the process's) name; the exit status."""
-    return exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+    status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+    if status and _workers_number() is not None:
+        # TensorFlow would wait for workers that are gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _workers_number() -> int | None:
+    """The number of this process among the workers of TF_CONFIG; None where it is alone."""
+    cluster = workers.parse(os.environ.get("TF_CONFIG"))
+    return cluster.number if cluster else None
 
 
 def _main(arguments: list[str]) -> None:
@@ -103,6 +115,20 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
         help="devices to use (default: all GPUs, or one CPU)",
     )
     add(
+        "--memory",
+        default=default("memory"),
+        metavar="auto|resident|stream",
+        help="keep the images in memory, or read them in each iteration; auto: keep them if they "
+        "fit (default: %(default)s)",
+    )
+    add(
+        "--start-timeout-seconds",
+        type=float,
+        default=default("start_timeout_seconds"),
+        metavar="SECONDS",
+        help="how long to wait for the other workers of TF_CONFIG (default: %(default)g)",
+    )
+    add(
         "--checkpoint-seconds",
         type=float,
         default=default("checkpoint_seconds"),
@@ -151,8 +177,9 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
     with without_chatter():
         from job import fitting
 
-    result = fitting.fit(config, args.overwrite, args.quiet, also)
-    if not args.quiet:
+    quiet = args.quiet or bool(_workers_number())
+    result = fitting.fit(config, args.overwrite, quiet, also)
+    if not quiet:
         print(fitting.summary(result, config.output))
 
 

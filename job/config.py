@@ -6,6 +6,7 @@ from pipeline.errors import UserError
 
 ALGORITHMS = ("auto", "lloyd", "hamerly")
 INITS = ("random", "k-means++", "k-means||")
+MEMORIES = ("auto", "resident", "stream")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class FitConfig:
       tol: stops when the squared shift of the centroids is at most this; 0: when nothing changes.
       algorithm: one of ALGORITHMS.
       replicas: devices to use; None: all GPUs, or one CPU.
+      memory: auto, resident or stream: images stay in memory, or are read in each iteration.
+      start_timeout_seconds: how long to wait for the other workers of TF_CONFIG.
       checkpoint_seconds: between two checkpoints; 0: one after every iteration.
     """
 
@@ -36,6 +39,8 @@ class FitConfig:
     tol: float = 0.0
     algorithm: str = "auto"
     replicas: int | None = None
+    memory: str = "auto"
+    start_timeout_seconds: float = 600.0
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self):
@@ -43,10 +48,12 @@ class FitConfig:
             self._at_least(name, 1)
         if self.replicas is not None:
             self._at_least("replicas", 1)
-        for name in ("tol", "checkpoint_seconds"):
+        for name in ("tol", "checkpoint_seconds", "start_timeout_seconds"):
             self._at_least(name, 0)
         if self.algorithm not in ALGORITHMS:
             raise UserError(f"--algorithm {self.algorithm}: choose from {', '.join(ALGORITHMS)}")
+        if self.memory not in MEMORIES:
+            raise UserError(f"--memory {self.memory}: choose from {', '.join(MEMORIES)}")
         if self.init not in INITS and not self.init.endswith(".npy"):
             raise UserError(
                 f"--init {self.init}: choose from {', '.join(INITS)}, or give a .npy file"

@@ -9,12 +9,13 @@ import numpy as np
 from job import randomness
 from job.kmeans import Units, units_of
 from job.replicas import Replicas, Step, aligned_empty
-from pipeline.shards import Block, Manifest, read_shard
+from pipeline.shards import Block, Manifest, Shard, read_shard
 
 
 class Place(NamedTuple):
-    """Where an image lies: its replica, its row there."""
+    """Where an image lies: its worker, its replica there, its row there."""
 
+    worker: int
     replica: int
     row: int
 
@@ -22,46 +23,50 @@ class Place(NamedTuple):
 class Images:
     """All images of a set, resident in the memory of their replicas.
 
-    Replica r of R holds the images n·r/R … n·(r + 1)/R − 1 in the order of the shards. No result
-    depends on that.
+    Shard i belongs to worker i mod W. Replica r of a worker's R holds its images
+    n·r/R … n·(r + 1)/R − 1, in the order of the shards. No result depends on that.
 
     Attributes:
-      num_images: n.
+      num_images: n, of all workers.
       num_features: d.
       units: of the pixels.
-      squared_norm_total: Σ‖x‖² in pixels²; an exact integer for uint8.
-      digests: of the ids, uint64 [n_r] for each replica r.
+      squared_norm_total: Σ‖x‖² of all workers' images, pixels²; an exact integer for uint8.
+      digests: of the ids, uint64 [n_r] for each replica r of this worker.
+      spare_row_bytes: what a state may take for each image.
     """
 
     def __init__(self, folder: str, manifest: Manifest, replicas: Replicas):
-        """Loads the shards of `folder`.
+        """Loads this worker's shards of `folder`.
 
         Raises:
           UserError: a shard is not the one the manifest describes.
+          InterruptedFit: this worker was asked to end.
         """
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
+        self.spare_row_bytes = 1 << 30
         self._replicas = replicas
         self._passes: dict[Any, Callable] = {}
-        shares = _load(folder, manifest, replicas.count)
-        self.digests = [share.digests for share in shares]
-        self.squared_norm_total = float(sum(share.squared_norms.sum() for share in shares))
-        self._images = replicas.place([(share.pixels, share.squared_norms) for share in shares])
+        norms = self._load(folder, manifest)
+        total = np.array(float(sum(part.sum() for part in norms)))
+        self.squared_norm_total = float(replicas.sum([total])[0])
 
     def compile(self, step: Step, *options: Any) -> Callable[[Any, Any], tuple[Any, list]]:
         """A pass over all images: (state, shared) → (state, totals).
 
         Args:
           step: (images [n_r, d], ‖x‖² float64 [n_r], state, shared, *options) → (state, partial
-            sums); a function of a module, so that its graph is traced once for these images.
+            sums); a function of a module, so that its graph is traced once for these images. It
+            treats every image alike, and its states have a row for each image.
           options: hashable.
+
+        The state that is passed in is used up if the new one has its form.
         """
         if (step, options) not in self._passes:
-            self._passes[step, options] = self._replicas.compile(
+            self._passes[step, options] = self._compile(
                 lambda images, state, shared: step(*images, state, shared, *options)
             )
-        run = self._passes[step, options]
-        return lambda state, shared: run(self._images, state, shared)
+        return self._passes[step, options]
 
     def state(self, make: Callable[[int], Any]) -> Any:
         """A state for `compile`d passes: what `make` returns for the count of each replica."""
@@ -71,11 +76,107 @@ class Images:
         """A state that is one tensor, as numpy arrays in the order of `digests`."""
         return [part.numpy() for part in self._replicas.parts(state)]
 
+    def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
+        """(*keys, Place) of the `count` images of all workers with the smallest keys, in order.
+
+        Args:
+          keys: the first key, then those that decide between equal ones; each [n_r] per replica.
+          count: how many; fewer are returned where there are not that many images.
+        """
+        mine = self._smallest(keys, count)
+        if self._replicas.num_workers == 1:
+            return mine
+        # Bits of numbers, whatever their type: a slot for each of the worker's candidates.
+        dtypes = [key[0].dtype for key in keys]
+        bits = np.full((len(keys) + 3, count), -1, np.int64)
+        for column, (*values, place) in enumerate(mine):
+            words = [np.array(v, t) for v, t in zip(values, dtypes, strict=True)]
+            bits[:-3, column] = [_wide(word).view(np.int64) for word in words]
+            bits[-3:, column] = place
+        found = []
+        for worker in self._replicas.gather(bits):
+            columns = [_narrow(w, t) for w, t in zip(worker[:-3], dtypes, strict=True)]
+            places = [Place(*map(int, place)) for place in worker[-3:].T]
+            rows = zip(*columns, places, strict=True)
+            found += [row for row in rows if row[-1].worker >= 0]
+        return sorted(found)[:count]
+
+    def _smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
+        """`smallest` of this worker's images."""
+        candidates = []
+        for replica, first in enumerate(keys[0]):
+            rows = np.arange(len(first))
+            if len(first) > count:
+                # All that might be among the smallest; equal ones are sorted out below.
+                rows = np.flatnonzero(first <= np.partition(first, count - 1)[count - 1])
+            candidates += [
+                (*(key[replica][row] for key in keys), Place(self._replicas.worker, replica, row))
+                for row in rows.tolist()
+            ]
+        return sorted(candidates)[:count]
+
+    def holds(self, place: Place) -> bool:
+        """Whether the image lies in this worker."""
+        return place.worker == self._replicas.worker
+
     def take(self, places: Sequence[Place]) -> np.ndarray:
-        """Pixels of the images at `places`, in the set's dtype; [m, d]."""
-        parts = self._replicas.parts(self._images[0])
-        rows = [parts[place.replica][place.row].numpy() for place in places]
-        return np.array(rows, parts[0].dtype.as_numpy_dtype).reshape(-1, self.num_features)
+        """Pixels of the images at `places`, of any worker, in the set's dtype; [m, d]."""
+        rows = np.zeros((len(places), self.num_features))
+        for row, place in zip(rows, places, strict=True):
+            if self.holds(place):
+                row[:] = self._row(place)
+        return self._replicas.sum([rows])[0].astype(self._dtype)
+
+    def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
+        """Sets `digests`; ‖x‖² of the images of each replica."""
+        self._dtype = np.dtype(manifest.dtype)
+        shares = []
+        for start, stop in share_rows(manifest, self._replicas):
+            pixels = aligned_empty((stop - start, manifest.num_features), manifest.dtype)
+            shares.append(Share(pixels, *empty_facts(stop - start)))
+        for loaded in blocks_by_replica(folder, manifest, self._replicas):
+            share, rows = shares[loaded.replica], loaded.rows
+            part = loaded.block.pixels[loaded.part]
+            share.pixels[rows], share.squared_norms[rows] = part, squared_norms(part)
+            share.digests[rows] = randomness.digests(loaded.block.ids[loaded.part])
+        self.digests = [share.digests for share in shares]
+        self._images = self._replicas.place([(s.pixels, s.squared_norms) for s in shares])
+        return [share.squared_norms for share in shares]
+
+    def _compile(self, step: Step) -> Callable[[Any, Any], tuple[Any, list]]:
+        run = self._replicas.compile(step)
+        return lambda state, shared: run(self._images, state, shared)
+
+    def _row(self, place: Place) -> np.ndarray:
+        """Pixels of an image of this worker."""
+        return self._replicas.parts(self._images[0])[place.replica][place.row].numpy()
+
+
+class Share(NamedTuple):
+    """What one replica holds of its images."""
+
+    pixels: np.ndarray  # [n_r, d]
+    squared_norms: np.ndarray  # float64 [n_r]
+    digests: np.ndarray  # uint64 [n_r]
+
+
+class Loaded(NamedTuple):
+    """Images of one block, all of one replica.
+
+    Attributes:
+      replica: whose they are.
+      rows: where they lie there.
+      block: theirs.
+      part: which of the block's they are.
+      shard, number: where the block comes from, and its number there.
+    """
+
+    replica: int
+    rows: slice
+    block: Block
+    part: slice
+    shard: Shard
+    number: int
 
 
 def squared_norms(pixels: np.ndarray) -> np.ndarray:
@@ -84,40 +185,45 @@ def squared_norms(pixels: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", wide, wide)
 
 
-class _Share(NamedTuple):
-    """What one replica holds of its images."""
-
-    pixels: np.ndarray  # [n_r, d]
-    squared_norms: np.ndarray  # float64 [n_r]
-    digests: np.ndarray  # uint64 [n_r]
+def empty_facts(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Uninitialised ‖x‖² and digests of `count` images."""
+    return aligned_empty((count,), "float64"), np.empty(count, np.uint64)
 
 
-def _load(folder: str, manifest: Manifest, count: int) -> list[_Share]:
-    """The images of `folder`, dealt to `count` replicas; one block more than that in memory."""
-    cuts = [manifest.num_images * r // count for r in range(count + 1)]
-    shares = [
-        _Share(
-            aligned_empty((stop - start, manifest.num_features), manifest.dtype),
-            aligned_empty((stop - start,), "float64"),
-            np.empty(stop - start, np.uint64),
-        )
-        for start, stop in itertools.pairwise(cuts)
-    ]
-    first = 0  # of the block's images in the whole set
-    for block in _blocks(folder, manifest):
-        last = first + len(block.ids)
-        norms, digests = squared_norms(block.pixels), randomness.digests(block.ids)
-        for share, start in zip(shares, cuts, strict=False):
-            a, b = max(first, start), min(last, start + len(share.digests))
-            if a < b:
-                source, target = slice(a - first, b - first), slice(a - start, b - start)
-                share.pixels[target] = block.pixels[source]
-                share.squared_norms[target] = norms[source]
-                share.digests[target] = digests[source]
-        first = last
-    return shares
+def own_shards(manifest: Manifest, replicas: Replicas) -> tuple[Shard, ...]:
+    """The shards of this worker."""
+    return manifest.shards[replicas.worker :: replicas.num_workers]
 
 
-def _blocks(folder: str, manifest: Manifest) -> Iterator[Block]:
-    for shard in manifest.shards:
-        yield from read_shard(folder, shard, manifest)
+def share_rows(manifest: Manifest, replicas: Replicas) -> list[tuple[int, int]]:
+    """(start, stop) of the images of each replica among this worker's."""
+    count = sum(shard.num_images for shard in own_shards(manifest, replicas))
+    cuts = [count * r // replicas.count for r in range(replicas.count + 1)]
+    return list(itertools.pairwise(cuts))
+
+
+def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> Iterator[Loaded]:
+    """This worker's images, block by block, cut where a replica's share ends."""
+    shares = share_rows(manifest, replicas)
+    first = 0  # of the block's images among this worker's
+    for shard in own_shards(manifest, replicas):
+        for number, block in enumerate(read_shard(folder, shard, manifest)):
+            replicas.end_if_asked("while loading")
+            for replica, (start, stop) in enumerate(shares):
+                a, b = max(first, start), min(first + len(block.ids), stop)
+                if a < b:
+                    rows, part = slice(a - start, b - start), slice(a - first, b - first)
+                    yield Loaded(replica, rows, block, part, shard, number)
+            first += len(block.ids)
+
+
+def _wide(number: np.ndarray) -> np.ndarray:
+    """A float, or an integer, in 8 bytes."""
+    if number.dtype.kind == "f":
+        return number.astype(np.float64)
+    return number.astype(np.uint64 if number.dtype.kind == "u" else np.int64)
+
+
+def _narrow(words: np.ndarray, dtype: np.dtype) -> list:
+    """What `_wide` made of numbers of `dtype`, as Python numbers."""
+    return words.view(_wide(np.empty(0, dtype)).dtype).tolist()

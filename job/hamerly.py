@@ -86,6 +86,7 @@ class Hamerly:
     def __init__(self, images: Images, config: FitConfig):
         self._images = images
         width = min(MAX_COLUMNS, 2 * config.k - 2 + EXTRA, images.num_features // 4)
+        width = min(width, images.spare_row_bytes // 4)
         self._width = width if width > EXTRA else 0  # 0: no screen
         self._first = images.compile(_assign_all, images.units)
         self._project = images.compile(_project, images.units)

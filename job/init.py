@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from job import kmeans, oversampling, randomness
 from job.config import FitConfig
-from job.dataset import Images, Place
+from job.dataset import Images
 from pipeline.errors import UserError
 
 
@@ -47,7 +47,7 @@ def initial_centroids(
 def random_images(images: Images, count: int, seed: int, purpose: str) -> np.ndarray:
     """Pixels of `count` images drawn without replacement: those with the smallest hash."""
     keys = [randomness.hashes(part, seed, purpose) for part in images.digests]
-    return images.take(smallest([keys], count))
+    return images.take([place for *_, place in images.smallest([keys], count)])
 
 
 def kmeans_plus_plus(
@@ -82,7 +82,8 @@ def kmeans_plus_plus(
         ]
         squared = images.local(nearest)
         keys = [randomness.race(*pair) for pair in zip(hashes, squared, strict=True)]
-        chosen.append(images.take(smallest([keys, hashes], 1))[0])
+        ((*_, place),) = images.smallest([keys, hashes], 1)
+        chosen.append(images.take([place])[0])
     progress(k)
     return np.stack(chosen)
 
@@ -105,25 +106,6 @@ def kmeans_parallel(images: Images, k: int, seed: int, purpose: str) -> np.ndarr
     if len(rows) < k:
         raise too_few_distinct(len(rows), k)
     return pixels[rows]
-
-
-def smallest(keys: list[list[np.ndarray]], count: int) -> list[Place]:
-    """The places of the `count` images with the smallest keys.
-
-    Args:
-      keys: the first key, then those that decide between equal ones; each [n_r] per replica.
-      count: how many; fewer are returned where there are not that many images.
-    """
-    candidates = []
-    for replica, first in enumerate(keys[0]):
-        rows = np.arange(len(first))
-        if len(first) > count:
-            # All that might be among the smallest; equal ones are sorted out below.
-            rows = np.flatnonzero(first <= np.partition(first, count - 1)[count - 1])
-        candidates += [
-            (*(key[replica][row] for key in keys), Place(replica, int(row))) for row in rows
-        ]
-    return [candidate[-1] for candidate in sorted(candidates)[:count]]
 
 
 def read_centroids(config: FitConfig, images: Images) -> np.ndarray:

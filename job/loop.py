@@ -247,11 +247,12 @@ def _fill_empty(
     hashes = [randomness.hashes(part, config.seed, "empty") for part in images.digests]
     for empty in np.flatnonzero(total.counts == 0):
         keys = [np.where(counts[part] > 1, key, 0.0) for part, key in zip(own, far, strict=True)]
-        (place,) = init.smallest([keys, hashes], 1)
-        if keys[place.replica][place.row] == 0:
+        ((key, _, donor, place),) = images.smallest([keys, hashes, own], 1)
+        if key == 0:
             raise init.too_few_distinct(int((total.counts > 0).sum()), config.k)
-        far[place.replica][place.row] = 0.0  # taken
-        donor, (row,) = own[place.replica][place.row], images.take([place])
+        if images.holds(place):
+            far[place.replica][place.row] = 0.0  # taken
+        (row,) = images.take([place])
         sums[donor] -= row
         sums[empty] += row
         counts[donor] -= 1

@@ -70,7 +70,7 @@ def remove_other_assignments(folder: str, num_shards: int) -> None:
     """Removes assignments of another number of shards, which no file here would replace."""
     ours = {assignments_file(number, num_shards) for number in range(num_shards)}
     for name in storage.list_names(storage.join(folder, ASSIGNMENTS)):
-        if name not in ours:
+        if name.endswith(".parquet") and name not in ours:
             storage.remove(storage.join(folder, ASSIGNMENTS, name))
 
 

@@ -5,11 +5,13 @@ each image as a candidate with probability ℓ·D²/Σ D². A candidate then cou
 images nearest to it, and a weighted k-means++ draws k of the candidates.
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
 from job import kmeans, randomness
-from job.dataset import Images, Place
+from job.dataset import Images
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k
@@ -38,21 +40,26 @@ def candidates(
         drawn = images.take([])
         while not len(drawn):
             rounds += 1
-            rate = k * OVERSAMPLING / potential
-            drawn = images.take(_draw(images, state[0], rate, seed, f"{purpose}/{rounds}"))
+            places = _draw(images, state[0], k, potential, seed, f"{purpose}/{rounds}")
+            drawn = images.take(places)
         parts.append(drawn)
     _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
     return np.concatenate(parts), weights
 
 
-def _draw(images: Images, nearest, rate: float, seed: int, purpose: str) -> list[Place]:
-    """The images whose number falls below rate · D², in the order of their hashes."""
-    drawn = []
-    for replica, squared in enumerate(images.local(nearest)):
-        hashes = randomness.hashes(images.digests[replica], seed, purpose)
-        rows = np.flatnonzero(randomness.uniforms(hashes) < rate * squared)
-        drawn += [(hashes[row], Place(replica, int(row))) for row in rows]
-    return [place for _, place in sorted(drawn)]
+def _draw(images: Images, nearest, k: int, potential: float, seed: int, purpose: str) -> list:
+    """The places of images whose number falls below ℓ·D²/Σ D², in the order of the numbers."""
+    rate = k * OVERSAMPLING / potential
+    hashes = [randomness.hashes(part, seed, purpose) for part in images.digests]
+    keys = []
+    for part, squared in zip(hashes, images.local(nearest), strict=True):
+        number = randomness.uniforms(part)
+        keys.append(np.where(number < rate * squared, number, np.inf))
+    # ℓ are expected at most, and ten standard deviations more are never seen.
+    expected = k * OVERSAMPLING
+    limit = int(expected + 10 * math.sqrt(expected) + 10)
+    found = images.smallest([keys, hashes], min(limit, images.num_images))
+    return [place for number, _, place in found if number < np.inf]
 
 
 def _approach(images, squared_norm, state, shared, units):

@@ -29,6 +29,15 @@ def from_engine(error: Exception) -> UserError | None:
     return from_traceback(str(error))
 
 
+class JobError(Exception):
+    """Why the job cannot go on though the user's input is not at fault, in one line.
+
+    The command line prints it without a traceback and ends with `status`.
+    """
+
+    status = 1
+
+
 def from_traceback(text: str) -> UserError | None:
     """The UserError at the end of a printed traceback, or None if another exception ended it."""
     found = re.findall(

@@ -145,6 +145,22 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def read_into(path: str, offset: int, target: memoryview) -> None:
+    """Fills `target` with the bytes of a file from `offset`.
+
+    Raises:
+      UserError: the file cannot be read, or ends before `target` is full.
+    """
+    with _refusals(path, "read"), open(_local(path), "rb", buffering=0) as file:
+        file.seek(offset)
+        done = 0
+        while done < len(target):
+            count = file.readinto(target[done:])
+            if not count:
+                raise UserError(f"{path}: shorter than it was; shard the set again")
+            done += count
+
+
 @contextlib.contextmanager
 def publish(path: str) -> Iterator[BinaryIO]:
     """A file to write; it appears at `path` whole, when the block ends, or not at all."""

@@ -14,7 +14,7 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 
 PROGRAM = "kmeans-job"
 # What TensorFlow and Beam's workers print on a machine where nothing is wrong.
@@ -59,6 +59,9 @@ def exit_status(main: Callable[[], None]) -> int:
     except UserError as error:
         print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except JobError as error:
+        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130

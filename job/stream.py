@@ -1,0 +1,224 @@
+"""Images that stay in their shards: every pass reads the pixels anew.
+
+What is known of an image, its norm, its digest and the state of the algorithm, stays in memory.
+"""
+
+import bisect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from job import memory, randomness
+from job.dataset import Images, Place, blocks_by_replica, empty_facts, share_rows, squared_norms
+from job.replicas import Step, aligned_empty
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.shards import Manifest
+
+CHUNK_BYTES = 16 << 20
+READS = 2  # chunks read at the same time, and as many ahead
+ALIGNED_ROWS = 64  # so that a state's rows of a chunk begin where TensorFlow needs no copy
+SPARE_SHARE = 0.5  # of the memory that is left, for states
+
+
+class Run(NamedTuple):
+    """Images of a replica that lie one after the other in a file.
+
+    Attributes:
+      start, stop: rows of the replica.
+      path: of the file.
+      offset: of the first image's pixels, in bytes.
+    """
+
+    start: int
+    stop: int
+    path: str
+    offset: int
+
+
+class Shares:
+    """A state: an array [n_r, …] for each replica."""
+
+    def __init__(self, arrays: list[np.ndarray]):
+        self.arrays = arrays
+
+
+class StreamedImages(Images):
+    """Like Images, in 16 bytes an image."""
+
+    def state(self, make: Callable[[int], Any]) -> Any:
+        parts = [make(len(part)) for part in self.digests]
+        return tf.nest.map_structure(lambda *arrays: Shares(list(arrays)), *parts)
+
+    def local(self, state: Any) -> list[np.ndarray]:
+        return state.arrays
+
+    def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
+        self._dtype = np.dtype(manifest.dtype)
+        self._row_bytes = manifest.num_features * self._dtype.itemsize
+        counts = [stop - start for start, stop in share_rows(manifest, self._replicas)]
+        facts = [empty_facts(count) for count in counts]
+        self._norms = [norms for norms, _ in facts]
+        self.digests = [digests for _, digests in facts]
+        self._runs: list[list[Run]] = [[] for _ in counts]
+        records: Iterator[tuple[int, bytes]] = iter(())
+        at, offset = ("", 0), 0
+        for loaded in blocks_by_replica(folder, manifest, self._replicas):
+            r, rows, path = loaded.replica, loaded.rows, storage.join(folder, loaded.shard.file)
+            pixels = loaded.block.pixels
+            if at[0] != path:
+                records = _records(path)
+            if at != (path, loaded.number):
+                at, offset = (path, loaded.number), _find(pixels, *next(records), path)
+            part = pixels[loaded.part]
+            self._norms[r][rows] = squared_norms(part)
+            self.digests[r][rows] = randomness.digests(loaded.block.ids[loaded.part])
+            begin = offset + loaded.part.start * self._row_bytes
+            self._runs[r].append(Run(rows.start, rows.stop, path, begin))
+        self._plan(counts)
+        return self._norms
+
+    def _plan(self, counts: list[int]) -> None:
+        """Decides how many rows are a chunk, and starts to read."""
+        rows = CHUNK_BYTES // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
+        self._chunk_rows = max(rows, ALIGNED_ROWS)
+        self._num_chunks = max(1, -(-max(counts) // self._chunk_rows))
+        self._failures: list[Exception] = []
+        self._chunks: list[Iterator] | None = None
+        spare = memory.available_bytes() * SPARE_SHARE
+        self.spare_row_bytes = int(spare / max(1, sum(counts)))
+
+    def _compile(self, step: Step) -> Callable[[Any, Any], tuple[Any, list]]:
+        run = self._replicas.compile_chunk(step)
+
+        def over_chunks(state: Any, shared: Any) -> tuple[Any, list]:
+            totals: list[np.ndarray] = []
+            fresh = None
+            for chunk in range(self._num_chunks):
+                self._replicas.end_if_asked("amid a pass")
+                rows = [self._rows(chunk, len(part)) for part in self.digests]
+                images = self._replicas.place(
+                    [
+                        (pixels, norms[own])
+                        for pixels, norms, own in zip(
+                            self._next(chunk), self._norms, rows, strict=True
+                        )
+                    ]
+                )
+                before = self._replicas.place(
+                    [_part(state, replica, own) for replica, own in enumerate(rows)]
+                )
+                after, partial = run(images, before, shared)
+                fresh = _target(state, after[0], self.digests) if fresh is None else fresh
+                for replica, own in enumerate(rows):
+                    _store(fresh, replica, own, after[replica])
+                    totals = _added(totals, partial[replica])
+            return fresh, self._replicas.sum(totals) if totals else []
+
+        return over_chunks
+
+    def _rows(self, chunk: int, count: int) -> slice:
+        """The rows of a chunk, none where the replica has no such chunk."""
+        start = min(chunk * self._chunk_rows, count)
+        return slice(start, min(start + self._chunk_rows, count))
+
+    def _next(self, chunk: int) -> list[tf.Tensor]:
+        """The pixels of each replica's chunk; passes take them all in order, again and again."""
+        if chunk == 0 and self._chunks is None:
+            self._chunks = [iter(self._dataset(r)) for r in range(len(self.digests))]
+        assert self._chunks is not None
+        try:
+            return [next(chunks) for chunks in self._chunks]
+        except tf.errors.OpError:
+            if self._failures:
+                raise self._failures[0] from None
+            raise
+
+    def _dataset(self, replica: int) -> tf.data.Dataset:
+        """The replica's chunks, for ever: the next pass's first are read while this one ends."""
+
+        def read(chunk: np.ndarray) -> np.ndarray:
+            rows = self._rows(int(chunk), len(self.digests[replica]))
+            try:
+                return self._read(replica, rows.start, rows.stop)
+            except UserError as error:
+                self._failures.append(error)
+                raise
+
+        def shaped(chunk: tf.Tensor) -> tf.Tensor:
+            pixels = tf.numpy_function(read, [chunk], self._dtype, stateful=False)
+            return tf.ensure_shape(pixels, [None, self.num_features])
+
+        chunks = tf.data.Dataset.range(self._num_chunks).repeat()
+        return chunks.map(shaped, num_parallel_calls=READS, deterministic=True).prefetch(READS)
+
+    def _read(self, replica: int, start: int, stop: int) -> np.ndarray:
+        """Pixels of the rows start … stop − 1 of a replica; [stop − start, d]."""
+        pixels = aligned_empty((stop - start, self.num_features), self._dtype.name)
+        runs = self._runs[replica]
+        first = bisect.bisect_right(runs, start, key=lambda run: run.stop)
+        for run in runs[first:]:
+            if run.start >= stop:
+                break
+            a, b = max(run.start, start), min(run.stop, stop)
+            target = pixels[a - start : b - start].data.cast("B")
+            storage.read_into(run.path, run.offset + (a - run.start) * self._row_bytes, target)
+        return pixels
+
+    def _row(self, place: Place) -> np.ndarray:
+        return self._read(place.replica, place.row, place.row + 1)[0]
+
+
+def _records(path: str) -> Iterator[tuple[int, bytes]]:
+    """(where its data begin, its data) of each record of a shard that is known to be whole."""
+    offset = 12
+    with storage.open_read(path) as file:
+        while head := file.read(12):
+            data = file.read(int.from_bytes(head[:8], "little"))
+            file.read(4)
+            yield offset, data
+            offset += len(data) + 16
+
+
+def _find(pixels: np.ndarray, offset: int, data: bytes, path: str) -> int:
+    """Where in the file the pixels of a block lie, whose record's `data` begin at `offset`."""
+    wanted = pixels.tobytes()
+    place = data.find(wanted[:64])
+    while place >= 0 and data[place : place + len(wanted)] != wanted:
+        place = data.find(wanted[:64], place + 1)
+    if place < 0:
+        raise UserError(f"{path}: altered while it was read; shard the set again")
+    return offset + place
+
+
+def _part(state: Any, replica: int, rows: slice) -> Any:
+    return tf.nest.map_structure(lambda shares: shares.arrays[replica][rows], state)
+
+
+def _target(state: Any, part: Any, digests: list[np.ndarray]) -> Any:
+    """Where to store a new state of the form of `part`: in `state` if that has its form."""
+    old, new = tf.nest.flatten(state), tf.nest.flatten(part)
+    if len(old) == len(new) and all(
+        (a.arrays[0].dtype, a.arrays[0].shape[1:]) == (b.dtype, b.shape[1:])
+        for a, b in zip(old, new, strict=True)
+    ):
+        return state
+    return tf.nest.map_structure(
+        lambda array: Shares(
+            [np.empty((len(share), *array.shape[1:]), array.dtype) for share in digests]
+        ),
+        part,
+    )
+
+
+def _store(state: Any, replica: int, rows: slice, part: Any) -> None:
+    for shares, array in zip(tf.nest.flatten(state), tf.nest.flatten(part), strict=True):
+        shares.arrays[replica][rows] = array
+
+
+def _added(totals: list[np.ndarray], partial: list[np.ndarray]) -> list[np.ndarray]:
+    if not totals:
+        return [np.array(part) for part in partial]
+    return [total + part for total, part in zip(totals, partial, strict=True)]
