@@ -36,7 +36,7 @@ def line(images_of) -> Images:
 
 def centroids_of(images: Images, k: int, restart: int = 0, **options) -> np.ndarray:
     config = FitConfig("shards", "out", k, **options)
-    return init.initial_centroids(images, config, restart, lambda _: None)
+    return init.initial_centroids(images, config, restart, lambda _: None, [])
 
 
 # Functions of the images alone.
@@ -122,7 +122,7 @@ def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance(line):
         shares[a, b, c] = second[of[b]] / second.sum() * third[of[c]] / third.sum() / 4
 
     def draw(seed: int) -> np.ndarray:
-        return init.kmeans_plus_plus(line, 3, seed, "init/0", lambda _: None)
+        return init.kmeans_plus_plus(line, 3, seed, "init/0", lambda _: None, [])
 
     counts = draws(draw, 1200)
     rare = {key for key, share in shares.items() if share * 1200 < 5}
@@ -143,9 +143,20 @@ def test_far_groups_are_all_found(images_of, method):
 
 
 def test_progress_is_told(line):
-    told = []
-    init.kmeans_plus_plus(line, 4, 0, "init/0", told.append)
+    told: list[int] = []
+    init.kmeans_plus_plus(line, 4, 0, "init/0", told.append, [])
     assert told == [1, 2, 3, 4]
+
+
+def test_seeding_goes_on_from_what_is_chosen(arrangements):
+    images = arrangements[1][1]
+    whole = init.kmeans_plus_plus(images, 9, 0, "init/0", lambda _: None, [])
+    chosen = list(whole[:4])
+    told: list[int] = []
+    rest = init.kmeans_plus_plus(images, 9, 0, "init/0", told.append, chosen)
+    np.testing.assert_array_equal(rest, whole)
+    np.testing.assert_array_equal(chosen, whole)
+    assert told == [4, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("method", ["k-means++", "k-means||"])
