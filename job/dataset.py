@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from job import randomness
-from job.kmeans import Units, units_of
+from job.kmeans import Units, row_width, stored, units_of
 from job.replicas import Replicas, Step, aligned_empty
 from pipeline.shards import Block, Manifest, read_shard
 
@@ -52,8 +52,9 @@ class Images:
         """A pass over all images: (state, shared) → (state, totals).
 
         Args:
-          step: (images [n_r, d], ‖x‖² float64 [n_r], state, shared, *options) → (state, partial
-            sums); a function of a module, so that its graph is traced once for these images.
+          step: (images [n_r, d] as `stored`, ‖x‖² float64 [n_r], state, shared, *options) →
+            (state, partial sums); a function of a module, so that its graph is traced once for
+            these images.
           options: hashable.
         """
         if (step, options) not in self._passes:
@@ -74,8 +75,9 @@ class Images:
     def take(self, places: Sequence[Place]) -> np.ndarray:
         """Pixels of the images at `places`, in the set's dtype; [m, d]."""
         parts = self._replicas.parts(self._images[0])
-        rows = [parts[place.replica][place.row].numpy() for place in places]
-        return np.array(rows, parts[0].dtype.as_numpy_dtype).reshape(-1, self.num_features)
+        width = self.num_features
+        rows = [parts[place.replica][place.row][:width].numpy() for place in places]
+        return np.array(rows, parts[0].dtype.as_numpy_dtype).reshape(-1, width)
 
 
 def squared_norms(pixels: np.ndarray) -> np.ndarray:
@@ -87,17 +89,18 @@ def squared_norms(pixels: np.ndarray) -> np.ndarray:
 class _Share(NamedTuple):
     """What one replica holds of its images."""
 
-    pixels: np.ndarray  # [n_r, d]
+    pixels: np.ndarray  # [n_r, d], as `stored`
     squared_norms: np.ndarray  # float64 [n_r]
     digests: np.ndarray  # uint64 [n_r]
 
 
 def _load(folder: str, manifest: Manifest, count: int) -> list[_Share]:
     """The images of `folder`, dealt to `count` replicas; one block more than that in memory."""
+    width = row_width(manifest.num_features, np.dtype(manifest.dtype))
     cuts = [manifest.num_images * r // count for r in range(count + 1)]
     shares = [
         _Share(
-            aligned_empty((stop - start, manifest.num_features), manifest.dtype),
+            aligned_empty((stop - start, width), manifest.dtype),
             aligned_empty((stop - start,), "float64"),
             np.empty(stop - start, np.uint64),
         )
@@ -106,12 +109,13 @@ def _load(folder: str, manifest: Manifest, count: int) -> list[_Share]:
     first = 0  # of the block's images in the whole set
     for block in _blocks(folder, manifest):
         last = first + len(block.ids)
-        norms, digests = squared_norms(block.pixels), randomness.digests(block.ids)
+        pixels = stored(block.pixels)
+        norms, digests = squared_norms(pixels), randomness.digests(block.ids)
         for share, start in zip(shares, cuts, strict=False):
             a, b = max(first, start), min(last, start + len(share.digests))
             if a < b:
                 source, target = slice(a - first, b - first), slice(a - start, b - start)
-                share.pixels[target] = block.pixels[source]
+                share.pixels[target] = pixels[source]
                 share.squared_norms[target] = norms[source]
                 share.digests[target] = digests[source]
         first = last
