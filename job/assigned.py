@@ -45,8 +45,8 @@ class Assigner:
 
     def __call__(self, block: Block) -> Assigned:
         """The nearest centroid of each image of `block`."""
-        clusters, squared = self._assign(block.pixels, squared_norms(block.pixels))
-        return Assigned(block, clusters.numpy(), squared.numpy())
+        clusters, squared = self._assign(kmeans.stored(block.pixels), squared_norms(block.pixels))
+        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy())
 
 
 class Tally:

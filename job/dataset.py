@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from job import randomness
-from job.kmeans import Units, units_of
+from job.kmeans import Units, row_width, stored, units_of
 from job.replicas import Replicas, Step, aligned_empty
 from pipeline.shards import Block, Manifest, Shard, read_shard
 
@@ -55,9 +55,9 @@ class Images:
         """A pass over all images: (state, shared) → (state, totals).
 
         Args:
-          step: (images [n_r, d], ‖x‖² float64 [n_r], state, shared, *options) → (state, partial
-            sums); a function of a module, so that its graph is traced once for these images. It
-            treats every image alike, and its states have a row for each image.
+          step: (images [n_r, d] as `stored`, ‖x‖² float64 [n_r], state, shared, *options) →
+            (state, partial sums); a function of a module, so that its graph is traced once for
+            these images. It treats every image alike, and its states have a row for each image.
           options: hashable.
 
         The state that is passed in is used up if the new one has its form.
@@ -130,14 +130,14 @@ class Images:
     def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
         """Sets `digests`; ‖x‖² of the images of each replica."""
         self._dtype = np.dtype(manifest.dtype)
-        shares = []
+        shares, width = [], row_width(manifest.num_features, self._dtype)
         for start, stop in share_rows(manifest, self._replicas):
-            pixels = aligned_empty((stop - start, manifest.num_features), manifest.dtype)
+            pixels = aligned_empty((stop - start, width), manifest.dtype)
             shares.append(Share(pixels, *empty_facts(stop - start)))
         for loaded in blocks_by_replica(folder, manifest, self._replicas):
             share, rows = shares[loaded.replica], loaded.rows
             part = loaded.block.pixels[loaded.part]
-            share.pixels[rows], share.squared_norms[rows] = part, squared_norms(part)
+            share.pixels[rows], share.squared_norms[rows] = stored(part), squared_norms(part)
             share.digests[rows] = randomness.digests(loaded.block.ids[loaded.part])
         self.digests = [share.digests for share in shares]
         self._images = self._replicas.place([(s.pixels, s.squared_norms) for s in shares])
@@ -149,13 +149,14 @@ class Images:
 
     def _row(self, place: Place) -> np.ndarray:
         """Pixels of an image of this worker."""
-        return self._replicas.parts(self._images[0])[place.replica][place.row].numpy()
+        row = self._replicas.parts(self._images[0])[place.replica][place.row]
+        return row[: self.num_features].numpy()
 
 
 class Share(NamedTuple):
     """What one replica holds of its images."""
 
-    pixels: np.ndarray  # [n_r, d]
+    pixels: np.ndarray  # [n_r, d], as `stored`
     squared_norms: np.ndarray  # float64 [n_r]
     digests: np.ndarray  # uint64 [n_r]
 

@@ -43,7 +43,7 @@ class State(NamedTuple):
     """What an image carries from one assignment to the next.
 
     Attributes:
-      clusters: int32 [n].
+      clusters: int64 [n].
       gaps: lower bounds of (distance to the second nearest − to the own centroid), float32 [n].
     """
 
@@ -81,7 +81,7 @@ class Screen(NamedTuple):
 
 
 class Hamerly:
-    """Bounds and a screen: 8 + 4 (d' + 3) bytes an image, d' + 3 ≤ 96 and at most d / 4."""
+    """Bounds and a screen: 12 + 4 (d' + 3) bytes an image, d' + 3 ≤ 96 and at most d / 4."""
 
     def __init__(self, images: Images, config: FitConfig):
         self._images = images
@@ -100,11 +100,11 @@ class Hamerly:
     def start(self) -> None:
         self._iteration, self._renewal = 0, 1
         self._basis: Basis | None = None
-        self._rows: Any = None  # of the screen: z, ‖r‖, 1, ‖y‖²; float32 [n, d' + EXTRA]
+        self._rows: Any = ()  # of the screen: z, ‖r‖, 1, ‖y‖²; float32 [n, d' + EXTRA]
         self._before: np.ndarray | None = None
         self._state = self._images.state(
             lambda count: State(
-                np.full(count, -1, np.int32),
+                np.full(count, -1, np.int64),
                 np.zeros(count, np.float32),
             )
         )
@@ -119,15 +119,15 @@ class Hamerly:
                     (self._images.num_features, self._width - EXTRA)
                 )
                 self._basis = basis_of(centroids, self._before, start)
-                self._rows = None  # its memory is for the new ones
-                self._rows, _ = self._project(None, self._basis)
+                self._rows = ()  # their memory is for the new ones
+                self._rows, _ = self._project((), self._basis)
                 self._renewal = int(self._iteration * RENEWAL) + 1
             losses = losses_of(centroids, self._before)
             shared = (scorer, losses, centroids, self._basis)
             (self._state, self._rows), totals = self._step((self._state, self._rows), shared)
             *totals, screened, unresolved = totals
             if screened and unresolved > WORTHWHILE * screened:
-                self._basis = self._rows = None  # until the next basis
+                self._basis, self._rows = None, ()  # until the next basis
         self._before = centroids
         self._iteration += 1
         return change(totals)
@@ -135,8 +135,7 @@ class Hamerly:
 
 def _assign_all(images, squared_norm, state, scorer, units):
     nearest = kmeans.assign(images, squared_norm, scorer, units)
-    num_clusters = scorer.bias.shape[0]
-    sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, num_clusters)
+    sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, scorer.weights.shape)
     return State(*nearest), list(sums)
 
 
@@ -144,6 +143,7 @@ def _project(images, squared_norm, _, basis, units):
     """The rows of the screen, for a new basis."""
     origin = tf.cast(basis.origin, tf.float32)
     matrix = tf.concat([basis.columns, origin[:, None]], axis=1) / np.float32(units.scale)
+    matrix = kmeans.widened(matrix, images, 0)
     shift = tf.linalg.matvec(basis.columns, origin, transpose_a=True)
     squared_origin = tf.reduce_sum(tf.square(origin))
 
@@ -175,7 +175,7 @@ def _assign_in_doubt(images, squared_norm, state, shared, units):
     nearest = kmeans.assign(images, squared_norm, scorer, units, doubt)
     clusters = tf.tensor_scatter_nd_update(state.clusters, doubt[:, None], nearest.clusters)
     gaps = tf.tensor_scatter_nd_update(gaps, doubt[:, None], nearest.gaps)
-    sums = kmeans.moved_sums(images, state.clusters, clusters, scorer.bias.shape[0])
+    sums = kmeans.moved_sums(images, state.clusters, clusters, scorer.weights.shape)
     counts = [tf.cast(count, tf.float64) for count in (screened, tf.size(doubt))]
     return (State(clusters, gaps), rows), [*sums, *counts]
 
@@ -214,17 +214,19 @@ def basis_of(centroids: tf.Tensor, before: tf.Tensor, start: tf.Tensor) -> Basis
     """The leading directions of centroids [k, d] and of how they just moved.
 
     Subspace iteration from `start` [d, d']: any orthonormal columns are right, leading ones are
-    useful. In TensorFlow, whose threads and those of another library would wait for each other.
+    useful. In TensorFlow, whose threads and those of another library would wait for each other;
+    on the host, where its QR decomposition takes and leaves its matrices even on a GPU.
     """
-    origin = tf.reduce_mean(centroids, axis=0)
-    directions = tf.concat([centroids - origin, centroids - before], axis=0)  # [2k, d]
-    v = start
-    for _ in range(SUBSPACE_ITERATIONS):
-        v, _ = tf.linalg.qr(tf.matmul(directions, tf.matmul(directions, v), transpose_a=True))
-    v = tf.cast(v, tf.float32)
-    # ‖|V|‖₂² ≤ ‖|V|‖₁ ‖|V|‖∞
-    sums = [tf.reduce_max(tf.reduce_sum(tf.abs(v), axis)) for axis in (0, 1)]
-    return Basis(origin, v, tf.sqrt(sums[0] * sums[1]))
+    with tf.device("CPU:0"):
+        origin = tf.reduce_mean(centroids, axis=0)
+        directions = tf.concat([centroids - origin, centroids - before], axis=0)  # [2k, d]
+        v = start
+        for _ in range(SUBSPACE_ITERATIONS):
+            v, _ = tf.linalg.qr(tf.matmul(directions, tf.matmul(directions, v), transpose_a=True))
+        v = tf.cast(v, tf.float32)
+        # ‖|V|‖₂² ≤ ‖|V|‖₁ ‖|V|‖∞
+        sums = [tf.reduce_max(tf.reduce_sum(tf.abs(v), axis)) for axis in (0, 1)]
+        return Basis(origin, v, tf.sqrt(sums[0] * sums[1]))
 
 
 def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ FLOAT32_ROUNDING = 2.0**-24
 ZERO_DISTANCE = 2.0**-46
 # One-hot × uint8 sums stay below 2²⁴, exact in float32, up to this many images (× 255).
 MAX_EXACT_IMAGES = 65_793
+# Bytes of a float32.
+WORD = 4
 # Scored at a time: a float32 copy that fits the last-level cache next to its uint8 original.
 BLOCK_BYTES = 6 << 20
 
@@ -165,7 +167,9 @@ def fill_rows(function, count: tf.Tensor, num_features: int, width: int) -> tf.T
     def body(start, matrix):
         stop = tf.minimum(start + rows, count)
         part = function(start, stop)
-        return stop, tf.raw_ops.InplaceUpdate(x=matrix, i=tf.range(start, stop), v=part)
+        # A GPU makes ranges of int64, but of int32 in the host's memory.
+        index = tf.cast(tf.range(tf.cast(start, tf.int64), tf.cast(stop, tf.int64)), tf.int32)
+        return stop, tf.raw_ops.InplaceUpdate(x=matrix, i=index, v=part)
 
     empty = tf.raw_ops.Empty(shape=[count, width], dtype=tf.float32)
     _, matrix = tf.while_loop(
@@ -202,7 +206,7 @@ class Nearest(NamedTuple):
     """What one pass knows of images.
 
     Attributes:
-      clusters: the nearest centroid, int32 [n]; of equally near ones the lowest.
+      clusters: the nearest centroid, int64 [n]; of equally near ones the lowest.
       gaps: a lower bound of (distance to the second nearest − distance to the nearest), float32
         [n], published units; 0 where float32 could not tell them apart.
     """
@@ -221,12 +225,13 @@ def assign(
     """The nearest centroid of every image, or of those in `rows`.
 
     Args:
-      images: uint8 or float32 [n, d].
+      images: uint8 or float32 [n, d], as `stored`.
       squared_norm: ‖x‖² in pixels², float64 [n].
       scorer: of the centroids.
       units: of the pixels.
       rows: int32 or int64 [m].
     """
+    scorer = _widened_scorer(scorer, images)
     if rows is not None:
         squared_norm = tf.gather(squared_norm, rows)
 
@@ -237,7 +242,7 @@ def assign(
         return _nearest_two(block(start, stop), scorer)
 
     count = tf.size(squared_norm)
-    dtypes = [tf.int32, tf.float32, tf.float32]
+    dtypes = [tf.int64, tf.float32, tf.float32]
     clusters, scores, gaps = by_block(nearest_two, count, images.shape[1], dtypes)
     norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
     gaps -= scorer.margin[0] * norm + scorer.margin[1]
@@ -249,9 +254,9 @@ def assign(
         product = tf.linalg.matmul(
             tf.cast(pixels, tf.float64), scorer.exact_weights, transpose_b=True
         )
-        return [_argmin(product + scorer.exact_bias)]
+        return [_first_lowest(product + scorer.exact_bias)]
 
-    (decided,) = by_block(decide, tf.size(near_tie), images.shape[1], [tf.int32])
+    (decided,) = by_block(decide, tf.size(near_tie), images.shape[1], [tf.int64])
     clusters = tf.tensor_scatter_nd_update(clusters, near_tie[:, None], decided)
     return Nearest(clusters, _distance_gaps(squared_norm, scores, gaps, units))
 
@@ -270,37 +275,66 @@ def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
     return slack * tf.math.divide_no_nan(difference, root)
 
 
+def row_width(num_features: int, dtype: np.dtype) -> int:
+    """Pixels that a row of images is `stored` in."""
+    return -(-num_features // WORD) * WORD if dtype == np.uint8 else num_features
+
+
+def stored(pixels: np.ndarray) -> np.ndarray:
+    """Images [n, d] as passes need them: rows of bytes end in zeros, in whole words."""
+    border = row_width(pixels.shape[1], pixels.dtype) - pixels.shape[1]
+    return np.pad(pixels, [(0, 0), (0, border)]) if border else pixels
+
+
+def widened(values: tf.Tensor, images: tf.Tensor, axis: int) -> tf.Tensor:
+    """`values`, whose `axis` has d entries, with zeros for the border of `stored` images."""
+    border = images.shape[1] - values.shape[axis]
+    widths = [(0, border if other == axis else 0) for other in range(len(values.shape))]
+    return tf.pad(values, widths) if border else values
+
+
+def _widened_scorer(scorer: Scorer, images: tf.Tensor) -> Scorer:
+    weights = [widened(part, images, 1) for part in (scorer.weights, scorer.exact_weights)]
+    return scorer._replace(weights=weights[0], exact_weights=weights[1])
+
+
 def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """images[rows]. No GPU gathers bytes: four at a time are gathered as a float32, unread."""
-    width = images.shape[1]
-    if images.dtype != tf.uint8 or width % 4:
+    """Rows of images, as `stored`. No GPU gathers bytes: words are gathered as float32, unread."""
+    if images.dtype != tf.uint8:
         return tf.gather(images, rows)
-    words = tf.bitcast(tf.reshape(images, [-1, width // 4, 4]), tf.float32)
+    width = images.shape[1]
+    words = tf.bitcast(tf.reshape(images, [-1, width // WORD, WORD]), tf.float32)
     return tf.reshape(tf.bitcast(tf.gather(words, rows), tf.uint8), [-1, width])
 
 
-def _argmin(scores: tf.Tensor) -> tf.Tensor:
-    return tf.argmin(scores, axis=1, output_type=tf.int32)
+def _first_lowest(scores: tf.Tensor) -> tf.Tensor:
+    """The cluster of the lowest score, int64 [B]; of equal ones the first.
+
+    tf.argmin does not promise which of equal ones it finds.
+    """
+    lowest = tf.reduce_min(scores, axis=1, keepdims=True)
+    clusters = tf.range(tf.cast(tf.shape(scores)[1], tf.float64))
+    return tf.cast(tf.reduce_min(tf.where(scores == lowest, clusters, np.inf), axis=1), tf.int64)
 
 
 def _nearest_two(images: tf.Tensor, scorer: Scorer) -> list[tf.Tensor]:
-    """The lowest score's cluster int32 [B], that score, and by how much it is the lowest."""
+    """The lowest score's cluster int64 [B], that score, and by how much it is the lowest."""
     product = tf.linalg.matmul(tf.cast(images, tf.float32), scorer.weights, transpose_b=True)
     scores = product + scorer.bias  # [B, k]
-    clusters = _argmin(scores)
+    clusters = tf.argmin(scores, axis=1)
     lowest, others = without(scores, clusters)
     return [clusters, lowest, tf.reduce_min(others, axis=1) - lowest]
 
 
 def without(scores: tf.Tensor, clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Each image's score of its cluster [B], and scores [B, k] in which that one is infinite."""
-    place = tf.stack([tf.range(tf.shape(clusters)[0]), clusters], axis=1)
+    place = tf.stack([tf.range(tf.size(clusters, tf.int64)), clusters], axis=1)
     own = tf.gather_nd(scores, place)
     return own, tf.tensor_scatter_nd_update(scores, place, tf.fill(tf.shape(own), np.inf))
 
 
 def moved_sums(
-    images: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
+    images: tf.Tensor, before: tf.Tensor, after: tf.Tensor, shape: tf.TensorShape
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What the images that changed cluster add to the cluster sums.
 
@@ -308,14 +342,15 @@ def moved_sums(
     is no cluster, the sums are those of all images.
 
     Args:
-      images: uint8 or float32 [n, d].
-      before, after: clusters, int32 [n].
-      num_clusters: k.
+      images: uint8 or float32 [n, d], as `stored`.
+      before, after: clusters, int64 [n].
+      shape: [k, d].
 
     Returns:
       Sums float64 [k, d] in pixels, counts float64 [k], and the number of moved images, float64:
       all exact integers for uint8.
     """
+    num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
     rows = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
 
@@ -333,7 +368,7 @@ def moved_sums(
         (0, zeros, tf.zeros([num_clusters], tf.float64)),
         parallel_iterations=1,
     )
-    return sums, counts, tf.cast(tf.size(moved), tf.float64)
+    return sums[:, :num_features], counts, tf.cast(tf.size(moved), tf.float64)
 
 
 def _sums(pixels, clusters, num_clusters: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -345,11 +380,9 @@ def _sums(pixels, clusters, num_clusters: int) -> tuple[tf.Tensor, tf.Tensor]:
     # A sum over sorted segments costs the same for any k, unlike a one-hot product.
     sums = tf.math.segment_sum(tf.cast(take(pixels, order), dtype), segments)
     sums = tf.pad(sums, [[0, num_clusters + 1 - tf.shape(sums)[0]], [0, 0]])[1:]
-    counts = tf.math.bincount(clusters + 1, minlength=num_clusters + 1, maxlength=num_clusters + 1)
-    # Shapes are lost where k is 1.
-    sums = tf.ensure_shape(sums, [num_clusters, pixels.shape[1]])
-    counts = tf.ensure_shape(counts[1:], [num_clusters])
-    return tf.cast(sums, tf.float64), tf.cast(counts, tf.float64)
+    sums = tf.ensure_shape(sums, [num_clusters, pixels.shape[1]])  # lost where k is 1
+    ones = tf.ones_like(clusters, tf.float64)
+    return tf.cast(sums, tf.float64), tf.math.unsorted_segment_sum(ones, clusters, num_clusters)
 
 
 def squared_distances(
@@ -358,11 +391,12 @@ def squared_distances(
     """Squared distance of every image to the centroid of its cluster, published units².
 
     Args:
-      images: [n, d]; squared_norm: float64 [n], pixels²; clusters: int32 [n].
+      images: [n, d], as `stored`; squared_norm: float64 [n], pixels²; clusters: int64 [n].
 
     Returns:
       float64 [n], the same bits for any block shape where the images are uint8.
     """
+    scorer = _widened_scorer(scorer, images)
 
     def own_score(start, stop):
         own = clusters[start:stop]
@@ -378,6 +412,9 @@ def squared_distances(
 def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Squared distance of every image to one image `other` [d] of the same set, in pixels².
 
+    Args:
+      images: [n, d], as `stored`; squared_norm: float64 [n], pixels².
+
     Returns:
       float64 [n]; exact integers for uint8.
     """
@@ -386,7 +423,7 @@ def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.T
     dtype = tf.float32 if halves else tf.float64
     wide = tf.cast(other, dtype)
     low = tf.math.floormod(wide, 16) if halves else tf.zeros_like(wide)
-    columns = tf.stack([wide - low, low], axis=1)  # [d, 2]
+    columns = widened(tf.stack([wide - low, low], axis=1), images, 0)  # [d, 2]
 
     def product(start, stop):
         parts = tf.linalg.matmul(tf.cast(images[start:stop], dtype), columns)

@@ -28,12 +28,12 @@ def candidates(
       first: pixels [1, d] of the first candidate.
     """
     approach = images.compile(_approach, images.units)
-    state = images.state(lambda count: (np.full(count, np.inf), np.zeros(count, np.int32)))
+    state = images.state(lambda count: (np.full(count, np.inf), np.zeros(count, np.int64)))
     parts, number, rounds = [first], 0, 0
     while True:
         new = parts[-1].astype(np.float64) / images.units.scale
         scorer = kmeans.scorer(kmeans.on_grid(new, images.units), images.units)
-        state, (potential,) = approach(state, (scorer, np.int32(number)))
+        state, (potential,) = approach(state, (scorer, np.int64(number)))
         number += len(new)
         if potential == 0 or (rounds >= ROUNDS and number >= k):
             break

@@ -197,6 +197,8 @@ def local_replicas(count: int | None = None, cluster: Cluster | None = None) -> 
       JobError: another worker is gone.
     """
     _keep_freed_memory()
+    # Every pass is a graph of its own, but TensorFlow counts them all as one that is traced anew.
+    tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
     # Their 10 bits of mantissa are not those the margins for near-ties are made for.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     gpus = tf.config.list_physical_devices("GPU")

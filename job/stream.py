@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from job import memory, randomness
 from job.dataset import Images, Place, blocks_by_replica, empty_facts, share_rows, squared_norms
+from job.kmeans import row_width, stored
 from job.replicas import Step, aligned_empty
 from pipeline import storage
 from pipeline.errors import UserError
@@ -139,17 +140,19 @@ class StreamedImages(Images):
     def _dataset(self, replica: int) -> tf.data.Dataset:
         """The replica's chunks, for ever: the next pass's first are read while this one ends."""
 
+        width = row_width(self.num_features, self._dtype)
+
         def read(chunk: np.ndarray) -> np.ndarray:
             rows = self._rows(int(chunk), len(self.digests[replica]))
             try:
-                return self._read(replica, rows.start, rows.stop)
+                return stored(self._read(replica, rows.start, rows.stop))
             except UserError as error:
                 self._failures.append(error)
                 raise
 
         def shaped(chunk: tf.Tensor) -> tf.Tensor:
             pixels = tf.numpy_function(read, [chunk], self._dtype, stateful=False)
-            return tf.ensure_shape(pixels, [None, self.num_features])
+            return tf.ensure_shape(pixels, [None, width])
 
         chunks = tf.data.Dataset.range(self._num_chunks).repeat()
         return chunks.map(shaped, num_parallel_calls=READS, deterministic=True).prefetch(READS)
