@@ -170,19 +170,23 @@ def test_fewer_distinct_images_than_k(images_of, method):
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.integers(0, 3)), min_size=1), st.integers(1, 9), st.randoms())
-def test_smallest_against_a_sort(parts, count, random):
-    """Many equal first keys, decided by a second that has none."""
+@given(
+    parts=st.lists(st.lists(st.integers(0, 3)), min_size=1),
+    count=st.integers(1, 9),
+    random=st.randoms(),
+)
+def test_smallest_against_a_sort(line, parts, count, random):
+    """Many equal first keys, decided by a second that has none; a list for each replica."""
     total = sum(map(len, parts))
     numbers = iter(random.sample(range(total), total))
     ties = [[next(numbers) for _ in part] for part in parts]
     keys = [[np.array(part, float) for part in parts], [np.array(part, int) for part in ties]]
     ranked = sorted(
-        (first, second, replica, row)
+        (first, second, Place(0, replica, row))
         for replica, (part, tie) in enumerate(zip(parts, ties, strict=True))
         for row, (first, second) in enumerate(zip(part, tie, strict=True))
     )
-    assert init.smallest(keys, count) == [Place(*place[2:]) for place in ranked[:count]]
+    assert line.smallest(keys, count) == ranked[:count]
 
 
 # Given centroids.
