@@ -4,7 +4,6 @@ What is known of an image, its norm, its digest and the state of the algorithm, 
 """
 
 import bisect
-import contextlib
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
@@ -165,14 +164,11 @@ class Reader:
         """
         if self._pass is None:
             self._pass = self._start()
-        try:
-            pixels = next(self._pass)
-        except tf.errors.OpError:
-            self._taken += 1
-            if self._failure is not None:
-                raise self._failure from None
-            raise
+        pixels = next(self._pass)
         self._taken = (self._taken + 1) % len(self._chunks)
+        if self._failure is not None:
+            self._taken = -1  # amid a pass
+            raise self._failure
         if self._taken == 0:
             next(self._pass, None)  # its end
             # The first chunks of the next pass are read while this one's last are computed.
@@ -190,7 +186,7 @@ class Reader:
         self._closed = True
         while self._pass is not None:
             # Whoever happens to collect the garbage may be tracing a graph.
-            with contextlib.suppress(tf.errors.OpError), tf.init_scope():
+            with tf.init_scope():
                 if next(self._pass, None) is None:
                     self._pass = None
 
@@ -211,11 +207,12 @@ class Reader:
         """One pass."""
 
         def read(chunk: np.ndarray) -> np.ndarray:
+            rows = slice(0, 0) if self._closed or self._failure else self._chunks[chunk]
             try:
-                return self.read(slice(0, 0) if self._closed else self._chunks[chunk])
+                return self.read(rows)
             except UserError as error:
-                self._failure = error
-                raise
+                self._failure = error  # `next` raises it, in the thread that can handle it
+                return self.read(slice(0, 0))
 
         def pixels(chunk: tf.Tensor) -> tf.Tensor:
             read_pixels = tf.numpy_function(read, [chunk], self._dtype)
