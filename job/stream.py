@@ -110,7 +110,8 @@ class StreamedImages(Images):
             for reader in self._readers:
                 reader.rewind()
             for chunk in range(self._num_chunks):
-                self._replicas.end_if_asked("amid a pass")
+                if self._replicas.num_workers == 1:  # several end together, after the pass
+                    self._replicas.end_if_asked("amid a pass")
                 rows = [self._rows(chunk, len(part)) for part in self.digests]
                 images = self._replicas.place(
                     [

@@ -44,7 +44,6 @@ def test_sigterm_leaves_a_checkpoint_and_a_status_of_its_own(digits, tmp_path):
     done = jobs.num_iterations(output)
     with jobs.ended([jobs.start(output, "--shards", digits, *OPTIONS)]) as (process,):
         wait_for_iterations(output, process, done + 5)  # it went on from there
-    assert "run the same command again" in jobs.errors_of(output) or True
 
 
 def test_sigterm_to_one_worker_ends_both_at_the_same_iteration(digits, tmp_path):
