@@ -10,6 +10,7 @@ import pipeline.__main__ as sharding
 from job import __version__, workers
 from job.config import FitConfig
 from pipeline import storage
+from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
 
 SHARDS = "shards"  # the folder of `run`'s shards in its output
@@ -166,6 +167,8 @@ def _fit(args: argparse.Namespace, _: list[str]) -> None:
 def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
     from job import outputs
 
+    if _workers_number() is not None:
+        raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(args.output, SHARDS)
     config = _config(args, folder)
     outputs.prepare(args.output, args.overwrite, (SHARDS,))  # refused before any work

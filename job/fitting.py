@@ -186,7 +186,7 @@ def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
     """
     options = ("k", "init", "seed", "restarts", "max_iterations", "tol", "algorithm")
     names = {name: getattr(config, name) for name in options}
-    if config.init.endswith(".npy"):
+    if config.init.endswith(".npy") and storage.exists(config.init):
         names["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**names, "fingerprint": manifest.fingerprint}
 

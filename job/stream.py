@@ -4,6 +4,8 @@ What is known of an image, its norm, its digest and the state of the algorithm, 
 """
 
 import bisect
+import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -82,12 +84,21 @@ class StreamedImages(Images):
         return self._norms
 
     def _plan(self, counts: list[int]) -> None:
-        """Decides how many rows are a chunk, and starts to read."""
+        """Decides how many rows are a chunk, and prepares to read them."""
         rows = CHUNK_BYTES // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
         self._chunk_rows = max(rows, ALIGNED_ROWS)
         self._num_chunks = max(1, -(-max(counts) // self._chunk_rows))
-        self._failures: list[Exception] = []
-        self._chunks: list[Iterator] | None = None
+        self._readers = [
+            Reader(
+                runs,
+                [self._rows(chunk, count) for chunk in range(self._num_chunks)],
+                self.num_features,
+                self._dtype,
+            )
+            for runs, count in zip(self._runs, counts, strict=True)
+        ]
+        # At the latest when the interpreter ends: then no thread may still want to enter it.
+        weakref.finalize(self, _close, self._readers)
         spare = memory.available_bytes() * SPARE_SHARE
         self.spare_row_bytes = int(spare / max(1, sum(counts)))
 
@@ -97,15 +108,16 @@ class StreamedImages(Images):
         def over_chunks(state: Any, shared: Any) -> tuple[Any, list]:
             totals: list[np.ndarray] = []
             fresh = None
+            for reader in self._readers:
+                reader.rewind()
             for chunk in range(self._num_chunks):
-                self._replicas.end_if_asked("amid a pass")
+                if self._replicas.num_workers == 1:  # several end together, after the pass
+                    self._replicas.end_if_asked("amid a pass")
                 rows = [self._rows(chunk, len(part)) for part in self.digests]
                 images = self._replicas.place(
                     [
-                        (pixels, norms[own])
-                        for pixels, norms, own in zip(
-                            self._next(chunk), self._norms, rows, strict=True
-                        )
+                        (reader.next(), norms[own])
+                        for reader, norms, own in zip(self._readers, self._norms, rows, strict=True)
                     ]
                 )
                 before = self._replicas.place(
@@ -125,53 +137,102 @@ class StreamedImages(Images):
         start = min(chunk * self._chunk_rows, count)
         return slice(start, min(start + self._chunk_rows, count))
 
-    def _next(self, chunk: int) -> list[tf.Tensor]:
-        """The pixels of each replica's chunk; passes take them all in order, again and again."""
-        if chunk == 0 and self._chunks is None:
-            self._chunks = [iter(self._dataset(r)) for r in range(len(self.digests))]
-        assert self._chunks is not None
-        try:
-            return [next(chunks) for chunks in self._chunks]
-        except tf.errors.OpError:
-            if self._failures:
-                raise self._failures[0] from None
-            raise
+    def _row(self, place: Place) -> np.ndarray:
+        reader = self._readers[place.replica]
+        return reader.read(slice(place.row, place.row + 1))[0]
 
-    def _dataset(self, replica: int) -> tf.data.Dataset:
-        """The replica's chunks, for ever: the next pass's first are read while this one ends."""
 
-        width = row_width(self.num_features, self._dtype)
+class Reader:
+    """The chunks of a replica's images in order, again and again, read ahead of their use.
 
-        def read(chunk: np.ndarray) -> np.ndarray:
-            rows = self._rows(int(chunk), len(self.digests[replica]))
-            try:
-                return stored(self._read(replica, rows.start, rows.stop))
-            except UserError as error:
-                self._failures.append(error)
-                raise
+    TensorFlow's threads call Python to read. They must have returned before a dataset's iterator
+    goes: whoever drops it holds the lock that they would wait for.
+    """
 
-        def shaped(chunk: tf.Tensor) -> tf.Tensor:
-            pixels = tf.numpy_function(read, [chunk], self._dtype, stateful=False)
-            return tf.ensure_shape(pixels, [None, width])
+    def __init__(self, runs: list[Run], chunks: list[slice], num_features: int, dtype: np.dtype):
+        """Takes the runs of all rows, in order, and the rows of each chunk."""
+        self._runs, self._chunks = runs, chunks
+        self._num_features, self._dtype = num_features, dtype
+        self._failure: UserError | None = None
+        self._closed = False
+        self._taken = 0
+        self._pass: Iterator | None = None
 
-        chunks = tf.data.Dataset.range(self._num_chunks).repeat()
-        return chunks.map(shaped, num_parallel_calls=READS, deterministic=True).prefetch(READS)
+    def next(self) -> tf.Tensor:
+        """Pixels [m, d], as `stored`, of the next chunk; after the last one comes the first.
 
-    def _read(self, replica: int, start: int, stop: int) -> np.ndarray:
-        """Pixels of the rows start … stop − 1 of a replica; [stop − start, d]."""
-        pixels = aligned_empty((stop - start, self.num_features), self._dtype.name)
-        runs = self._runs[replica]
-        first = bisect.bisect_right(runs, start, key=lambda run: run.stop)
-        for run in runs[first:]:
-            if run.start >= stop:
-                break
-            a, b = max(run.start, start), min(run.stop, stop)
-            target = pixels[a - start : b - start].data.cast("B")
-            storage.read_into(run.path, run.offset + (a - run.start) * self._row_bytes, target)
+        Raises:
+          UserError: its file cannot be read any more.
+        """
+        if self._pass is None:
+            self._pass = self._start()
+        pixels = next(self._pass)
+        self._taken = (self._taken + 1) % len(self._chunks)
+        if self._failure is not None:
+            self._taken = -1  # amid a pass
+            raise self._failure
+        if self._taken == 0:
+            next(self._pass, None)  # its end
+            # The first chunks of the next pass are read while this one's last are computed.
+            self._pass = self._start()
         return pixels
 
-    def _row(self, place: Place) -> np.ndarray:
-        return self._read(place.replica, place.row, place.row + 1)[0]
+    def rewind(self) -> None:
+        """Makes the first chunk the next one, where a pass was left before its end."""
+        if self._taken:
+            self.close()
+            self._closed, self._taken = False, 0
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._closed = True
+        while self._pass is not None:
+            # Whoever happens to collect the garbage may be tracing a graph.
+            with tf.init_scope():
+                if next(self._pass, None) is None:
+                    self._pass = None
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Pixels of `rows`; [m, d]."""
+        pixels = aligned_empty((rows.stop - rows.start, self._num_features), self._dtype.name)
+        row_bytes = self._num_features * self._dtype.itemsize
+        first = bisect.bisect_right(self._runs, rows.start, key=lambda run: run.stop)
+        for run in itertools.islice(self._runs, first, None):
+            if run.start >= rows.stop:
+                break
+            a, b = max(run.start, rows.start), min(run.stop, rows.stop)
+            target = pixels[a - rows.start : b - rows.start].data.cast("B")
+            storage.read_into(run.path, run.offset + (a - run.start) * row_bytes, target)
+        return pixels
+
+    def _start(self) -> Iterator:
+        """One pass."""
+
+        def read(chunk: np.ndarray) -> np.ndarray:
+            rows = slice(0, 0) if self._closed or self._failure else self._chunks[chunk]
+            try:
+                return stored(self.read(rows))
+            except UserError as error:
+                self._failure = error  # `next` raises it, in the thread that can handle it
+                return stored(self.read(slice(0, 0)))
+
+        def pixels(chunk: tf.Tensor) -> tf.Tensor:
+            read_pixels = tf.numpy_function(read, [chunk], self._dtype)
+            return tf.ensure_shape(read_pixels, [None, row_width(self._num_features, self._dtype)])
+
+        chunks = tf.data.Dataset.range(len(self._chunks))
+        options = tf.data.Options()
+        options.experimental_warm_start = True
+        return iter(
+            chunks.map(pixels, num_parallel_calls=READS, deterministic=True)
+            .prefetch(READS)
+            .with_options(options)
+        )
+
+
+def _close(readers: list[Reader]) -> None:
+    for reader in readers:
+        reader.close()
 
 
 def _records(path: str) -> Iterator[tuple[int, bytes]]:

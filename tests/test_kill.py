@@ -1,6 +1,7 @@
 """SIGKILL at any moment, then the same command again: the same bits, and nothing half-written."""
 
 import random
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,14 +71,14 @@ def chain(digits: Path, whole: dict[str, str], output: Path, kills: int, rng) ->
 
 
 def test_killed_at_a_few_random_points(digits, whole, tmp_path):
-    print(f"seed {SEED}")
+    sys.stdout.write(f"seed {SEED}\n")
     chain(digits, whole, tmp_path / "few", 3, random.Random(SEED))
 
 
 @pytest.mark.slow
 def test_killed_at_many_random_points(digits, whole, tmp_path):
     seeds = [SEED + 1 + number for number in range(CHAINS)]
-    print(f"seeds {seeds}")
+    sys.stdout.write(f"seeds {seeds}\n")
     with ThreadPoolExecutor(CHAINS) as pool:
         each = [
             pool.submit(
