@@ -223,6 +223,7 @@ class Reader:
         chunks = tf.data.Dataset.range(len(self._chunks))
         options = tf.data.Options()
         options.experimental_warm_start = True
+        options.autotune.enabled = False  # nothing is left to it
         return iter(
             chunks.map(pixels, num_parallel_calls=READS, deterministic=True)
             .prefetch(READS)
