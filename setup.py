@@ -42,6 +42,8 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]", "google-cloud-storage>=2.18"],
         "dask": ["apache-beam[dask]"],
+        # What benchmarks/fit.py compares with.
+        "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],
         "test": TEST,
     },
     entry_points={"console_scripts": ["kmeans-job=job.cli:main"]},
