@@ -288,7 +288,8 @@ def run(task: Task) -> dict[str, Any]:
         text=True,
     )
     if done.returncode:
-        raise RuntimeError(f"{task.library}: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines() or ["nothing on stderr"]
+        raise RuntimeError(f"{task.library}: exit status {done.returncode}, {said[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
