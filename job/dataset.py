@@ -1,6 +1,7 @@
 """What the algorithm sees of the data: how many images, how wide, a pass over all, a few rows."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,10 @@ import numpy as np
 from job import randomness
 from job.kmeans import Units, row_width, stored, units_of
 from job.replicas import Replicas, Step, aligned_empty
+from pipeline.errors import UserError
 from pipeline.shards import Block, Manifest, Shard, read_shard
+
+MAX_SQUARED_NORM = 1e36  # pixels²; distances between such images still fit float32
 
 
 class Place(NamedTuple):
@@ -48,6 +52,12 @@ class Images:
         self._replicas = replicas
         self._passes: dict[Any, Callable] = {}
         norms = self._load(folder, manifest)
+        largest = max((float(part.max()) for part in norms if part.size), default=0.0)
+        if largest > MAX_SQUARED_NORM:
+            raise UserError(
+                f"{folder}: an image of norm {math.sqrt(largest):.3g}, whose distances float32 "
+                "cannot hold; divide the images by their largest value"
+            )
         total = np.array(float(sum(part.sum() for part in norms)))
         self.squared_norm_total = float(replicas.sum([total])[0])
 

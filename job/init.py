@@ -32,7 +32,7 @@ def initial_centroids(
     Raises:
       UserError: fewer distinct images than k, or a bad file of centroids.
     """
-    purpose = f"init/{restart}"
+    purpose = f"initial centroids/{restart}"
     if config.init == "random":
         pixels = random_images(images, config.k, config.seed, purpose)
     elif config.init == "k-means++":

@@ -223,7 +223,7 @@ def _step(
         centroids=centroids,
         total=total,
         inertia=inertia,
-        converged=num_empty == 0 and (change.changed == 0 or shift <= config.tol),
+        converged=num_empty == 0 and bool(change.changed == 0 or shift <= config.tol),
         seconds=state.seconds._replace(fit=state.seconds.fit + record.seconds),
     )
     return after, record
@@ -249,7 +249,7 @@ def _fill_empty(
         keys = [np.where(counts[part] > 1, key, 0.0) for part, key in zip(own, far, strict=True)]
         ((key, _, donor, place),) = images.smallest([keys, hashes, own], 1)
         if key == 0:
-            raise init.too_few_distinct(int((total.counts > 0).sum()), config.k)
+            raise init.too_few_distinct(int((counts > 0).sum()), config.k)
         if images.holds(place):
             far[place.replica][place.row] = 0.0  # taken
         (row,) = images.take([place])

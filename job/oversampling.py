@@ -68,6 +68,8 @@ def _approach(images, squared_norm, state, shared, units):
     scorer, first = shared
     clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
     squared = kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+    if units.step:
+        squared = tf.round(squared * units.scale**2)  # in pixels² an integer, whose sums are exact
     nearer = squared < nearest
     nearest = tf.where(nearer, squared, nearest)
     owner = tf.where(nearer, clusters + first, owner)

@@ -410,3 +410,17 @@ def test_what_a_dead_run_left_is_replaced(fit, shards, result, new_folder):
     assert not list(output.glob("*.tmp"))
     lines = (output / "history.jsonl").read_text().splitlines()
     assert len(lines) == result.metrics["iterations"]
+
+
+def test_the_images_that_are_distinct_are_counted_after_the_empty_clusters_are_filled(
+    make_shards, fit, new_folder
+):
+    shards = make_shards(np.array([[0, 0]] * 9 + [[8, 0]], np.uint8))
+    with pytest.raises(UserError, match="only 2 distinct images; use --k 2"):
+        fit(shards, 3, init="random")
+
+
+def test_floats_too_large_for_float32_distances_are_refused(make_shards, fit):
+    shards = make_shards(np.array([[1e20, 0], [0, 1], [2, 1]], np.float32))
+    with pytest.raises(UserError, match="norm 1e\\+20, whose distances float32 cannot hold"):
+        fit(shards, 2, init="random")
