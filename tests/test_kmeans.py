@@ -36,13 +36,15 @@ def assign(images: np.ndarray, centroids: np.ndarray, rows: np.ndarray | None = 
     units = kmeans.units_of(images.dtype, images.shape[1])
     scorer = kmeans.scorer(kmeans.on_grid(centroids, units), units)
     function = graph(kmeans.assign, images.dtype.name, *centroids.shape)
-    return [part.numpy() for part in function(images, squared_norms(images), scorer, units, rows)]
+    found = function(kmeans.stored(images), squared_norms(images), scorer, units, rows)
+    return [part.numpy() for part in found]
 
 
 def moved_sums(images: np.ndarray, before: np.ndarray, after: np.ndarray, num_clusters: int):
     """`kmeans.moved_sums` as arrays."""
-    function = graph(kmeans.moved_sums, images.dtype.name, images.shape[1], num_clusters)
-    return [part.numpy() for part in function(images, before, after, num_clusters)]
+    shape = tf.TensorShape([num_clusters, images.shape[1]])
+    function = graph(kmeans.moved_sums, images.dtype.name, *shape)
+    return [part.numpy() for part in function(kmeans.stored(images), before, after, shape)]
 
 
 def bytes_of(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
@@ -105,7 +107,7 @@ def test_assignments_against_the_oracle(drawn):
 def test_moved_sums_against_the_oracle(drawn, data):
     images, centroids = drawn
     k = len(centroids)
-    clusters = arrays.arrays(np.int32, len(images), elements=st.integers(-1, k - 1))
+    clusters = arrays.arrays(np.int64, len(images), elements=st.integers(-1, k - 1))
     before, after = data.draw(clusters), data.draw(clusters)
     sums, counts, moved = moved_sums(images, before, after, k)
     assert moved == (before != after).sum()
@@ -272,7 +274,7 @@ def test_merge_is_associative_and_commutative(a, b, c):
 def test_sums_of_many_bright_images_are_exact():
     n = 3 * kmeans.MAX_EXACT_IMAGES
     images = np.full((n, 2), 255, np.uint8)
-    before, after = np.full(n, -1, np.int32), np.zeros(n, np.int32)
+    before, after = np.full(n, -1), np.zeros(n, np.int64)
     sums, counts, moved = moved_sums(images, before, after, 2)
     assert (sums.tolist(), counts.tolist()) == ([[255 * n] * 2, [0, 0]], [n, 0])
     assert moved == n
@@ -281,7 +283,7 @@ def test_sums_of_many_bright_images_are_exact():
 def test_sums_of_float_images_are_those_of_float64():
     rng = np.random.default_rng(7)
     images = rng.normal(size=(5000, 3)).astype(np.float32) + np.float32(1000)
-    before, after = np.full(5000, -1, np.int32), rng.integers(0, 2, 5000).astype(np.int32)
+    before, after = np.full(5000, -1), rng.integers(0, 2, 5000)
     sums, _, _ = moved_sums(images, before, after, 2)
     expected = [[math.fsum(column) for column in images[after == c].T] for c in range(2)]
     np.testing.assert_allclose(sums, expected, rtol=1e-14)
@@ -296,7 +298,7 @@ def test_distances_between_images_are_exact(d):
     images[1], images[2], images[3] = 255, 0, images[0]
     function = graph(kmeans.squared_distances_to, "uint8", d)
     for other in images[:3]:
-        found = function(images, squared_norms(images), other)
+        found = function(kmeans.stored(images), squared_norms(images), other)
         expected = np.square(images.astype(np.int64) - other).sum(axis=1)
         np.testing.assert_array_equal(found, expected)
 
@@ -308,11 +310,11 @@ def test_distances_to_centroids(dtype):
     units = kmeans.units_of(images.dtype, 30)
     centroids = kmeans.on_grid(rng.random((4, 30)) * 255 / units.scale, units)
     centroids[0] = kmeans.on_grid(images[:1] / units.scale, units)[0]
-    clusters = rng.integers(0, 4, 500).astype(np.int32)
+    clusters = rng.integers(0, 4, 500)
     clusters[0] = 0
     scorer = kmeans.scorer(centroids, units)
     norms = squared_norms(images)
-    found = kmeans.squared_distances(images, norms, clusters, scorer, units).numpy()
+    found = kmeans.squared_distances(kmeans.stored(images), norms, clusters, scorer, units).numpy()
     expected = np.square(images / units.scale - centroids[clusters]).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-15)
 
