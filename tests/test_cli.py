@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it refuses, what it prints, how it ends."""
 
+import contextlib
 import json
 import os
 import re
@@ -355,6 +356,15 @@ def test_the_installed_command(tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def interrupt(process: subprocess.Popen) -> tuple[str, str]:
+    """Ctrl-C, and again if Python met the first where it ignores exceptions (a finalizer)."""
+    for _ in range(6):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=30)
+    raise AssertionError("six interruptions did not end the fit")
+
+
 def test_an_interrupted_fit(new_folder, make_shards):
     """Random images keep a fit busy for longer than it takes to interrupt it."""
     images = np.random.default_rng(0).integers(0, 256, (30_000, 64), dtype=np.uint8)
@@ -372,9 +382,9 @@ def test_an_interrupted_fit(new_folder, make_shards):
         history = output / "history.jsonl"
         while process.poll() is None and not (history.exists() and history.stat().st_size):
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = interrupt(process)
     finally:
         process.kill()
-    assert (process.returncode, stdout, stderr) == (130, "", "kmeans-job: interrupted\n")
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.endswith("kmeans-job: interrupted\n")
     assert not (output / "metrics.json").exists()
