@@ -48,9 +48,9 @@ def build(
     bias = kmeans.scorer(centroids.astype(np.float64), units).exact_bias
     module.bias = tf.Variable(bias, trainable=False)
 
-    def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # No loader checks the shape that a signature names.
-        checked = tf.ensure_shape(pixels, [None, *image_shape], "images")
+        checked = tf.ensure_shape(images, [None, *image_shape], "images")
         rows = tf.reshape(tf.cast(checked, tf.float64), [-1, num_features])
         # −2c is exact: these are the weights that `fit` had.
         weights = -2.0 * tf.cast(module.centroids, tf.float64)
