@@ -123,7 +123,11 @@ class Objects:
 
     def copy_to_disk(self, path: str, target: str) -> None:
         """Copies an object to the local path `target`."""
-        with self._asking(path, "read"), local.refusals(target, "write"), open(target, "wb") as file:
+        with (
+            self._asking(path, "read"),
+            local.refusals(target, "write"),
+            open(target, "wb") as file,
+        ):
             self._download(self._blob(path), file)
 
     @contextlib.contextmanager
@@ -233,7 +237,7 @@ class Objects:
 
     def _upload(self, path: str, file: BinaryIO, only_new: bool = False) -> None:
         """Makes an object of `file`; the server does not if the checksum is wrong."""
-        from google.api_core.exceptions import ClientError, PreconditionFailed
+        from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
 
         bucket, name = split(path)
         size, checksum = _measure(file)
@@ -255,7 +259,7 @@ class Objects:
                 there = self._find(bucket, name)
                 if there is None or (there.size, there.crc32c) != (size, checksum):
                     raise
-            except (ClientError, ValueError) as error:
+            except (GoogleAPICallError, ValueError) as error:
                 # ValueError: a part was taken in part, which Google's library does not follow.
                 if getattr(error, "code", 400) not in SENT_AGAIN:
                     raise

@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = (10, 60)  # to connect; between two bytes
 # Statuses that may be another the next time.
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 MAX_RETRY_AFTER_SECONDS = 60.0
-UNREACHED = 4  # failures to connect after which nobody is there, if nobody ever answered
+UNREACHED = 3  # failures to connect after which nobody is there, if nobody ever answered
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 LOGIN = "gcloud auth application-default login"
 
