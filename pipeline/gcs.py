@@ -133,8 +133,9 @@ class Objects:
     @contextlib.contextmanager
     def publish(self, path: str) -> Iterator[BinaryIO]:
         """A file to write, which becomes an object when the block ends without an exception."""
+        file: Any
         with _on_disk(), tempfile.SpooledTemporaryFile(PART_BYTES) as file:
-            yield file  # type: ignore[misc]
+            yield file
             with self._asking(path, "write"):
                 self._upload(path, file)
 
@@ -267,7 +268,7 @@ class Objects:
             if blob.crc32c == checksum:
                 return
         raise Refused(
-            f"{path}: refused {TRIES} times as altered on the way there (its crc32c is {checksum}); "
+            f"{path}: refused {TRIES} times as altered on the way there (crc32c {checksum} here); "
             "check the network and proxies"
         )
 
@@ -307,7 +308,7 @@ class Recent:
                 self._files.move_to_end(key)
                 return self._files[key][0]
         with _on_disk():
-            file = tempfile.TemporaryFile()
+            file = tempfile.TemporaryFile()  # noqa: SIM115
             download(file)
             file.flush()
         with self._lock:

@@ -169,8 +169,8 @@ def _meaning(
                 f"{what}: another writer was faster, and what it published stays; let one job at "
                 "a time write there, or give another --output"
             )
-        case int(status) if status not in TRANSIENT:
-            return UserError(f"{what}: Google's storage refuses it with status {status}")
+        case int(final) if final not in TRANSIENT:
+            return UserError(f"{what}: Google's storage refuses it with status {final}")
     if is_transient(error):
         reason = f"status {status}" if (status := _status(error)) else "a broken connection"
         return Refused(f"{what}: {reason} again and again; try later: the same command goes on")

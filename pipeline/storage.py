@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pipeline import local
@@ -51,7 +51,7 @@ def join(directory: str, *names: str) -> str:
     return os.path.join(directory, *names)
 
 
-def common_folder(paths: list[str]) -> str:
+def common_folder(paths: Sequence[str]) -> str:
     """The innermost folder that all `paths` lie in.
 
     Raises:

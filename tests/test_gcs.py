@@ -1,4 +1,4 @@
-"""gs:// paths against a server that fails: every operation gets through, or says why it does not."""
+"""gs:// paths and a server that fails: every operation gets through, or says why it does not."""
 
 import io
 import os
