@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +32,7 @@ class DiskCopy:
         self._remote = remote
         self._temporary = tempfile.TemporaryDirectory(prefix=PREFIX)
         self.folder = self._temporary.name
-        self._lock = _lock(self.folder)
+        weakref.finalize(self, os.close, _lock(self.folder))
 
     def add(self, sizes: dict[str, int]) -> Iterator[str]:
         """Copies files; yields the name of each when it is here.

@@ -5,6 +5,7 @@ import http.client
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,10 +30,11 @@ def connect() -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    if os.environ.get(EMULATOR):
-        credentials: Any = AnonymousCredentials()
-    else:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
+    credentials: Any = AnonymousCredentials()
+    if not os.environ.get(EMULATOR):
+        with warnings.catch_warnings():  # a person's own credentials are meant
+            warnings.simplefilter("ignore", UserWarning)
+            credentials, _ = google.auth.default(scopes=[SCOPE])
     return storage.Client(project=None, credentials=credentials)
 
 
