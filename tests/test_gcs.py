@@ -214,7 +214,7 @@ ACCOUNT = '{"error": {"message": "robot@secret-project.iam.gserviceaccount.com h
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (Fault(401), "the Google credentials are refused or expired; gcloud auth"),
+        (Fault(401), "the Google credentials are refused or expired; log in with gcloud"),
         (Fault(403, (), ACCOUNT), "access denied; give the account roles/storage.objectViewer"),
         (Fault(418), "Google's storage refuses it with status 418"),
     ],
@@ -276,7 +276,9 @@ def test_server_that_stays_busy(double):
 def test_no_credentials(monkeypatch, tmp_path):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    with pytest.raises(UserError, match="no Google credentials; gcloud auth application-default"):
+    with pytest.raises(
+        UserError, match="no Google credentials; log in with gcloud auth application-"
+    ):
         gcs.Objects().exists("gs://bucket/a")
 
 
