@@ -219,8 +219,13 @@ def _files(path: str) -> Any:
     return local if is_local(path) else _objects()
 
 
-@functools.cache
 def _objects() -> Any:
+    return _objects_at(os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
+@functools.cache
+def _objects_at(emulator: str | None) -> Any:
+    """The objects of Google's storage, or of an emulator's; connected once."""
     from pipeline import gcs
 
     return gcs.Objects()

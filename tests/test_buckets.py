@@ -208,9 +208,7 @@ def double(monkeypatch):
     """What gs:// paths lead to: a server that knows preconditions."""
     with gcs_double.running() as started:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", started.url)
-        storage._objects.cache_clear()
         yield started
-    storage._objects.cache_clear()
 
 
 def test_of_two_fits_in_a_folder_one_goes_on(double):
