@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -166,8 +167,9 @@ def test_what_always_arrives_altered_is_an_error(objects, double):
     assert "b" not in double.objects["bucket"]
 
 
-@pytest.mark.parametrize("round_", range(5))
-def test_of_two_writers_of_a_marker_one_wins(make_objects, double, round_):
+@pytest.mark.parametrize("size", [3, 4, 5, len(LARGE)])
+def test_of_two_writers_of_a_marker_one_wins(make_objects, double, size):
+    one, two = LARGE[:size], LARGE[size - 1 :: -1]
     barrier, lost = threading.Barrier(2), []
 
     def publish(data: bytes) -> None:
@@ -178,13 +180,13 @@ def test_of_two_writers_of_a_marker_one_wins(make_objects, double, round_):
         except Taken as error:
             lost.append((data, str(error)))
 
-    writers = [threading.Thread(target=publish, args=(data,)) for data in (b"one", b"two")]
+    writers = [threading.Thread(target=publish, args=(data,)) for data in (one, two)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     ((data, message),) = lost
-    assert double.objects["bucket"]["manifest.json"].data == (b"two" if data == b"one" else b"one")
+    assert double.objects["bucket"]["manifest.json"].data == (two if data == one else one)
     assert message == (
         "gs://bucket/manifest.json: cannot write: another writer was faster, and what it published "
         "stays; let one job at a time write there, or give another --output"
@@ -282,12 +284,12 @@ def test_no_credentials(monkeypatch, tmp_path):
         gcs.Objects().exists("gs://bucket/a")
 
 
-def test_library_that_is_not_installed():
-    def connect():
-        raise ModuleNotFoundError("No module named 'google.cloud'")
-
+@pytest.mark.parametrize("name", ["exists", "list_names", "read_bytes", "remove"])
+def test_library_that_is_not_installed(monkeypatch, name):
+    for module in ("google.api_core", "google.auth", "google.cloud"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"not installed; pip install 'kmeans-job\[gcp\]'"):
-        gcs.Objects(connect).exists("gs://bucket/a")
+        getattr(gcs.Objects(), name)("gs://bucket/a")
 
 
 def test_log_is_published_now_and_then(make_objects, double):
