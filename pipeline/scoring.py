@@ -73,7 +73,7 @@ def read_model(folder: str) -> Model:
       UserError: there is none, or its files do not go together.
     """
     if storage.exists(storage.join(folder, SAVED_MODEL)):
-        folder = os.path.dirname(os.path.abspath(folder) if "://" not in folder else folder)
+        folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
     path = storage.join(folder, "metrics.json")
     if not storage.exists(path):
         raise UserError(
