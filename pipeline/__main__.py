@@ -121,21 +121,14 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source = storage.retrying(
-        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
-    )
-    image_bytes = math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
-    num_shards = args.num_shards
-    if num_shards is None:
-        num_shards = plan.default_num_shards(source.num_images, image_bytes)
-    plan.check_num_shards(source.num_images, num_shards)
+    source, num_shards = open_input(args)
     prepare_folder(args.output, args.overwrite)
     with (
         without_chatter() as terminal,
         Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
     ):
-        with _watching(args.output, source.num_images, image_bytes, progress):
-            _run_beam(source, args.output, num_shards, args.max_rejected, beam_flags)
+        with _watching(args.output, source.num_images, _image_bytes(source), progress):
+            _run(make_pipeline(args, source, num_shards, beam_flags))
         progress.update(source.num_images)
     manifest = shards.load_manifest(args.output)
     if manifest.num_rejected:
@@ -146,16 +139,46 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     return manifest
 
 
+def open_input(args: argparse.Namespace, least_shards: int = 1) -> tuple[Planned | Listed, int]:
+    """The source that `args` name, and how many shards to cut it into.
+
+    Args:
+      least_shards: that many at least, unless --num-shards was given.
+    """
+    source = storage.retrying(
+        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
+    )
+    num_shards = args.num_shards
+    if num_shards is None:
+        num_shards = plan.default_num_shards(source.num_images, _image_bytes(source))
+        num_shards = max(num_shards, least_shards)
+    plan.check_num_shards(source.num_images, num_shards)
+    return source, num_shards
+
+
+def _image_bytes(source: Planned | Listed) -> int:
+    return math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
+
+
 def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
     """`shard`, unless an earlier run with the same input has left complete shards.
 
     Raises:
       UserError: as `shard`; or there are shards of another input, and no --overwrite.
     """
+    if complete_shards(args) is None:
+        shard(args, beam_flags)
+
+
+def complete_shards(args: argparse.Namespace) -> shards.Manifest | None:
+    """What an earlier run with the same input has left; None if there is nothing to be kept.
+
+    Raises:
+      UserError: there are shards of another input, and no --overwrite.
+    """
     path = storage.join(args.output, shards.MANIFEST)
     if args.overwrite or not storage.exists(path):
-        shard(args, beam_flags)
-        return
+        return None
     found = shards.Manifest.from_json(storage.read_bytes(path), path)
     request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
     wanted = request.describe()
@@ -164,6 +187,7 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
             f"{path}: shards of another input ({found.source}); give another --output, or "
             "--overwrite"
         )
+    return found
 
 
 def prepare_folder(folder: str, overwrite: bool) -> None:
@@ -190,13 +214,13 @@ def prepare_folder(folder: str, overwrite: bool) -> None:
     storage.make_folder(folder)
 
 
-def _run_beam(
+def make_pipeline(
+    args: argparse.Namespace,
     source: Planned | Listed,
-    folder: str,
     num_shards: int,
-    max_rejected: float,
     beam_flags: list[str],
-) -> None:
+):
+    """The Beam pipeline from `source` to shards in `args.output`; it is not run."""
     beam = import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
@@ -209,8 +233,12 @@ def _run_beam(
         pipeline = beam.Pipeline(options=options)
     except ValueError as error:  # an engine misses options of its own
         raise UserError(" ".join(str(error).split())) from error
+    _ = pipeline | ShardImages(source, args.output, num_shards, args.max_rejected)
+    return pipeline
+
+
+def _run(pipeline) -> None:
     try:
-        _ = pipeline | ShardImages(source, folder, num_shards, max_rejected)
         pipeline.run().wait_until_finish()
     except Exception as error:
         user_error = from_engine(error)
