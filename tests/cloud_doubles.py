@@ -1,0 +1,114 @@
+"""Stand-ins for Google Cloud on loopback: Cloud Storage's emulator, and a Dataflow."""
+
+import contextlib
+import http.server
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+
+import jobs
+
+PROJECT, REGION, BUCKET = "my-project", "us-central1", "my-bucket"
+IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'0123456789abcdef' * 4}"
+CREATED = "2026-01-01_00_00_00-1234567890"
+
+
+@contextlib.contextmanager
+def cloud_storage() -> Iterator[str]:
+    """Cloud Storage with BUCKET in it, where STORAGE_EMULATOR_HOST leads; its URL."""
+    from gcp_storage_emulator.server import create_server
+
+    (port,) = jobs.free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    before = os.environ.get("STORAGE_EMULATOR_HOST")
+    os.environ["STORAGE_EMULATOR_HOST"] = url
+    try:
+        with create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
+            yield url
+    finally:
+        del os.environ["STORAGE_EMULATOR_HOST"]
+        if before is not None:
+            os.environ["STORAGE_EMULATOR_HOST"] = before
+
+
+class Dataflow(http.server.ThreadingHTTPServer):
+    """Takes jobs as Dataflow's REST service does.
+
+    Attributes:
+      received: requests that create a job: path, JSON.
+      states: what the next questions for the job's state are answered with; the last one stays.
+      messages: texts of the job's errors.
+      active: names of jobs that are at work.
+      refusal: (HTTP status, text) that answers every request, or None.
+    """
+
+    def __init__(self):
+        super().__init__(("localhost", 0), _Handler)
+        self.received: list[tuple[str, dict]] = []
+        self.states = ["JOB_STATE_DONE"]
+        self.messages: list[str] = []
+        self.active: list[str] = []
+        self.refusal: tuple[int, str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.server_port}"
+
+    @property
+    def job(self) -> dict:
+        """The only job that was created."""
+        ((_, job),) = self.received
+        return job
+
+    def answer(self, method: str, path: str, body: bytes) -> dict:
+        if method == "POST":
+            self.received.append((path, json.loads(body)))
+            return {**self.received[-1][1], "id": CREATED}
+        if path.endswith("/messages"):
+            levels = [{"messageText": text, "id": text[:9]} for text in self.messages]
+            return {"jobMessages": levels}
+        if path.endswith(CREATED):
+            state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+            return {"id": CREATED, "currentState": state}
+        assert re.search("/jobs$", path), path
+        return {"jobs": [{"id": f"id-{name}", "name": name} for name in self.active]}
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self._answer("GET", b"")
+
+    def do_POST(self):
+        self._answer("POST", self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _answer(self, method: str, body: bytes) -> None:
+        service: Dataflow = self.server  # type: ignore[assignment]
+        status, content = 200, {}
+        if service.refusal:
+            status, text = service.refusal
+            content = {"error": {"code": status, "message": text}}
+        else:
+            content = service.answer(method, self.path.split("?")[0], body)
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args) -> None: ...
+
+
+@contextlib.contextmanager
+def dataflow() -> Iterator[Dataflow]:
+    """A Dataflow at work."""
+    with Dataflow() as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        try:
+            yield service
+        finally:
+            service.shutdown()
+            thread.join()
