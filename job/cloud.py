@@ -218,7 +218,12 @@ def dataflow_flags(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[
     for flag in beam_flags:
         if flag.removeprefix("--").split("=")[0] in fixed:
             raise UserError(f"{flag}: submit sets it itself; see: kmeans-job submit --help")
-    defaults = {"temp_location": f"{bucket[0]}/{TEMPORARY}", **DATAFLOW_DEFAULTS}
+    defaults = {
+        "temp_location": f"{bucket[0]}/{TEMPORARY}",
+        # Beam would upload a list of what is installed here, with the addresses it came from.
+        "experiments": "disable_logging_submission_environment",
+        **DATAFLOW_DEFAULTS,
+    }
     return [*_flags(defaults), *beam_flags, *_flags(fixed)]
 
 

@@ -10,9 +10,17 @@ from collections.abc import Iterator
 
 import jobs
 
+from job.cloud import CloudConfig
+
 PROJECT, REGION, BUCKET = "my-project", "us-central1", "my-bucket"
 IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'0123456789abcdef' * 4}"
 CREATED = "2026-01-01_00_00_00-1234567890"
+
+
+def config(**values) -> CloudConfig:
+    """A job of PROJECT, with other `values` where they are given."""
+    known = {"project": PROJECT, "region": REGION, "output": f"gs://{BUCKET}/out", "image": IMAGE}
+    return CloudConfig(**{**known, **values})
 
 
 @contextlib.contextmanager
@@ -55,6 +63,11 @@ class Dataflow(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://localhost:{self.server_port}"
+
+    @property
+    def beam_flags(self) -> list[str]:
+        """What leads Beam here."""
+        return [f"--dataflow_endpoint={self.url}", "--no_auth"]
 
     @property
     def job(self) -> dict:
