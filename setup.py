@@ -4,12 +4,21 @@ from pathlib import Path
 
 from setuptools import setup
 
+GCP = [
+    "apache-beam[gcp]",
+    "google-cloud-aiplatform>=1.70",
+    "google-cloud-storage>=2.18",
+]
 TEST = [
+    *GCP,
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
+    "gcp-storage-emulator>=2024.8.3",
+    "google-cloud-build>=3.25",
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",
     "pytest-xdist>=3.5",
+    "pyyaml>=6",
     "ruff>=0.6",
     "selenium>=4.20",
     "types-protobuf",
@@ -40,7 +49,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]", "google-cloud-storage>=2.18"],
+        "gcp": GCP,
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
         "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],
