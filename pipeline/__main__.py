@@ -25,7 +25,7 @@ from pipeline.terminal import (
 SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
 ENGINE = "FnApiRunner"
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
 # Names that a folder of shards may hold, those included that a run which died leaves.
 OURS = re.compile(
     r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json)"
@@ -265,14 +265,11 @@ def _watching(folder: str, num_images: int, image_bytes: int, progress: Progress
 def _watch(
     folder: str, num_images: int, image_bytes: int, progress: Progress, done: threading.Event
 ) -> None:
-    while not done.wait(PROGRESS_SECONDS):
-        written = 0
-        for name in storage.list_names(folder):
-            try:
-                written += storage.size_bytes(storage.join(folder, name))
-            except UserError:  # renamed since it was listed
-                continue
-        progress.update(min(written // image_bytes, num_images))
+    pause = PROGRESS_SECONDS if storage.is_local(folder) else REMOTE_PROGRESS_SECONDS
+    while not done.wait(pause):
+        with contextlib.suppress(UserError):  # whoever writes there will say so
+            written = sum(storage.file_sizes(folder).values())
+            progress.update(min(written // image_bytes, num_images))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -190,18 +190,18 @@ def load_manifest(folder: str) -> Manifest:
         raise UserError(f"{path}: not found; make the shards first: kmeans-job shard")
     manifest = Manifest.from_json(storage.read_bytes(path), path)
     expected = {shard.file: shard.num_bytes for shard in manifest.shards}
-    found = {name for name in storage.list_names(folder) if name.endswith(".tfrecord")}
+    sizes = storage.file_sizes(folder)
+    found = {name for name in sizes if name.endswith(".tfrecord")}
     remedy = "shard the set again"
     for name in sorted(expected.keys() - found):
         raise UserError(f"{storage.join(folder, name)}: this shard is missing; {remedy}")
     for name in sorted(found - expected.keys()):
         raise UserError(f"{storage.join(folder, name)}: not in the manifest; remove it or {remedy}")
     for name, size in expected.items():
-        actual = storage.size_bytes(storage.join(folder, name))
-        if actual != size:
+        if sizes[name] != size:
             raise UserError(
                 f"{storage.join(folder, name)}: truncated or altered: "
-                f"{actual} bytes instead of {size}; {remedy}"
+                f"{sizes[name]} bytes instead of {size}; {remedy}"
             )
     return manifest
 

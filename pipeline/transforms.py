@@ -97,7 +97,7 @@ def complete(
     remove_leftovers(folder)
     if manifest.num_rejected:
         check_fraction(manifest.num_rejected, manifest.num_images, max_rejected, folder)
-    storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+    storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
 
 
 def make_manifest(source: Source, written: list[Written]) -> Manifest:

@@ -1,18 +1,15 @@
-"""Stand-ins for Google Cloud on loopback: Cloud Storage's emulator, and a Dataflow."""
+"""Stand-ins for services of Google Cloud: a Dataflow on loopback, a Vertex AI in memory."""
 
 import contextlib
 import http.server
 import json
-import os
 import re
 import threading
 from collections.abc import Iterator
 
-import jobs
-
 from job.cloud import CloudConfig
 
-PROJECT, REGION, BUCKET = "my-project", "us-central1", "my-bucket"
+PROJECT, REGION, BUCKET = "my-project", "us-central1", "bucket"
 IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'0123456789abcdef' * 4}"
 CREATED = "2026-01-01_00_00_00-1234567890"
 
@@ -21,24 +18,6 @@ def config(**values) -> CloudConfig:
     """A job of PROJECT, with other `values` where they are given."""
     known = {"project": PROJECT, "region": REGION, "output": f"gs://{BUCKET}/out", "image": IMAGE}
     return CloudConfig(**{**known, **values})
-
-
-@contextlib.contextmanager
-def cloud_storage() -> Iterator[str]:
-    """Cloud Storage with BUCKET in it, where STORAGE_EMULATOR_HOST leads; its URL."""
-    from gcp_storage_emulator.server import create_server
-
-    (port,) = jobs.free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    before = os.environ.get("STORAGE_EMULATOR_HOST")
-    os.environ["STORAGE_EMULATOR_HOST"] = url
-    try:
-        with create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
-            yield url
-    finally:
-        del os.environ["STORAGE_EMULATOR_HOST"]
-        if before is not None:
-            os.environ["STORAGE_EMULATOR_HOST"] = before
 
 
 class Dataflow(http.server.ThreadingHTTPServer):

@@ -216,7 +216,7 @@ def test_one_output_has_one_name(dry_run):
             "--output s3://bucket/out: is not a folder in a bucket",
         ),
         ([], {"output": "out/here"}, "--output out/here"),
-        ([], {"output": "gs://my-bucket"}, "gs://B/DIR"),
+        ([], {"output": "gs://bucket"}, "gs://B/DIR"),
         ([], {"project": "My Project"}, "--project My Project: is not a project ID"),
         ([], {"region": "us-central1-a"}, "--region us-central1-a: is not a region"),
         ([], {"input": "photos/"}, "--input photos/: machines in the cloud cannot read it"),

@@ -20,19 +20,16 @@ ACCOUNT = "worker@my-project.iam.gserviceaccount.com"
 SMALL_BYTES = 1_000_000  # what a job of any size must stay below
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Of Cloud Storage's emulator. Beam keeps its own client of it, so there is one for all."""
-    with cloud_doubles.cloud_storage():
-        yield storage.Client.create_anonymous_client()
-
-
 @pytest.fixture
-def staged(client):
-    """What lies in the bucket by then, by name; nothing when a test begins."""
-    bucket = client.bucket(cloud_doubles.BUCKET)
-    bucket.delete_blobs(list(bucket.list_blobs()))
-    return lambda: {blob.name: blob.download_as_bytes() for blob in bucket.list_blobs()}
+def staged(emulator):
+    """What lies in the bucket by then, by name; nothing is staged when a test begins."""
+    bucket = storage.Client.create_anonymous_client().bucket(cloud_doubles.BUCKET)
+
+    def blobs():
+        return list(bucket.list_blobs(prefix="kmeans-job-tmp/"))
+
+    bucket.delete_blobs(blobs())
+    return lambda: {blob.name: blob.download_as_bytes() for blob in blobs()}
 
 
 @pytest.fixture

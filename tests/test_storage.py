@@ -50,7 +50,8 @@ def test_folder_below_a_file(tmp_path):
 
 
 def test_unknown_scheme():
-    with pytest.raises(UserError, match="ftp://host/set: only local paths"):
+    remedy = "ftp:// paths are not supported; give a local or a gs:// path"
+    with pytest.raises(UserError, match=f"ftp://host/set: {remedy}"):
         storage.exists("ftp://host/set")
 
 
@@ -58,9 +59,9 @@ def test_failure_that_may_pass(monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(storage.os.path, "getsize", fail)
+    monkeypatch.setattr(storage.local.os.path, "exists", fail)
     with pytest.raises(Refused, match="set: cannot read: Input/output error"):
-        storage.size_bytes("set")
+        storage.exists("set")
 
 
 def test_retrying_until_it_works():

@@ -90,8 +90,8 @@ def open_folders(request: Request, paths: list[str]) -> FolderSource:
     request.check_whole()
     base = paths[0]
     if len(paths) > 1 or not storage.is_folder(base):
-        base = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    roots = ["" if path == base else os.path.relpath(path, base) for path in paths]
+        base = storage.common_folder(paths)
+    roots = ["" if path == base else storage.relative(path, base) for path in paths]
     folders = [folder for root in roots for folder in _folders(base, root)]
     sizes = [sum(1 for _ in folder.images(base)) for folder in folders]
     if not sum(sizes):
