@@ -6,12 +6,19 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from typing import Any
+
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import aiplatform_v1
+from google.cloud import dataflow as dataflow_api
 
 from job.cloud import CloudConfig
+from job.submit import Clients
 
 PROJECT, REGION, BUCKET = "my-project", "us-central1", "bucket"
 IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'0123456789abcdef' * 4}"
-CREATED = "2026-01-01_00_00_00-1234567890"
+CREATED = "2026-01-01_00_00_00-1234567890"  # the Dataflow job
+NUMBER = "4711"  # of the CustomJob
 
 
 def config(**values) -> CloudConfig:
@@ -104,3 +111,49 @@ def dataflow() -> Iterator[Dataflow]:
         finally:
             service.shutdown()
             thread.join()
+
+
+class CustomJobs:
+    """Takes CustomJobs as Vertex AI's JobServiceClient does.
+
+    Attributes:
+      received: requests that create a job.
+      states: what the next questions for the job's state are answered with; the last one stays.
+      active: jobs that are there by now, as CustomJob.
+    """
+
+    def __init__(self):
+        self.received: list[aiplatform_v1.CreateCustomJobRequest] = []
+        self.states = ["JOB_STATE_SUCCEEDED"]
+        self.active: list[aiplatform_v1.CustomJob] = []
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of the chief of the only job that was created."""
+        (request,) = self.received
+        return list(request.custom_job.job_spec.worker_pool_specs[0].container_spec.args)
+
+    def create_custom_job(self, request) -> aiplatform_v1.CustomJob:
+        self.received.append(request)
+        return aiplatform_v1.CustomJob(name=f"{request.parent}/customJobs/{NUMBER}")
+
+    def get_custom_job(self, *, name: str, retry) -> aiplatform_v1.CustomJob:
+        assert name.endswith(f"/customJobs/{NUMBER}")
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return aiplatform_v1.CustomJob(name=name, state=state)
+
+    def list_custom_jobs(self, request) -> list[aiplatform_v1.CustomJob]:
+        return [
+            job for job in self.active if request.filter == f'display_name="{job.display_name}"'
+        ]
+
+
+def clients(service: Dataflow, custom_jobs: CustomJobs) -> Clients:
+    """What `submit` talks to instead of Google Cloud."""
+    there: dict[str, Any] = {
+        "credentials": AnonymousCredentials(),
+        "client_options": {"api_endpoint": service.url},
+        "transport": "rest",
+    }
+    jobs, messages = dataflow_api.JobsV1Beta3Client, dataflow_api.MessagesV1Beta3Client
+    return Clients(jobs(**there), messages(**there), custom_jobs)
