@@ -202,7 +202,7 @@ def _fit_flags(args: argparse.Namespace) -> list[str]:
 
 
 def _submit(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    from job import submit
+    from job import services, submit
 
     # A fit that starts again with --overwrite would lose its checkpoint: `submit` removes instead.
     fit_flags = _fit_flags(argparse.Namespace(**{**vars(args), "overwrite": False}))
@@ -211,7 +211,7 @@ def _submit(args: argparse.Namespace, beam_flags: list[str]) -> None:
     if args.dry_run:
         print(json.dumps(asked.dry_run(), indent=2, sort_keys=True))
     else:
-        submit.submit(asked, args.wait, submit.connect(asked.config), print)
+        submit.submit(asked, args.wait, services.connect(asked.config), print)
 
 
 def _shard(args: argparse.Namespace, beam_flags: list[str]) -> None:

@@ -203,8 +203,7 @@ def dataflow_flags(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[
     Raises:
       UserError: one of `beam_flags` contradicts the config.
     """
-    bucket = re.match("gs://[^/]+", config.output)
-    assert bucket is not None  # CloudConfig has seen to it
+    bucket = config.output.split("/")[2]
     fixed = {
         "runner": "DataflowRunner",
         "project": config.project,
@@ -219,12 +218,19 @@ def dataflow_flags(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[
         if flag.removeprefix("--").split("=")[0] in fixed:
             raise UserError(f"{flag}: submit sets it itself; see: kmeans-job submit --help")
     defaults = {
-        "temp_location": f"{bucket[0]}/{TEMPORARY}",
+        "temp_location": f"gs://{bucket}/{TEMPORARY}",
         # Beam would upload a list of what is installed here, with the addresses it came from.
         "experiments": "disable_logging_submission_environment",
         **DATAFLOW_DEFAULTS,
     }
     return [*_flags(defaults), *beam_flags, *_flags(fixed)]
+
+
+def temporary_folder(flags: list[str]) -> str:
+    """Where Dataflow stages and keeps what it needs for a while, by its flags."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+
+    return PipelineOptions(flags).view_as(GoogleCloudOptions).temp_location
 
 
 def _flags(values: Mapping[str, str | None]) -> list[str]:

@@ -130,11 +130,17 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
         with _watching(args.output, source.num_images, _image_bytes(source), progress):
             _run(make_pipeline(args, source, num_shards, beam_flags))
         progress.update(source.num_images)
-    manifest = shards.load_manifest(args.output)
+    return load_written(args.output)
+
+
+def load_written(folder: str) -> shards.Manifest:
+    """The manifest of shards that were written just now; says how many images are not in them."""
+    manifest = shards.load_manifest(folder)
     if manifest.num_rejected:
+        num_images = manifest.num_images + manifest.num_rejected
         note(
-            f"{manifest.num_rejected:,} of {source.num_images:,} images could not be read: see "
-            f"{storage.join(args.output, REJECTED)}"
+            f"{manifest.num_rejected:,} of {num_images:,} images could not be read: see "
+            f"{storage.join(folder, REJECTED)}"
         )
     return manifest
 

@@ -13,7 +13,7 @@ from google.cloud import aiplatform_v1
 from google.cloud import dataflow as dataflow_api
 
 from job.cloud import CloudConfig
-from job.submit import Clients
+from job.services import Clients
 
 PROJECT, REGION, BUCKET = "my-project", "us-central1", "bucket"
 IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'0123456789abcdef' * 4}"

@@ -12,7 +12,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud import dataflow, storage
 
 import pipeline.__main__ as sharding
-from job import submit
+from job import services, submit
 from job.cli import build_parser
 from pipeline.errors import UserError
 
@@ -165,8 +165,14 @@ def test_the_job_file_is_the_known_one(service, staged, tmp_path):
     assert sorted(names) == STEPS
 
 
+def test_a_missing_bucket_is_named_at_once(service, staged):
+    with pytest.raises(UserError, match="gs://no-such-bucket/tmp"):
+        start(service, "digits", "--temp_location=gs://no-such-bucket/tmp")
+    assert not service.received
+
+
 def test_a_refusal_is_told_in_one_line(service, staged):
     service.refusal = 403, "permission dataflow.jobs.create\nis missing"
     with pytest.raises(UserError, match=r"refused \(403\): .*dataflow.jobs.create is missing"):  # noqa: SIM117
-        with submit.refusals("Google Cloud"):
+        with services.refusals("Google Cloud"):
             start(service, "digits")
