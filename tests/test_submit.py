@@ -62,8 +62,9 @@ class Cloud:
 
     def shard_here(self, asked: Submission) -> None:
         """What Dataflow's workers do."""
-        quiet = {"quiet": True, "overwrite": True}
-        sharding.shard(argparse.Namespace(**{**vars(asked.sharding), **quiet}), [])
+        _, num_shards = sharding.open_input(asked.sharding, asked.config.workers)
+        given = {"quiet": True, "overwrite": True, "num_shards": num_shards}
+        sharding.shard(argparse.Namespace(**{**vars(asked.sharding), **given}), [])
 
 
 @pytest.fixture
