@@ -7,7 +7,7 @@ from setuptools import setup
 GCP = [
     "apache-beam[gcp]",
     "google-cloud-aiplatform>=1.70",
-    "google-cloud-storage>=2.18",
+    "google-cloud-storage>=3,<4",
 ]
 TEST = [
     *GCP,

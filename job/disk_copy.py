@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,9 +30,9 @@ class DiskCopy:
         """Makes an empty folder where the operating system keeps temporary files (TMPDIR)."""
         remove_abandoned()
         self._remote = remote
-        self._temporary = tempfile.TemporaryDirectory(prefix=PREFIX)
+        self._temporary, lock = _locked_folder()
         self.folder = self._temporary.name
-        self._lock = _lock(self.folder)
+        weakref.finalize(self, os.close, lock)
 
     def add(self, sizes: dict[str, int]) -> Iterator[str]:
         """Copies files; yields the name of each when it is here.
@@ -63,9 +64,19 @@ def remove_abandoned() -> None:
     """Removes the copies of processes that are gone."""
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*")):
         with contextlib.suppress(OSError):  # in use, or another user's
-            descriptor = _lock(folder)
-            shutil.rmtree(folder)
-            os.close(descriptor)
+            lock = _lock(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked_folder() -> tuple[tempfile.TemporaryDirectory, int]:
+    """A new folder, and what holds it."""
+    while True:
+        temporary = tempfile.TemporaryDirectory(prefix=PREFIX)
+        try:
+            return temporary, _lock(temporary.name)
+        except (BlockingIOError, FileNotFoundError):  # another process took it for abandoned
+            temporary.cleanup()
 
 
 def _lock(folder: str) -> int:

@@ -5,35 +5,30 @@ slash. An object appears whole, when its upload is complete. Everything is compa
 upload by the server, a download here.
 """
 
-import base64
 import collections
 import contextlib
 import fnmatch
 import functools
 import glob
 import io
-import os
 import re
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
-
-import google_crc32c
 
 from pipeline import local
 from pipeline.errors import Refused, UserError
 from pipeline.gcs_client import TIMEOUT_SECONDS, Patience, connect, refusals
+from pipeline.gcs_files import Checked, Log, Recent, View, measure, on_disk
 
 PART_BYTES = 8 << 20  # a larger upload can go on after it broke; a multiple of 256 KiB
 SMALL_BYTES = 1 << 20  # below this, objects are read into memory
 RECENT_BYTES = 1 << 30  # disk for the objects that were read last
-LOG_SECONDS = 10.0  # between two versions of an object that grows
 TRIES = 3  # of a transfer that does not arrive as it was sent
 SENT_AGAIN = {400, 410}  # statuses of an upload: a wrong checksum, one that was forgotten
-REMOVALS = 8  # at the same time
+REQUESTS = 8  # at the same time: Google's client holds ten connections
 BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 
 
@@ -102,9 +97,25 @@ class Objects:
     def read_bytes(self, path: str) -> bytes:
         """A whole object."""
         file = io.BytesIO()
-        with self._asking(path, "read"):
-            self._download(self._blob(path), file)
+        self._download(path, self._blob(path), file)
         return file.getvalue()
+
+    def read_each(self, paths: Iterable[str]) -> Iterator[bytes | UserError]:
+        """Whole objects, or why one cannot be read, in order; several are on their way."""
+
+        def read(path: str) -> bytes | UserError:
+            try:
+                return self.read_bytes(path)
+            except UserError as error:
+                return error
+
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            coming: collections.deque[Future[bytes | UserError]] = collections.deque()
+            for path in paths:
+                coming.append(pool.submit(read, path))
+                if len(coming) == 2 * REQUESTS:
+                    yield coming.popleft().result()
+            yield from (future.result() for future in coming)
 
     @contextlib.contextmanager
     def open_read(self, path: str) -> Iterator[BinaryIO]:
@@ -112,29 +123,25 @@ class Objects:
         bucket, name = split(path)
         with self._asking(path, "read"):
             blob = self._find(bucket, name)
-            if blob is None or blob.size < SMALL_BYTES:
-                opened: BinaryIO = io.BytesIO(self.read_bytes(path))
-            else:
-                key = (path, blob.generation)
-                file = self._recent.get(key, blob.size, functools.partial(self._download, blob))
-                opened = io.BufferedReader(View(file, blob.size))
+        if blob is None or blob.size < SMALL_BYTES:
+            opened: BinaryIO = io.BytesIO(self.read_bytes(path))
+        else:
+            download = functools.partial(self._download, path, blob)
+            file = self._recent.get((path, blob.generation), blob.size, download)
+            opened = io.BufferedReader(View(file, blob.size))
         with opened:
             yield opened
 
     def copy_to_disk(self, path: str, target: str) -> None:
         """Copies an object to the local path `target`."""
-        with (
-            self._asking(path, "read"),
-            local.refusals(target, "write"),
-            open(target, "wb") as file,
-        ):
-            self._download(self._blob(path), file)
+        with local.refusals(target, "write"), open(target, "wb") as file:
+            self._download(path, self._blob(path), file)
 
     @contextlib.contextmanager
     def publish(self, path: str) -> Iterator[BinaryIO]:
         """A file to write, which becomes an object when the block ends without an exception."""
         file: Any
-        with _on_disk(), tempfile.SpooledTemporaryFile(PART_BYTES) as file:
+        with on_disk(), tempfile.SpooledTemporaryFile(PART_BYTES) as file:
             yield file
             with self._asking(path, "write"):
                 self._upload(path, file)
@@ -144,7 +151,7 @@ class Objects:
         with self._asking(path, "write"):
             self._upload(path, io.BytesIO(data), only_new=True)
 
-    def open_log(self, path: str, text: bytes) -> "Log":
+    def open_log(self, path: str, text: bytes) -> Log:
         """An object that begins with `text` and is made anew as it grows."""
         return Log(functools.partial(self.publish, path), text, self._clock)
 
@@ -154,7 +161,7 @@ class Objects:
     def remove(self, path: str) -> None:
         """Removes an object, and all that lies below it if it is a folder."""
         bucket, name = split(path)
-        with self._asking(path, "remove"), ThreadPoolExecutor(REMOVALS) as pool:
+        with self._asking(path, "remove"), ThreadPoolExecutor(REQUESTS) as pool:
             below = (blob.name for blob in self._list(bucket, _below(name)))
             list(pool.map(functools.partial(self._remove, bucket), below))
             self._remove(bucket, name)
@@ -211,10 +218,11 @@ class Objects:
 
     def _blob(self, path: str) -> Any:
         bucket, name = split(path)
-        return self._client.bucket(bucket).blob(name)
+        with self._asking(path, "read"):
+            return self._client.bucket(bucket).blob(name)
 
-    def _download(self, blob: Any, file: BinaryIO) -> None:
-        """Reads the bytes of an object as they are stored.
+    def _download(self, path: str, blob: Any, file: BinaryIO) -> None:
+        """Writes the bytes of an object to `file` as they are stored.
 
         Google's library compares them only where one answer brought all of them.
         """
@@ -222,18 +230,19 @@ class Objects:
             file.seek(0)
             file.truncate()
             checked = Checked(file)
-            blob.download_to_file(
-                checked,
-                raw_download=True,
-                checksum=None,
-                retry=self._patience.retry,
-                timeout=TIMEOUT_SECONDS,
-            )
+            with self._asking(path, "read"):
+                blob.download_to_file(
+                    checked,
+                    raw_download=True,
+                    checksum=None,
+                    retry=self._patience.retry,
+                    timeout=TIMEOUT_SECONDS,
+                )
             if blob.crc32c in (None, checked.checksum()):
                 return
         raise Refused(
-            f"gs://{blob.bucket.name}/{blob.name}: altered on the way here {TRIES} times "
-            f"(crc32c {checked.checksum()} instead of {blob.crc32c}); check the network and proxies"
+            f"{path}: altered on the way here {TRIES} times (crc32c {checked.checksum()} instead "
+            f"of {blob.crc32c}); check the network and proxies"
         )
 
     def _upload(self, path: str, file: BinaryIO, only_new: bool = False) -> None:
@@ -241,7 +250,7 @@ class Objects:
         from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
 
         bucket, name = split(path)
-        size, checksum = _measure(file)
+        size, checksum = measure(file)
         for _ in range(TRIES):
             blob = self._client.bucket(bucket).blob(name, chunk_size=PART_BYTES)
             blob.crc32c = checksum
@@ -293,102 +302,6 @@ class Objects:
         return None
 
 
-class Recent:
-    """Copies on disk of the objects that were read last; nothing of them outlives the process."""
-
-    def __init__(self, max_bytes: int):
-        self._max_bytes = max_bytes
-        self._files: collections.OrderedDict[Any, tuple[BinaryIO, int]] = collections.OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Any, num_bytes: int, download: Callable[[BinaryIO], Any]) -> BinaryIO:
-        """The copy under `key`, which `download` writes if there is none."""
-        with self._lock:
-            if key in self._files:
-                self._files.move_to_end(key)
-                return self._files[key][0]
-        with _on_disk():
-            file = tempfile.TemporaryFile()  # noqa: SIM115
-            download(file)
-            file.flush()
-        with self._lock:
-            self._files[key] = file, num_bytes
-            while len(self._files) > 1 and self._held_bytes() > self._max_bytes:
-                self._files.popitem(last=False)  # whoever reads it holds it
-        return file
-
-    def _held_bytes(self) -> int:
-        return sum(num_bytes for _, num_bytes in self._files.values())
-
-
-class View(io.RawIOBase):
-    """A file, read from a position of its own."""
-
-    def __init__(self, file: BinaryIO, num_bytes: int):
-        self._file, self._num_bytes, self._at = file, num_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        count = os.preadv(self._file.fileno(), [target], self._at)
-        self._at += count
-        return count
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._num_bytes)[whence]
-        return self._at
-
-
-class Checked:
-    """A file that is written in order, and the checksum of what was."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self._crc = file, google_crc32c.Checksum()
-
-    def write(self, data: bytes) -> int:
-        self._crc.update(data)
-        return self._file.write(data)
-
-    def checksum(self) -> str:
-        """CRC-32C of it."""
-        return _text(self._crc)
-
-
-class Log:
-    """An object that is made anew as it grows: objects cannot be appended to."""
-
-    def __init__(
-        self,
-        publish: Callable[[], contextlib.AbstractContextManager[BinaryIO]],
-        text: bytes,
-        clock: Callable[[], float],
-    ):
-        self._publish, self._clock = publish, clock
-        self._text, self._unpublished = bytearray(text), True
-        self.flush()
-
-    def write(self, data: bytes) -> None:
-        """Appends `data`, and publishes if it is time."""
-        self._text += data
-        self._unpublished = True
-        if self._clock() - self._last >= LOG_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Publishes what is not published."""
-        if self._unpublished:
-            with self._publish() as file:
-                file.write(self._text)
-            self._unpublished = False
-        self._last = self._clock()
-
-    close = flush
-
-
 def split(path: str) -> tuple[str, str]:
     """Bucket and name in gs://BUCKET/NAME; the name is empty for a bucket."""
     bucket, _, name = path.removeprefix("gs://").partition("/")
@@ -400,23 +313,3 @@ def split(path: str) -> tuple[str, str]:
 def _below(name: str) -> str:
     """What the names of all objects in the folder `name` begin with."""
     return f"{name}/" if name else ""
-
-
-def _on_disk() -> contextlib.AbstractContextManager[None]:
-    """What the operating system refuses within is about the folder of temporary files."""
-    return local.refusals(tempfile.gettempdir(), "write")
-
-
-def _measure(file: BinaryIO) -> tuple[int, str]:
-    """Bytes in `file`, and their checksum."""
-    file.seek(0)
-    crc, size = google_crc32c.Checksum(), 0
-    while data := file.read(PART_BYTES):
-        crc.update(data)
-        size += len(data)
-    return size, _text(crc)
-
-
-def _text(crc: google_crc32c.Checksum) -> str:
-    """A CRC-32C as Google's storage says it: in base 64."""
-    return base64.b64encode(crc.digest()).decode()

@@ -5,6 +5,7 @@ import http.client
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,10 +30,11 @@ def connect() -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    if os.environ.get(EMULATOR):
-        credentials: Any = AnonymousCredentials()
-    else:
-        credentials, _ = google.auth.default(scopes=[SCOPE])
+    credentials: Any = AnonymousCredentials()
+    if not os.environ.get(EMULATOR):
+        with warnings.catch_warnings():  # a person's own credentials are meant
+            warnings.simplefilter("ignore", UserWarning)
+            credentials, _ = google.auth.default(scopes=[SCOPE])
     return storage.Client(project=None, credentials=credentials)
 
 
@@ -145,12 +147,15 @@ def _meaning(
         error = error.cause
     if isinstance(error, auth.DefaultCredentialsError):
         return UserError(
-            f"{what}: no Google credentials; {LOGIN}, or set GOOGLE_APPLICATION_CREDENTIALS"
+            f"{what}: no Google credentials; log in with {LOGIN}, or name a key file in "
+            "GOOGLE_APPLICATION_CREDENTIALS"
         )
     if isinstance(error, Unreachable):
         return Refused(f"{what}: Google's storage cannot be reached; check the network and proxies")
     if isinstance(error, auth.RefreshError) or _status(error) == 401:
-        return UserError(f"{what}: the Google credentials are refused or expired; {LOGIN}")
+        return UserError(
+            f"{what}: the Google credentials are refused or expired; log in with {LOGIN}"
+        )
     match _status(error):
         case 403:
             role = "objectViewer" if verb in ("read", "list") else "objectUser"

@@ -44,8 +44,8 @@ def list_names(folder: str) -> list[str]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Paths that a glob matches, sorted; ** stands for any folders."""
-    return sorted(glob.glob(pattern, recursive=True))
+    """Paths that a glob matches; ** stands for any folders."""
+    return glob.glob(pattern, recursive=True)
 
 
 def folders(path: str) -> list[str]:

@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pipeline import local
@@ -134,6 +134,18 @@ def open_unpacked(path: str) -> Iterator[BinaryIO]:
 def read_bytes(path: str) -> bytes:
     """A whole file."""
     return _files(path).read_bytes(path)
+
+
+def read_each(folder: str, names: Iterable[str]) -> Iterator[bytes | UserError]:
+    """Whole files of `folder`, or why one cannot be read, in order; remote ones some at a time."""
+    if not is_local(folder):
+        yield from _objects().read_each(join(folder, name) for name in names)
+        return
+    for name in names:
+        try:
+            yield read_bytes(join(folder, name))
+        except UserError as error:
+            yield error
 
 
 def read_into(path: str, offset: int, target: memoryview) -> None:

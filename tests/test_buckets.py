@@ -157,6 +157,25 @@ def test_what_is_there_is_not_overwritten_unasked(bucket, shards, capsys):
     assert "holds something else (shards); give a new or empty" in capsys.readouterr().err
 
 
+def test_names_of_objects_are_escaped(cpus, bucket, capfd):
+    script, clear = "<script>alert(1)</script>", "\x1b[2J"
+    images, _ = sets.digits(30)
+    for number, pixels in enumerate(images):
+        name = f"{bucket}/set/{script}{number % 2}/{clear}{number}.png"
+        storage.write_bytes(name, sets.encoded(pixels))
+    command = ["--output", f"{bucket}/out", "--k", "2", "--algorithm", "lloyd"]
+    assert main(["run", "--input", f"{bucket}/set", *command]) == 0
+    report = storage.read_bytes(f"{bucket}/out/report.html").decode()
+    assert script not in report
+    assert "&lt;script&gt;alert(1)" in report
+    storage.write_bytes(f"{bucket}/set/{script}0/{clear}.png", b"")
+    again = ["--overwrite", "--max-rejected", "0"]
+    assert main(["run", "--input", f"{bucket}/set", *command, *again]) == 2
+    captured = capfd.readouterr()
+    assert "\\x1b[2J.png: empty file; mend what" in captured.err
+    assert "\x1b" not in report + captured.out + captured.err
+
+
 def test_missing_bucket_is_one_line(emulator, tmp_path, capsys):
     path = "gs://no-such-bucket/set.npz"
     assert main(["shard", "--input", path, "--output", str(tmp_path / "out")]) == 2

@@ -2,6 +2,7 @@
 
 import io
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,7 @@ from gcs_double import Double, Fault
 from google.cloud import storage
 from google.oauth2.credentials import Credentials
 
-from pipeline import gcs
+from pipeline import gcs, gcs_files
 from pipeline.errors import Refused, Taken, UserError
 from pipeline.gcs_client import Patience
 
@@ -105,6 +106,18 @@ def test_download_cut_halfway_goes_on(objects, double, size):
     double.faults["download"] = [CUT, CUT]
     assert read(objects) == LARGE[:size]
     assert double.requests.count("download") == 3
+
+
+def test_many_objects_are_read_in_order(objects, double):
+    names = [f"gs://bucket/{number:03d}" for number in range(40)]
+    for name in names:
+        write(objects, name.encode(), name)
+    del double.objects["bucket"]["007"]
+    double.faults["download"] = [BUSY] * 3
+    *before, missing, last = objects.read_each([*names[:7], names[7], names[39]])
+    assert [*before, last] == [name.encode() for name in [*names[:7], names[39]]]
+    assert "gs://bucket/007: cannot read: no such object" in str(missing)
+    assert list(objects.read_each(names[8:])) == [name.encode() for name in names[8:]]
 
 
 def test_resumable_upload_cut_twice_goes_on(objects, double):
@@ -201,7 +214,7 @@ ACCOUNT = '{"error": {"message": "robot@secret-project.iam.gserviceaccount.com h
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (Fault(401), "the Google credentials are refused or expired; gcloud auth"),
+        (Fault(401), "the Google credentials are refused or expired; log in with gcloud"),
         (Fault(403, (), ACCOUNT), "access denied; give the account roles/storage.objectViewer"),
         (Fault(418), "Google's storage refuses it with status 418"),
     ],
@@ -263,7 +276,9 @@ def test_server_that_stays_busy(double):
 def test_no_credentials(monkeypatch, tmp_path):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    with pytest.raises(UserError, match="no Google credentials; gcloud auth application-default"):
+    with pytest.raises(
+        UserError, match="no Google credentials; log in with gcloud auth application-"
+    ):
         gcs.Objects().exists("gs://bucket/a")
 
 
@@ -277,7 +292,7 @@ def test_library_that_is_not_installed():
 
 def test_log_is_published_now_and_then(make_objects, double):
     seconds = [0.0]
-    log = gcs.Log(lambda: make_objects().publish("gs://bucket/log"), b"0", lambda: seconds[0])
+    log = gcs_files.Log(lambda: make_objects().publish("gs://bucket/log"), b"0", lambda: seconds[0])
 
     def published() -> bytes:
         return double.objects["bucket"]["log"].data
@@ -285,7 +300,7 @@ def test_log_is_published_now_and_then(make_objects, double):
     assert published() == b"0"
     log.write(b"1")
     assert published() == b"0"
-    seconds[0] = gcs.LOG_SECONDS
+    seconds[0] = gcs_files.LOG_SECONDS
     log.write(b"2")
     assert published() == b"012"
     log.write(b"3")
@@ -304,7 +319,7 @@ def test_objects_that_were_read_last_are_kept(objects, double):
 
 
 def test_recent_files_take_so_much_of_the_disk():
-    recent = gcs.Recent(max_bytes=10)
+    recent = gcs_files.Recent(max_bytes=10)
     downloads = []
 
     def read_key(key: int) -> bytes:
@@ -312,19 +327,19 @@ def test_recent_files_take_so_much_of_the_disk():
             downloads.append(key)
             file.write(b"%d" % key * 6)
 
-        return gcs.View(recent.get(key, 6, download), 6).read()
+        return gcs_files.View(recent.get(key, 6, download), 6).read()
 
-    first = gcs.View(recent.get(1, 6, lambda file: file.write(b"111111")), 6)
+    first = gcs_files.View(recent.get(1, 6, lambda file: file.write(b"111111")), 6)
     assert [read_key(2), read_key(2), read_key(1)] == [b"2" * 6, b"2" * 6, b"1" * 6]
     assert downloads == [2, 1]
     assert first.read() == b"111111"  # whoever reads it, holds it
 
 
 def test_view_is_a_file():
-    with gcs.tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
-        view, other = (io.BufferedReader(gcs.View(file, 10)) for _ in range(2))
+        view, other = (io.BufferedReader(gcs_files.View(file, 10)) for _ in range(2))
         assert view.read(3) == b"012"
         assert other.read(2) == b"01"
         assert view.seek(-2, os.SEEK_END) == 8
