@@ -20,7 +20,7 @@ from job.kmeans import ClusterSums
 from job.loop import Fitted, Seconds, State
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.terminal import warn
+from pipeline.terminal import note
 
 KEPT = 2
 STATE, WRITTEN = "state-", "written-"
@@ -69,7 +69,7 @@ class Checkpoints:
             try:
                 found = found or decode_state(storage.read_bytes(path))
             except DamagedError as error:
-                warn(f"{path}: damaged ({error}); skipped")
+                note(f"warning: {path}: damaged ({error}); skipped")
         if found is None:
             return None
         identity, state, history = found
@@ -214,7 +214,7 @@ class Written:
         try:
             fields, arrays = decode(storage.read_bytes(path))
         except DamagedError as error:
-            warn(f"{path}: damaged ({error}); the shard is assigned again")
+            note(f"warning: {path}: damaged ({error}); the shard is assigned again")
             return None
         return arrays if fields["key"] == self._key else None
 

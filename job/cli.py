@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pipeline.__main__ as sharding
@@ -14,6 +15,51 @@ from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
 
 SHARDS = "shards"  # the folder of `run`'s shards in its output
+# Flags with FitConfig's names and defaults: type, what is shown of a value, help.
+FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
+    "k": (int, "K", "number of clusters"),
+    "init": (
+        str,
+        "random|k-means++|k-means|||CENTROIDS.npy",
+        "initial centroids (default: %(default)s)",
+    ),
+    "seed": (int, None, "of all randomness (default: %(default)s)"),
+    "restarts": (
+        int,
+        "R",
+        "fits from different initial centroids; the lowest inertia wins (default: %(default)s)",
+    ),
+    "max_iterations": (int, "N", "of each restart (default: %(default)s)"),
+    "tol": (
+        float,
+        None,
+        "stop when the squared shift of the centroids is at most this (default: %(default)g, which "
+        "is when no image changes cluster)",
+    ),
+    "algorithm": (
+        str,
+        "auto|lloyd|hamerly",
+        "all give the same result (default: %(default)s)",
+    ),
+    "replicas": (int, "N", "devices to use (default: all GPUs, or one CPU)"),
+    "memory": (
+        str,
+        "auto|resident|stream",
+        "keep the images in memory, or read them in each iteration; auto: keep them if they fit "
+        "(default: %(default)s)",
+    ),
+    "start_timeout_seconds": (
+        float,
+        "SECONDS",
+        "how long to wait for the other workers of TF_CONFIG (default: %(default)g)",
+    ),
+    "checkpoint_seconds": (
+        float,
+        "SECONDS",
+        "between two checkpoints, from which the same command goes on after a crash; 0: after "
+        "every iteration (default: %(default)g)",
+    ),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,81 +118,23 @@ def build_parser() -> Parser:
 
 
 def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `fit` that `run` has too; their defaults are FitConfig's."""
-    add, default = parser.add_argument, _defaults().get
-    add("--k", type=int, required=True, metavar="K", help="number of clusters")
-    add(
-        "--init",
-        default=default("init"),
-        metavar="random|k-means++|k-means|||CENTROIDS.npy",
-        help="initial centroids (default: %(default)s)",
+    """The flags of `fit` that `run` has too."""
+    fields = {field.name: field for field in dataclasses.fields(FitConfig)}
+    for name, (kind, values, text) in FIT_FLAGS.items():
+        default = fields[name].default
+        required = default is dataclasses.MISSING
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=kind,
+            required=required,
+            default=None if required else default,
+            metavar=values,
+            help=text,
+        )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a result or a checkpoint in DIR"
     )
-    add("--seed", type=int, default=default("seed"), help="of all randomness (default: 0)")
-    add(
-        "--restarts",
-        type=int,
-        default=default("restarts"),
-        metavar="R",
-        help="fits from different initial centroids; the lowest inertia wins (default: 1)",
-    )
-    add(
-        "--max-iterations",
-        type=int,
-        default=default("max_iterations"),
-        metavar="N",
-        help="of each restart (default: %(default)s)",
-    )
-    add(
-        "--tol",
-        type=float,
-        default=default("tol"),
-        help="stop when the squared shift of the centroids is at most this (default: 0, which "
-        "is when no image changes cluster)",
-    )
-    add(
-        "--algorithm",
-        default=default("algorithm"),
-        metavar="auto|lloyd|hamerly",
-        help="all give the same result (default: %(default)s)",
-    )
-    add(
-        "--replicas",
-        type=int,
-        metavar="N",
-        help="devices to use (default: all GPUs, or one CPU)",
-    )
-    add(
-        "--memory",
-        default=default("memory"),
-        metavar="auto|resident|stream",
-        help="keep the images in memory, or read them in each iteration; auto: keep them if they "
-        "fit (default: %(default)s)",
-    )
-    add(
-        "--start-timeout-seconds",
-        type=float,
-        default=default("start_timeout_seconds"),
-        metavar="SECONDS",
-        help="how long to wait for the other workers of TF_CONFIG (default: %(default)g)",
-    )
-    add(
-        "--checkpoint-seconds",
-        type=float,
-        default=default("checkpoint_seconds"),
-        metavar="SECONDS",
-        help="between two checkpoints, from which the same command goes on after a crash; 0: "
-        "after every iteration (default: %(default)g)",
-    )
-    add("--overwrite", action="store_true", help="replace a result or a checkpoint in DIR")
-    add("--quiet", action="store_true", help="no progress, no summary")
-
-
-def _defaults() -> dict[str, Any]:
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(FitConfig)
-        if field.default is not dataclasses.MISSING
-    }
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
 
 def _config(args: argparse.Namespace, shards_folder: str) -> FitConfig:
@@ -178,12 +166,12 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
     with without_chatter():
-        from job import fitting
+        from job import fitting, publishing
 
     quiet = args.quiet or bool(_workers_number())
     result = fitting.fit(config, args.overwrite, quiet, also)
     if not quiet:
-        print(fitting.summary(result, config.output))
+        print(publishing.summary(result, config.output))
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
