@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=["job", "job.report", "pipeline", "pipeline.sources"],
-    package_data={"job.report": ["page.html.j2", "page.css", "page.js"]},
+    package_data={"job.report": ["*.j2", "page.css", "page.js"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job import kmeans, randomness
+from job import kmeans, metrics, randomness
 from job.dataset import squared_norms
-from job.kmeans import ClusterSums, Units
+from job.kmeans import ClusterSums, Scorer, Units
 from pipeline.shards import Block
 
 # Images of each cluster that the report shows.
@@ -21,11 +21,13 @@ class Assigned(NamedTuple):
       block: the images.
       clusters: int32 [B].
       squared_distances: float64 [B], published units².
+      squared_seconds: to the second nearest centroid, float64 [B]; to the only one of k = 1.
     """
 
     block: Block
     clusters: np.ndarray
     squared_distances: np.ndarray
+    squared_seconds: np.ndarray
 
 
 class Assigner:
@@ -38,15 +40,39 @@ class Assigner:
 
         @tf.function(reduce_retracing=True, autograph=False)
         def assign(images, squared_norm):
+            def squared_to(clusters):
+                return kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+
             clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
-            return clusters, kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+            squared = squared_to(clusters)
+            if len(centroids) == 1:
+                return clusters, squared, squared
+            return clusters, squared, squared_to(_second_nearest(images, clusters, scorer))
 
         self._assign = assign
 
     def __call__(self, block: Block) -> Assigned:
         """The nearest centroid of each image of `block`."""
-        clusters, squared = self._assign(kmeans.stored(block.pixels), squared_norms(block.pixels))
-        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy())
+        stored, norms = kmeans.stored(block.pixels), squared_norms(block.pixels)
+        clusters, squared, seconds = self._assign(stored, norms)
+        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy(), seconds.numpy())
+
+
+def _second_nearest(images, clusters, scorer: Scorer) -> tf.Tensor:
+    """The nearest centroid of each image beside that of its cluster, but for rounding; int64 [B].
+
+    Which of two equally near ones it is does not matter: their distances are what is used.
+    """
+    weights = kmeans.widened(tf.constant(scorer.weights), images, 1)
+
+    def second(start, stop):
+        pixels = tf.cast(images[start:stop], tf.float32)
+        scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + scorer.bias
+        _, others = kmeans.without(scores, clusters[start:stop])
+        return [tf.argmin(others, axis=1)]
+
+    (seconds,) = kmeans.by_block(second, tf.size(clusters), images.shape[1], [tf.int64])
+    return seconds
 
 
 class Tally:
@@ -56,6 +82,7 @@ class Tally:
       sums: pixel sums and counts by cluster.
       squared_norm_total: Σ‖x‖², pixels².
       distances: Σ distance by cluster, float64 [k].
+      silhouettes: Σ of the images' simplified silhouettes.
       contingency: images by cluster and label, int64 [k, labels]; no columns if unlabelled.
     """
 
@@ -63,11 +90,12 @@ class Tally:
         self.sums = ClusterSums.zero(num_clusters, num_features)
         self.squared_norm_total = 0.0
         self.distances = np.zeros(num_clusters)
+        self.silhouettes = 0.0
         self.contingency = np.zeros((num_clusters, num_labels), np.int64)
 
     def add(self, assigned: Assigned) -> None:
         """Adds the images of one block."""
-        block, clusters, squared = assigned
+        block, clusters, squared, seconds = assigned
         k = len(self.distances)
         counts = np.bincount(clusters, minlength=k)
         sums = np.zeros_like(self.sums.sums)
@@ -79,6 +107,7 @@ class Tally:
         self.sums = self.sums.merge(ClusterSums(sums, counts))
         self.squared_norm_total += float(squared_norms(block.pixels).sum())
         self.distances += np.bincount(clusters, np.sqrt(squared), minlength=k)
+        self.silhouettes += float(metrics.silhouettes(np.sqrt(squared), np.sqrt(seconds)).sum())
         if block.labels is not None:
             np.add.at(self.contingency, (clusters, block.labels), 1)
 
@@ -89,6 +118,7 @@ class Tally:
         merged.sums = self.sums.merge(other.sums)
         merged.squared_norm_total = self.squared_norm_total + other.squared_norm_total
         merged.distances = self.distances + other.distances
+        merged.silhouettes = self.silhouettes + other.silhouettes
         merged.contingency = self.contingency + other.contingency
         return merged
 
@@ -99,6 +129,7 @@ class Tally:
             "counts": self.sums.counts,
             "squared_norm_total": np.array(self.squared_norm_total),
             "distances": self.distances,
+            "silhouettes": np.array(self.silhouettes),
             "contingency": self.contingency,
         }
 
@@ -109,6 +140,7 @@ class Tally:
         tally = cls(k, num_features, arrays["contingency"].shape[1])
         tally.sums = ClusterSums(arrays["sums"], arrays["counts"])
         tally.squared_norm_total = float(arrays["squared_norm_total"])
+        tally.silhouettes = float(arrays["silhouettes"])
         tally.distances, tally.contingency = arrays["distances"], arrays["contingency"]
         return tally
 
@@ -125,7 +157,7 @@ class Examples:
 
     def add(self, assigned: Assigned) -> None:
         """Takes the images of a block that belong among the examples."""
-        block, clusters, squared = assigned
+        block, clusters, squared, _ = assigned
         hashes = randomness.hashes(randomness.digests(block.ids), self._seed, "examples")
         labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
         rows = {

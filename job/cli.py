@@ -9,7 +9,7 @@ from typing import Any
 
 import pipeline.__main__ as sharding
 from job import __version__, workers
-from job.config import FitConfig
+from job.config import FitConfig, parse_ks
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
@@ -17,7 +17,12 @@ from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without
 SHARDS = "shards"  # the folder of `run`'s shards in its output
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
 FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
-    "k": (int, "K", "number of clusters"),
+    "k": (
+        parse_ks,
+        "K",
+        "number of clusters; or several, e.g. 8,10,16: each into DIR/k=…, compared in "
+        "DIR/sweep.html",
+    ),
     "init": (
         str,
         "random|k-means++|k-means|||CENTROIDS.npy",
@@ -138,10 +143,13 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(args: argparse.Namespace, shards_folder: str) -> FitConfig:
-    """The fit that the flags describe; every field of FitConfig has a flag of its name."""
+    """The fit that the flags describe, of several k that of the largest.
+
+    Every field of FitConfig has a flag of its name.
+    """
     names = {field.name for field in dataclasses.fields(FitConfig)}
     given = {name: value for name, value in vars(args).items() if name in names}
-    return FitConfig(**{**given, "shards": shards_folder})
+    return FitConfig(**{**given, "shards": shards_folder, "k": max(args.k)})
 
 
 def _shard(args: argparse.Namespace, beam_flags: list[str]) -> None:
@@ -159,19 +167,27 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(args.output, SHARDS)
     config = _config(args, folder)
-    outputs.prepare(args.output, args.overwrite, (SHARDS,))  # refused before any work
+    # Refused before any work.
+    if len(args.k) > 1:
+        outputs.prepare_sweep(args.output, args.k, args.overwrite, (SHARDS,))
+    else:
+        outputs.prepare(args.output, args.overwrite, (SHARDS,))
     sharding.shard_once(argparse.Namespace(**{**vars(args), "output": folder}), beam_flags)
     _fit_and_tell(config, args, (SHARDS,))
 
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
     with without_chatter():
-        from job import fitting, publishing
+        from job import fitting, publishing, sweep
 
     quiet = args.quiet or bool(_workers_number())
-    result = fitting.fit(config, args.overwrite, quiet, also)
+    if len(args.k) > 1:
+        text = sweep.summary(sweep.fit(config, args.k, args.overwrite, quiet, also), config.output)
+    else:
+        result = fitting.fit(config, args.overwrite, quiet, also)
+        text = publishing.summary(result, config.output)
     if not quiet:
-        print(publishing.summary(result, config.output))
+        print(text)
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:

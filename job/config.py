@@ -1,5 +1,6 @@
 """The options of a fit: frozen, validated once."""
 
+import argparse
 import dataclasses
 
 from pipeline.errors import UserError
@@ -7,6 +8,23 @@ from pipeline.errors import UserError
 ALGORITHMS = ("auto", "lloyd", "hamerly")
 INITS = ("random", "k-means++", "k-means||")
 MEMORIES = ("auto", "resident", "stream")
+
+
+def parse_ks(text: str) -> tuple[int, ...]:
+    """The numbers of clusters in `--k`: one, or different ones with commas between.
+
+    Raises:
+      ArgumentTypeError: it is neither.
+    """
+    try:
+        ks = tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number, or numbers with commas between, e.g. 8,10,16"
+        ) from None
+    if twice := [k for place, k in enumerate(ks) if k in ks[:place]]:
+        raise argparse.ArgumentTypeError(f"{text!r} has {twice[0]} twice; give each number once")
+    return ks
 
 
 @dataclasses.dataclass(frozen=True)

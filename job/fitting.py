@@ -16,9 +16,9 @@ from job.config import FitConfig
 from job.dataset import Images
 from job.interruption import on_sigterm
 from job.loop import Fitted, Seconds, State
-from job.observers import Follower, Leader
+from job.observers import Draws, Ending, Observers, Recording
 from job.replicas import Replicas, local_replicas
-from job.report.result import read_metrics
+from job.result import read_metrics
 from job.stream import StreamedImages
 from pipeline import storage
 from pipeline.errors import JobError, UserError
@@ -46,33 +46,100 @@ def fit(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    manifest = load_manifest(config.shards)
-    if config.k > manifest.num_images:
-        raise UserError(f"--k {config.k}: more clusters than the {manifest.num_images} images")
-    start = clock()
-    replicas = _replicas(config, manifest)
-    same = identity(config, manifest)
-    _agree(replicas, {**same, "shards": manifest.to_json().hex(), "output": config.output})
-    folder = storage.join(config.output, outputs.CHECKPOINT)
-    checkpoints = Checkpoints(folder, same, config.checkpoint_seconds, clock)
-    saved = _prepare(config, replicas, checkpoints, overwrite, also)
-    if outputs.is_all_but_done(config.output):
-        return _complete(config, replicas, read_metrics(config.output))
-    with on_sigterm(replicas.ask_to_end, checkpoints.flush):
-        kind = Images if memory.fits(config, manifest, replicas) else StreamedImages
-        images = kind(config.shards, manifest, replicas)
-        loaded = clock()
-        fitted, spent = _fit(images, config, replicas, checkpoints, saved, quiet, clock)
-        writing = clock()
-        publishing.write_assignments(config, manifest, images.units, fitted, replicas, quiet)
+    return Session(config, quiet, clock).fit(config, overwrite, also)
 
-    def seconds() -> dict[str, float]:
-        return {"load": loaded - start, **spent._asdict(), "write": clock() - writing}
 
-    result = {}
-    if replicas.worker == 0:
-        result = publishing.publish(config, manifest, images.units, fitted, replicas, seconds)
-    return _complete(config, replicas, result)
+class Session:
+    """A set of images and the replicas that hold them, for one fit or several.
+
+    Attributes:
+      manifest: of the set.
+      replicas: of this worker; all workers are there.
+    """
+
+    def __init__(self, config: FitConfig, quiet: bool, clock: Callable[[], float]):
+        """Takes the config of the fit with the largest k; loads no image yet.
+
+        Raises:
+          UserError: an option or the shards are at fault.
+        """
+        self.manifest = load_manifest(config.shards)
+        if config.k > self.manifest.num_images:
+            count = self.manifest.num_images
+            raise UserError(f"--k {config.k}: more clusters than the {count} images")
+        self.replicas = _replicas(config, self.manifest)
+        self._quiet, self._clock = quiet, clock
+        self._images: Images | None = None
+        self._draws = Draws()
+
+    def fit(
+        self, config: FitConfig, overwrite: bool = False, also: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """One fit, as `fit` does it; of several that of the largest k comes first."""
+        start, clock, replicas = self._clock(), self._clock, self.replicas
+        same = identity(config, self.manifest)
+        shards = self.manifest.to_json().hex()
+        agree(replicas, {**same, "shards": shards, "output": config.output})
+        folder = storage.join(config.output, outputs.CHECKPOINT)
+        checkpoints = Checkpoints(folder, same, config.checkpoint_seconds, clock)
+        saved = _prepare(config, replicas, checkpoints, overwrite, also)
+        if outputs.is_all_but_done(config.output):
+            return _complete(config, replicas, read_metrics(config.output))
+        with on_sigterm(replicas.ask_to_end, checkpoints.flush):
+            images = self._load(config)
+            loaded = clock()
+            fitted, spent = self._fit(images, config, checkpoints, saved)
+            writing = clock()
+            publishing.write_assignments(
+                config, self.manifest, images.units, fitted, replicas, self._quiet
+            )
+
+        def seconds() -> dict[str, float]:
+            return {"load": loaded - start, **spent._asdict(), "write": clock() - writing}
+
+        result = {}
+        if replicas.worker == 0:
+            result = publishing.publish(
+                config, self.manifest, images.units, fitted, replicas, seconds
+            )
+        return _complete(config, replicas, result)
+
+    def _load(self, config: FitConfig) -> Images:
+        """The images, read by the first fit."""
+        if self._images is None:
+            kind = Images if memory.fits(config, self.manifest, self.replicas) else StreamedImages
+            self._images = kind(config.shards, self.manifest, self.replicas)
+        self._images.forget_passes()
+        return self._images
+
+    def _fit(
+        self,
+        images: Images,
+        config: FitConfig,
+        checkpoints: Checkpoints,
+        saved: tuple[State, bytes] | None,
+    ) -> tuple[Fitted, Seconds]:
+        """`loop.fit`, with what worker 0 writes and shows of it."""
+        state, lines = saved or (None, b"")
+        drawn, ending = self._draws.by_restart, Ending(self.replicas)
+        if self.replicas.worker != 0:
+            observer = Observers(self._draws, ending)
+            return loop.fit(images, config, observer, self._clock, state, drawn)
+        with (
+            contextlib.closing(outputs.History(config.output, lines)) as history,
+            Progress("fit", None, "iterations", self._quiet) as progress,
+        ):
+            recording = Recording(images.num_images, config.k, history, progress, checkpoints)
+            observer = Observers(self._draws, recording, ending)
+            try:
+                fitted = loop.fit(images, config, observer, self._clock, state, drawn)
+            except BaseException:
+                # Whatever ends the fit, the next run goes on from its last iteration.
+                with contextlib.suppress(UserError):
+                    checkpoints.flush()
+                raise
+            checkpoints.flush()
+            return fitted
 
 
 def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:
@@ -85,7 +152,7 @@ def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:
         return local_replicas(config.replicas, cluster)
 
 
-def _agree(replicas: Replicas, values: dict[str, Any]) -> None:
+def agree(replicas: Replicas, values: dict[str, Any]) -> None:
     """Checks that all workers were given the same values.
 
     Raises:
@@ -103,6 +170,26 @@ def _agree(replicas: Replicas, values: dict[str, Any]) -> None:
             )
 
 
+def from_first(replicas: Replicas, make: Callable[[], bytes]) -> bytes:
+    """The bytes that worker 0 makes, for all workers.
+
+    Raises:
+      UserError: of `make`, in worker 0; the others end with a JobError.
+    """
+    failure, data = None, b""
+    if replicas.worker == 0:
+        try:
+            data = b"+" + make()
+        except UserError as error:
+            failure = error
+    data = replicas.share(data)
+    if failure is not None:
+        raise failure
+    if not data:
+        raise JobError(f"{replicas.name(0)} could not start: its message says why")
+    return data[1:]
+
+
 def _prepare(
     config: FitConfig,
     replicas: Replicas,
@@ -111,49 +198,14 @@ def _prepare(
     also: tuple[str, ...],
 ) -> tuple[State, bytes] | None:
     """Makes the output folder ready; the state to go on from and its history, for all workers."""
-    failure, data = None, b""
-    if replicas.worker == 0:
-        try:
-            outputs.prepare(config.output, overwrite, also)
-            saved = checkpoints.load()
-            data = b"+" if saved is None else b"+" + encode_state({}, *saved)
-        except UserError as error:
-            failure = error
-    data = replicas.share(data)
-    if failure is not None:
-        raise failure
-    if not data:
-        raise JobError(f"{replicas.name(0)} could not start: its message says why")
-    return decode_state(data[1:])[1:] if data[1:] else None
 
+    def ready() -> bytes:
+        outputs.prepare(config.output, overwrite, also)
+        saved = checkpoints.load()
+        return b"" if saved is None else encode_state({}, *saved)
 
-def _fit(
-    images: Images,
-    config: FitConfig,
-    replicas: Replicas,
-    checkpoints: Checkpoints,
-    saved: tuple[State, bytes] | None,
-    quiet: bool,
-    clock: Callable[[], float],
-) -> tuple[Fitted, Seconds]:
-    """`loop.fit`, with what worker 0 writes and shows of it."""
-    state, lines = saved or (None, b"")
-    if replicas.worker != 0:
-        return loop.fit(images, config, Follower(replicas), clock, state)
-    with (
-        contextlib.closing(outputs.History(config.output, lines)) as history,
-        Progress("fit", None, "iterations", quiet) as progress,
-    ):
-        observer = Leader(replicas, images.num_images, config.k, history, progress, checkpoints)
-        try:
-            fitted = loop.fit(images, config, observer, clock, state)
-        except BaseException:
-            # Whatever ends the fit, the next run goes on from its last iteration.
-            with contextlib.suppress(UserError):
-                checkpoints.flush()
-            raise
-        checkpoints.flush()
-        return fitted
+    data = from_first(replicas, ready)
+    return decode_state(data)[1:] if data else None
 
 
 def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> dict[str, Any]:

@@ -1,39 +1,78 @@
-"""Who watches the loop of a fit: what ends it, and what tells people and the next run of it."""
+"""Who watches the loop of a fit: what ends it, and what tells people and later fits of it."""
+
+import numpy as np
 
 from job import outputs
 from job.checkpoint import Checkpoints
-from job.loop import IterationRecord, State
+from job.loop import IterationRecord, Observer, State
 from job.replicas import Replicas
 from pipeline.terminal import Progress
 
 
-class Follower:
-    """Ends a fit when its workers are asked to."""
+class Observers:
+    """Several observers as one: each is told in turn."""
 
-    def __init__(self, replicas: Replicas):
-        self._replicas = replicas
+    def __init__(self, *observers: Observer):
+        self._observers = observers
+
+    def seeding(self, restart: int, num_centroids: int) -> None:
+        for observer in self._observers:
+            observer.seeding(restart, num_centroids)
+
+    def iteration(self, record: IterationRecord) -> None:
+        for observer in self._observers:
+            observer.iteration(record)
+
+    def reached(self, state: State) -> None:
+        for observer in self._observers:
+            observer.reached(state)
+
+
+class Silent:
+    """Does nothing with what it is told: for observers to begin from."""
 
     def seeding(self, restart: int, num_centroids: int) -> None: ...
     def iteration(self, record: IterationRecord) -> None: ...
+    def reached(self, state: State) -> None: ...
+
+
+class Ending(Silent):
+    """Ends a fit when its workers are asked to; told last, when the state is kept."""
+
+    def __init__(self, replicas: Replicas):
+        self._replicas = replicas
 
     def reached(self, state: State) -> None:
         done = f"restart {state.restart + 1}, iteration {state.iteration}"
         self._replicas.end_if_asked(f"after {done}", together=True)
 
 
-class Leader(Follower):
-    """Also writes what happens to history.jsonl, the checkpoint and the terminal."""
+class Draws(Silent):
+    """Keeps the images that seeding drew: a fit with fewer clusters draws the first of them.
+
+    Attributes:
+      by_restart: images [d] in the order in which they were drawn.
+    """
+
+    def __init__(self) -> None:
+        self.by_restart: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def reached(self, state: State) -> None:
+        if state.chosen:
+            self.by_restart[state.restart] = state.chosen
+
+
+class Recording(Silent):
+    """Writes what happens to history.jsonl, the checkpoint and the terminal."""
 
     def __init__(
         self,
-        replicas: Replicas,
         num_images: int,
         k: int,
         history: outputs.History,
         progress: Progress,
         checkpoints: Checkpoints,
     ):
-        super().__init__(replicas)
         self._num_images, self._k = num_images, k
         self._history, self._progress, self._checkpoints = history, progress, checkpoints
         self._iterations = history.text.count(b"\n")
@@ -53,4 +92,3 @@ class Leader(Follower):
 
     def reached(self, state: State) -> None:
         self._checkpoints.reached(state, self._history.text)
-        super().reached(state)

@@ -146,6 +146,9 @@ def _metrics(
         **metrics.label_metrics(tally.contingency if labelled else None),
         "contingency": tally.contingency.tolist() if labelled else None,
         "davies_bouldin": metrics.davies_bouldin(centroids, tally.distances / np.maximum(sizes, 1)),
+        "simplified_silhouette": (
+            tally.silhouettes / manifest.num_images if config.k > 1 else None
+        ),
         "versions": {
             "kmeans-job": __version__,
             "tensorflow": tf.__version__,
