@@ -12,6 +12,7 @@ TEST = [
     "pytest-xdist>=3.5",
     "ruff>=0.6",
     "selenium>=4.20",
+    "tensorboard>=2.18",
     "types-protobuf",
     "types-tqdm",
 ]
@@ -41,6 +42,7 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]", "google-cloud-storage>=2.18"],
+        "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
         "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],

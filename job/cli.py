@@ -64,6 +64,7 @@ FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
         "between two checkpoints, from which the same command goes on after a crash; 0: after "
         "every iteration (default: %(default)g)",
     ),
+    "tensorboard": (str, "LOGS", "folder for what TensorBoard shows while the fit goes on"),
 }
 
 

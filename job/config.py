@@ -45,6 +45,7 @@ class FitConfig:
       memory: auto, resident or stream: images stay in memory, or are read in each iteration.
       start_timeout_seconds: how long to wait for the other workers of TF_CONFIG.
       checkpoint_seconds: between two checkpoints; 0: one after every iteration.
+      tensorboard: folder for TensorBoard's summaries; None: there are none.
     """
 
     shards: str
@@ -60,6 +61,7 @@ class FitConfig:
     memory: str = "auto"
     start_timeout_seconds: float = 600.0
     checkpoint_seconds: float = 60.0
+    tensorboard: str | None = None
 
     def __post_init__(self):
         for name in ("k", "restarts", "max_iterations"):

@@ -6,11 +6,12 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-from job import loop, memory, outputs, publishing, workers
+from job import loop, memory, outputs, publishing, summaries, workers
 from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
 from job.dataset import Images
@@ -20,6 +21,7 @@ from job.observers import Draws, Ending, Observers, Recording
 from job.replicas import Replicas, local_replicas
 from job.result import read_metrics
 from job.stream import StreamedImages
+from job.summaries import Summaries
 from pipeline import storage
 from pipeline.errors import JobError, UserError
 from pipeline.shards import Manifest, load_manifest
@@ -67,6 +69,7 @@ class Session:
         if config.k > self.manifest.num_images:
             count = self.manifest.num_images
             raise UserError(f"--k {config.k}: more clusters than the {count} images")
+        summaries.check(config.tensorboard)
         self.replicas = _replicas(config, self.manifest)
         self._quiet, self._clock = quiet, clock
         self._images: Images | None = None
@@ -125,12 +128,11 @@ class Session:
         if self.replicas.worker != 0:
             observer = Observers(self._draws, ending)
             return loop.fit(images, config, observer, self._clock, state, drawn)
-        with (
-            contextlib.closing(outputs.History(config.output, lines)) as history,
-            Progress("fit", None, "iterations", self._quiet) as progress,
-        ):
+        with contextlib.ExitStack() as stack:
+            history = stack.enter_context(closing(outputs.History(config.output, lines)))
+            progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
             recording = Recording(images.num_images, config.k, history, progress, checkpoints)
-            observer = Observers(self._draws, recording, ending)
+            observer = Observers(self._draws, recording, *self._summaries(config, stack), ending)
             try:
                 fitted = loop.fit(images, config, observer, self._clock, state, drawn)
             except BaseException:
@@ -140,6 +142,14 @@ class Session:
                 raise
             checkpoints.flush()
             return fitted
+
+    def _summaries(self, config: FitConfig, stack: contextlib.ExitStack) -> list[Summaries]:
+        """The observer that writes them, if any; closed with `stack`."""
+        if config.tensorboard is None:
+            return []
+        shape = self.manifest.image_shape
+        made = Summaries(config.tensorboard, shape, config.restarts)
+        return [stack.enter_context(closing(made))]
 
 
 def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:

@@ -54,10 +54,7 @@ def fit(
     """
     if config.init.endswith(".npy"):
         raise UserError(f"--init {config.init}: a file holds the centroids of one k; give one --k")
-    configs = [
-        dataclasses.replace(config, k=k, output=storage.join(config.output, outputs.k_folder(k)))
-        for k in sorted(ks, reverse=True)
-    ]
+    configs = [_of_one(config, k) for k in sorted(ks, reverse=True)]
     session = fitting.Session(config, quiet, clock)
     fitting.agree(session.replicas, {"k": tuple(ks)})
 
@@ -74,6 +71,17 @@ def fit(
         report.write_sweep(config.output, sweep)
         outputs.write_sweep(config.output, sweep)
     return sweep
+
+
+def _of_one(config: FitConfig, k: int) -> FitConfig:
+    """The fit of one k, in folders of its own."""
+    name, logs = outputs.k_folder(k), config.tensorboard
+    return dataclasses.replace(
+        config,
+        k=k,
+        output=storage.join(config.output, name),
+        tensorboard=None if logs is None else storage.join(logs, name),
+    )
 
 
 def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
