@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from job import loop, outputs, report, sweep
 from job.cli import main
-from job.config import INITS, FitConfig, parse_ks
+from job.config import FitConfig, parse_ks
 from pipeline.errors import UserError
 
 NUM_IMAGES, KS = 240, (3, 7, 5)
@@ -45,12 +45,17 @@ def swept(shards, cpus, new_folder) -> Path:
     return folder
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        *({"init": init} for init in INITS),
-        {"algorithm": "hamerly", "restarts": 2, "replicas": 2},
-        {"algorithm": "hamerly", "memory": "stream", "seed": 5},
+        {},
+        pytest.param({"init": "random"}, marks=SLOW),
+        pytest.param({"init": "k-means||"}, marks=SLOW),
+        pytest.param({"algorithm": "hamerly", "restarts": 2, "replicas": 2}, marks=SLOW),
+        pytest.param({"algorithm": "hamerly", "memory": "stream", "seed": 5}, marks=SLOW),
     ],
     ids=str,
 )
@@ -77,8 +82,8 @@ def test_images_are_loaded_and_drawn_once(config, monkeypatch):
     monkeypatch.setattr(
         sweep.fitting.Images, "_load", lambda *args: (loads.append(1), load(*args))[1]
     )
-    sweep.fit(dataclasses.replace(config, restarts=2), KS)
-    assert seeded == [(7, 0), (7, 0), (5, 5), (5, 5), (3, 3), (3, 3)]
+    sweep.fit(dataclasses.replace(config, restarts=2, max_iterations=1), (3, 7))
+    assert seeded == [(7, 0), (7, 0), (3, 3), (3, 3)]
     assert len(loads) == 1
 
 
@@ -152,10 +157,11 @@ def test_the_page_marks_the_elbow(swept):
     assert "no elbow" in page.text
 
 
-def test_an_unlabelled_set_shows_no_label_metric(make_shards, images, config):
-    config = dataclasses.replace(config, shards=make_shards(images), max_iterations=1)
+def test_an_unlabelled_set_shows_no_label_metric(make_shards, new_folder, images, cpus):
+    folder = new_folder()
+    config = FitConfig(make_shards(images), str(folder), 2, algorithm="lloyd", max_iterations=1)
     said = sweep.fit(config, (1, 2))
-    page = Page((Path(config.output) / "sweep.html").read_text())
+    page = Page((folder / "sweep.html").read_text())
     assert not [word for word in LABEL_WORDS if word in page.text]
     assert said["fits"][0]["simplified_silhouette"] is None
     assert "purity" not in sweep.summary(said, "out")
@@ -195,9 +201,9 @@ def test_what_is_finished_is_not_done_again(config, swept, monkeypatch):
 
 def test_overwrite_begins_anew(config):
     config = dataclasses.replace(config, max_iterations=1)
-    sweep.fit(config, KS)
+    sweep.fit(config, (1, 7))
     with pytest.raises(UserError, match="holds a sweep; add --overwrite"):
-        sweep.fit(config, KS)
+        sweep.fit(config, (1, 7))
     sweep.fit(config, (2, 3), overwrite=True)
     assert {path.name for path in Path(config.output).iterdir()} == {
         *("k=2", "k=3", "sweep.html", "sweep.json")
