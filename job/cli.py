@@ -9,7 +9,7 @@ from typing import Any
 
 import pipeline.__main__ as sharding
 from job import __version__, workers
-from job.config import FitConfig, parse_ks
+from job.config import FitConfig, of_each, parse_ks
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
@@ -170,6 +170,7 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
     config = _config(args, folder)
     # Refused before any work.
     if len(args.k) > 1:
+        of_each(config, args.k)
         outputs.prepare_sweep(args.output, args.k, args.overwrite, (SHARDS,))
     else:
         outputs.prepare(args.output, args.overwrite, (SHARDS,))

@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
+from pipeline import storage
 from pipeline.errors import UserError
 
 ALGORITHMS = ("auto", "lloyd", "hamerly")
@@ -10,14 +12,21 @@ INITS = ("random", "k-means++", "k-means||")
 MEMORIES = ("auto", "resident", "stream")
 
 
-def parse_ks(text: str) -> tuple[int, ...]:
+class Ks(tuple[int, ...]):
+    """Different numbers of clusters; as text what `--k` takes, e.g. 8,10,16."""
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def parse_ks(text: str) -> Ks:
     """The numbers of clusters in `--k`: one, or different ones with commas between.
 
     Raises:
       ArgumentTypeError: it is neither.
     """
     try:
-        ks = tuple(map(int, text.split(",")))
+        ks = Ks(map(int, text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a number, or numbers with commas between, e.g. 8,10,16"
@@ -83,3 +92,28 @@ class FitConfig:
         if not getattr(self, name) >= least:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} {getattr(self, name)}: must be at least {least}")
+
+
+def of_each(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:
+    """The fits of a sweep over `ks`, the largest first, each in folders of its own.
+
+    Raises:
+      UserError: one of `ks` is none, or the initial centroids are those of one k.
+    """
+    if config.init.endswith(".npy"):
+        raise UserError(f"--init {config.init}: a file holds the centroids of one k; give one --k")
+    logs = config.tensorboard
+    return [
+        dataclasses.replace(
+            config,
+            k=k,
+            output=storage.join(config.output, k_folder(k)),
+            tensorboard=None if logs is None else storage.join(logs, k_folder(k)),
+        )
+        for k in sorted(ks, reverse=True)
+    ]
+
+
+def k_folder(k: int) -> str:
+    """Name of the folder of a sweep's result for `k`."""
+    return f"k={k}"

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from job.config import k_folder
 from pipeline import storage
 from pipeline.errors import UserError
 
@@ -80,11 +81,6 @@ def prepare_sweep(
         if name.endswith(storage.TEMPORARY_SUFFIX):
             storage.remove(storage.join(folder, name))
     storage.make_folder(folder)
-
-
-def k_folder(k: int) -> str:
-    """Name of the folder of a sweep's result for `k`."""
-    return f"k={k}"
 
 
 def _names_of_ours(folder: str, ours: set[str]) -> list[str]:

@@ -15,10 +15,8 @@ import numpy as np
 
 from job import fitting, outputs, report
 from job.checkpoint import refuse_others
-from job.config import FitConfig
+from job.config import FitConfig, k_folder, of_each
 from job.result import read_metrics
-from pipeline import storage
-from pipeline.errors import UserError
 from pipeline.shards import Manifest
 
 ELBOW_RULE = (
@@ -52,9 +50,7 @@ def fit(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    if config.init.endswith(".npy"):
-        raise UserError(f"--init {config.init}: a file holds the centroids of one k; give one --k")
-    configs = [_of_one(config, k) for k in sorted(ks, reverse=True)]
+    configs = of_each(config, ks)
     session = fitting.Session(config, quiet, clock)
     fitting.agree(session.replicas, {"k": tuple(ks)})
 
@@ -71,17 +67,6 @@ def fit(
         report.write_sweep(config.output, sweep)
         outputs.write_sweep(config.output, sweep)
     return sweep
-
-
-def _of_one(config: FitConfig, k: int) -> FitConfig:
-    """The fit of one k, in folders of its own."""
-    name, logs = outputs.k_folder(k), config.tensorboard
-    return dataclasses.replace(
-        config,
-        k=k,
-        output=storage.join(config.output, name),
-        tensorboard=None if logs is None else storage.join(logs, name),
-    )
 
 
 def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
@@ -104,7 +89,7 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
     fits = [
         {
             "k": metrics["num_clusters"],
-            "folder": outputs.k_folder(metrics["num_clusters"]),
+            "folder": k_folder(metrics["num_clusters"]),
             **{name: metrics[name] for name in COMPARED},
             "seconds": sum(metrics["seconds"].values()),
         }

@@ -143,6 +143,7 @@ def test_the_page_leads_to_every_report(swept):
     assert page.rows[0][:2] == ["k", "Inertia"]
     assert {"Purity", "NMI"} <= set(page.rows[0])
     assert "Kneedle" in page.text
+    assert "--k 3,5,7" in page.code
     assert len(page.all("circle")) == 3 * len(page.all("figure"))
 
 
@@ -216,6 +217,7 @@ def test_overwrite_begins_anew(config):
 def test_ks():
     assert parse_ks("8") == (8,)
     assert parse_ks("16,8,10") == (16, 8, 10)
+    assert str(parse_ks("16,8,10")) == "16,8,10"
 
 
 @pytest.mark.parametrize(

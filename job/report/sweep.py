@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from job.config import Ks
 from job.report import pictures
 from job.report.page import command, template
 from pipeline import storage
@@ -41,7 +42,7 @@ def build(sweep: dict[str, Any]) -> str:
         fits=fits,
         measures=measures,
         charts={m.name: _chart(sweep, m.name) for m in measures},
-        command=command({**sweep["config"], "k": ",".join(map(str, sweep["config"]["k"]))}),
+        command=command({**sweep["config"], "k": Ks(sweep["config"]["k"])}),
     )
 
 
