@@ -21,13 +21,11 @@ class Assigned(NamedTuple):
       block: the images.
       clusters: int32 [B].
       squared_distances: float64 [B], published units².
-      squared_seconds: to the second nearest centroid, float64 [B]; to the only one of k = 1.
     """
 
     block: Block
     clusters: np.ndarray
     squared_distances: np.ndarray
-    squared_seconds: np.ndarray
 
 
 class Assigner:
@@ -51,11 +49,12 @@ class Assigner:
 
         self._assign = assign
 
-    def __call__(self, block: Block) -> Assigned:
-        """The nearest centroid of each image of `block`."""
+    def __call__(self, block: Block) -> tuple[Assigned, np.ndarray]:
+        """The nearest centroid of each image of `block`, and their silhouettes; float64 [B]."""
         stored, norms = kmeans.stored(block.pixels), squared_norms(block.pixels)
         clusters, squared, seconds = self._assign(stored, norms)
-        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy(), seconds.numpy())
+        silhouettes = metrics.silhouettes(np.sqrt(squared), np.sqrt(seconds))
+        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy()), silhouettes
 
 
 def _second_nearest(images, clusters, scorer: Scorer) -> tf.Tensor:
@@ -93,9 +92,9 @@ class Tally:
         self.silhouettes = 0.0
         self.contingency = np.zeros((num_clusters, num_labels), np.int64)
 
-    def add(self, assigned: Assigned) -> None:
+    def add(self, assigned: Assigned, silhouettes: np.ndarray) -> None:
         """Adds the images of one block."""
-        block, clusters, squared, seconds = assigned
+        block, clusters, squared = assigned
         k = len(self.distances)
         counts = np.bincount(clusters, minlength=k)
         sums = np.zeros_like(self.sums.sums)
@@ -107,7 +106,7 @@ class Tally:
         self.sums = self.sums.merge(ClusterSums(sums, counts))
         self.squared_norm_total += float(squared_norms(block.pixels).sum())
         self.distances += np.bincount(clusters, np.sqrt(squared), minlength=k)
-        self.silhouettes += float(metrics.silhouettes(np.sqrt(squared), np.sqrt(seconds)).sum())
+        self.silhouettes += float(silhouettes.sum())
         if block.labels is not None:
             np.add.at(self.contingency, (clusters, block.labels), 1)
 
@@ -157,7 +156,7 @@ class Examples:
 
     def add(self, assigned: Assigned) -> None:
         """Takes the images of a block that belong among the examples."""
-        block, clusters, squared, _ = assigned
+        block, clusters, squared = assigned
         hashes = randomness.hashes(randomness.digests(block.ids), self._seed, "examples")
         labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
         rows = {

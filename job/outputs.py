@@ -145,7 +145,7 @@ def _tables(parts: "Iterable[Assigned]") -> Iterator[pa.Table]:
 
 
 def _rows(assigned: "Assigned") -> pa.RecordBatch:
-    block, clusters, squared, _ = assigned
+    block, clusters, squared = assigned
     labels = pa.nulls(len(clusters), pa.int64()) if block.labels is None else block.labels
     distances = np.sqrt(squared).astype(np.float32)
     return pa.record_batch([pa.array(block.ids), labels, clusters, distances], schema=SCHEMA)

@@ -56,8 +56,8 @@ def _write_shard(
 
     def assign(block: Block) -> Assigned:
         replicas.end_if_asked("while writing")
-        assigned = nearest(block)
-        tally.add(assigned)
+        assigned, silhouettes = nearest(block)
+        tally.add(assigned, silhouettes)
         examples.add(assigned)
         return assigned
 

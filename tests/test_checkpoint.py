@@ -159,8 +159,8 @@ def parts(num_parts: int) -> list[tuple[Tally, Examples]]:
         block = Block([f"{part}/{i}" for i in range(50)], rng.integers(0, 2, 50), pixels)
         clusters, squared = rng.integers(0, 3, 50).astype(np.int32), rng.integers(0, 9, 50) ** 2.0
         tally, examples = Tally(3, 6, 2), Examples(0)
-        tally.add(Assigned(block, clusters, squared, 4 * squared))
-        examples.add(Assigned(block, clusters, squared, 4 * squared))
+        tally.add(Assigned(block, clusters, squared), squared / 8)
+        examples.add(Assigned(block, clusters, squared))
         made.append((tally, examples))
     return made
 
