@@ -118,8 +118,8 @@ def build_parser() -> Parser:
     fit.add_argument("--shards", required=True, metavar="SHARDS", help="folder of the shards")
     fit.add_argument("--output", required=True, metavar="DIR", help="folder for the result")
     _add_fit_arguments(fit)
-    report = add("report", _report, False, "rebuild report.html from a result")
-    report.add_argument("--run", required=True, metavar="DIR", help="folder of the result")
+    report = add("report", _report, False, "rebuild report.html, or sweep.html, from a result")
+    report.add_argument("--run", required=True, metavar="DIR", help="folder of the result or sweep")
     return parser
 
 
@@ -193,7 +193,11 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
-    from job import report
+    from job import outputs, report, result
 
-    report.write(args.run)
-    print(os.path.join(args.run, "report.html"))
+    if sweep := result.read_sweep(args.run):
+        report.write_sweep(args.run, sweep)
+        print(storage.join(args.run, outputs.SWEEP_REPORT))
+    else:
+        report.write(args.run)
+        print(storage.join(args.run, outputs.REPORT))

@@ -65,6 +65,12 @@ def read_metrics(folder: str) -> dict[str, Any]:
     return _json(path, storage.read_bytes(path))
 
 
+def read_sweep(folder: str) -> dict[str, Any] | None:
+    """sweep.json of the finished sweep in `folder`; None where there is none."""
+    path = storage.join(folder, outputs.SWEEP)
+    return _json(path, storage.read_bytes(path)) if storage.exists(path) else None
+
+
 def read(folder: str, metrics: dict[str, Any]) -> Result:
     """Reads the result in `folder`, whose metrics.json says or will say `metrics`."""
     path = storage.join(folder, outputs.HISTORY)

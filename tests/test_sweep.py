@@ -147,6 +147,14 @@ def test_the_page_leads_to_every_report(swept):
     assert len(page.all("circle")) == 3 * len(page.all("figure"))
 
 
+def test_the_page_is_rebuilt(swept, capsys):
+    page = (path := swept / "sweep.html").read_bytes()
+    path.unlink()
+    assert main(["report", "--run", str(swept)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert path.read_bytes() == page
+
+
 def test_the_page_marks_the_elbow(swept):
     said = json.loads((swept / "sweep.json").read_text())
     page = Page(report.build_sweep({**said, "elbow": 5}))
