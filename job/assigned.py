@@ -45,7 +45,8 @@ class Assigner:
             squared = squared_to(clusters)
             if len(centroids) == 1:
                 return clusters, squared, squared
-            return clusters, squared, squared_to(_second_nearest(images, clusters, scorer))
+            seconds = _second_nearest(images, squared_norm, clusters, scorer)
+            return clusters, squared, squared_to(seconds)
 
         self._assign = assign
 
@@ -57,21 +58,38 @@ class Assigner:
         return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy()), silhouettes
 
 
-def _second_nearest(images, clusters, scorer: Scorer) -> tf.Tensor:
-    """The nearest centroid of each image beside that of its cluster, but for rounding; int64 [B].
+def _second_nearest(
+    images: tf.Tensor, squared_norm: tf.Tensor, clusters: tf.Tensor, scorer: Scorer
+) -> tf.Tensor:
+    """The nearest centroid of each image beside that of its cluster; int64 [n].
 
-    Which of two equally near ones it is does not matter: their distances are what is used.
+    As in `kmeans.assign`, what float32 cannot tell apart is decided in float64.
     """
     weights = kmeans.widened(tf.constant(scorer.weights), images, 1)
+    exact_weights = kmeans.widened(tf.constant(scorer.exact_weights), images, 1)
 
-    def second(start, stop):
+    def nearest_others(start, stop):
         pixels = tf.cast(images[start:stop], tf.float32)
         scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + scorer.bias
         _, others = kmeans.without(scores, clusters[start:stop])
-        return [tf.argmin(others, axis=1)]
+        seconds = tf.argmin(others, axis=1)
+        lowest, thirds = kmeans.without(others, seconds)
+        return [seconds, tf.reduce_min(thirds, axis=1) - lowest]
 
-    (seconds,) = kmeans.by_block(second, tf.size(clusters), images.shape[1], [tf.int64])
-    return seconds
+    width, dtypes = images.shape[1], [tf.int64, tf.float32]
+    seconds, gaps = kmeans.by_block(nearest_others, tf.size(clusters), width, dtypes)
+    norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
+    near_tie = tf.where(gaps <= scorer.margin[0] * norm + scorer.margin[1])[:, 0]
+
+    def decide(start, stop):
+        index = near_tie[start:stop]
+        pixels = tf.cast(kmeans.take(images, index), tf.float64)
+        scores = tf.linalg.matmul(pixels, exact_weights, transpose_b=True) + scorer.exact_bias
+        own = tf.one_hot(tf.gather(clusters, index), len(scorer.bias), True, False)
+        return [tf.argmin(tf.where(own, tf.constant(np.inf, tf.float64), scores), axis=1)]
+
+    (decided,) = kmeans.by_block(decide, tf.size(near_tie), width, [tf.int64])
+    return tf.tensor_scatter_nd_update(seconds, near_tie[:, None], decided)
 
 
 class Tally:
