@@ -38,6 +38,7 @@ setup(
         "scikit-learn>=1.4",  # digits, the set that needs no network
         "scipy>=1.12",
         "tensorflow>=2.18,<3",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={

@@ -1,31 +1,17 @@
 """What is known of images once they have their nearest published centroid."""
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
 from job import kmeans, metrics, randomness
 from job.dataset import squared_norms
-from job.kmeans import ClusterSums, Scorer, Units
+from job.kmeans import ClusterSums, Scorer
+from pipeline.assignments import Assigned
 from pipeline.shards import Block
+from pipeline.units import Units
 
 # Images of each cluster that the report shows.
 EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}
-
-
-class Assigned(NamedTuple):
-    """Images with their nearest published centroid.
-
-    Attributes:
-      block: the images.
-      clusters: int32 [B].
-      squared_distances: float64 [B], published units².
-    """
-
-    block: Block
-    clusters: np.ndarray
-    squared_distances: np.ndarray
 
 
 class Assigner:
@@ -68,13 +54,15 @@ def _second_nearest(
     weights = kmeans.widened(tf.constant(scorer.weights), images, 1)
     exact_weights = kmeans.widened(tf.constant(scorer.exact_weights), images, 1)
 
+    def without_own(scores, own):
+        hidden = tf.one_hot(own, len(scorer.bias), np.inf, 0.0, dtype=scores.dtype)
+        return scores + hidden
+
     def nearest_others(start, stop):
         pixels = tf.cast(images[start:stop], tf.float32)
         scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + scorer.bias
-        _, others = kmeans.without(scores, clusters[start:stop])
-        seconds = tf.argmin(others, axis=1)
-        lowest, thirds = kmeans.without(others, seconds)
-        return [seconds, tf.reduce_min(thirds, axis=1) - lowest]
+        seconds, lowest, third = kmeans.lowest_two(without_own(scores, clusters[start:stop]))
+        return [seconds, third - lowest]
 
     width, dtypes = images.shape[1], [tf.int64, tf.float32]
     seconds, gaps = kmeans.by_block(nearest_others, tf.size(clusters), width, dtypes)
@@ -83,10 +71,8 @@ def _second_nearest(
 
     def decide(start, stop):
         index = near_tie[start:stop]
-        pixels = tf.cast(kmeans.take(images, index), tf.float64)
-        scores = tf.linalg.matmul(pixels, exact_weights, transpose_b=True) + scorer.exact_bias
-        own = tf.one_hot(tf.gather(clusters, index), len(scorer.bias), True, False)
-        return [tf.argmin(tf.where(own, tf.constant(np.inf, tf.float64), scores), axis=1)]
+        scores = kmeans.exact_scores(kmeans.take(images, index), exact_weights, scorer.exact_bias)
+        return [kmeans.first_lowest(without_own(scores, tf.gather(clusters, index)))]
 
     (decided,) = kmeans.by_block(decide, tf.size(near_tie), width, [tf.int64])
     return tf.tensor_scatter_nd_update(seconds, near_tie[:, None], decided)

@@ -9,22 +9,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job import __version__, kmeans, loop, metrics, outputs, report
-from job.assigned import Assigned, Assigner, Examples, Tally
+from job import __version__, kmeans, loop, metrics, model, outputs, report
+from job.assigned import Assigner, Examples, Tally
 from job.checkpoint import Written
 from job.config import FitConfig
 from job.loop import Fitted
 from job.replicas import Replicas
 from pipeline import storage
+from pipeline.assignments import Assigned
 from pipeline.errors import JobError
 from pipeline.shards import Block, Manifest, read_shard
 from pipeline.terminal import Progress
+from pipeline.units import Units
 
 
 def write_assignments(
     config: FitConfig,
     manifest: Manifest,
-    units: kmeans.Units,
+    units: Units,
     fitted: Fitted,
     replicas: Replicas,
     quiet: bool,
@@ -75,7 +77,7 @@ def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> Written:
 def publish(
     config: FitConfig,
     manifest: Manifest,
-    units: kmeans.Units,
+    units: Units,
     fitted: Fitted,
     replicas: Replicas,
     seconds: Callable[[], dict[str, float]],
@@ -88,6 +90,7 @@ def publish(
     tally, examples = _collect(config, manifest, fitted)
     outputs.write_centroids(config.output, fitted.centroids)
     outputs.write_examples(config.output, examples.columns())
+    model.write(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
     result = {
         **_metrics(config, manifest, units, fitted, tally),
         "seconds": seconds(),
@@ -120,7 +123,7 @@ def _collect(config: FitConfig, manifest: Manifest, fitted: Fitted) -> tuple[Tal
 def _metrics(
     config: FitConfig,
     manifest: Manifest,
-    units: kmeans.Units,
+    units: Units,
     fitted: Fitted,
     tally: Tally,
 ) -> dict[str, Any]:

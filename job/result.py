@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from job import outputs
 from pipeline import storage
+from pipeline.assignments import SCHEMA
 from pipeline.errors import UserError
 
 
@@ -43,7 +44,7 @@ class Result:
         folder = storage.join(self.folder, outputs.ASSIGNMENTS)
         names = [name for name in storage.list_names(folder) if name.endswith(".parquet")]
         tables = [_rows(storage.join(folder, name)) for name in names]
-        return pa.concat_tables([outputs.SCHEMA.empty_table(), *tables])
+        return pa.concat_tables([SCHEMA.empty_table(), *tables])
 
 
 def load_result(folder: str) -> Result:
@@ -99,7 +100,7 @@ def _json(path: str, text: bytes) -> dict[str, Any]:
 def _rows(path: str) -> pa.Table:
     try:
         with storage.open_read(path) as file:
-            return pq.read_table(file, schema=outputs.SCHEMA)
+            return pq.read_table(file, schema=SCHEMA)
     except pa.ArrowException as error:
         raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error
 

@@ -6,8 +6,8 @@ twice. Steps have one input, one output and integers as keys: every engine group
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -33,6 +33,23 @@ from pipeline.shards import (
 )
 from pipeline.sources import Listed, Planned, Rejection, Source
 from pipeline.sources.checks import digit_names
+
+
+class Part(Protocol):
+    """What was made of one piece.
+
+    Attributes:
+      number: of the piece.
+      shard: the file, which is in place.
+      num_rejected: images of the piece that are not in it.
+    """
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def shard(self) -> Shard: ...
+    @property
+    def num_rejected(self) -> int: ...
 
 
 class Written(NamedTuple):
@@ -92,12 +109,28 @@ def complete(
         parts[number] = write_shard(source, Listing(number, []), folder, num_shards)
     ordered = [parts[number] for number in sorted(parts)]
     manifest = make_manifest(source, ordered)
-    if manifest.num_rejected and not storage.exists(storage.join(folder, REJECTED)):
-        merge_parts(folder, (part_file(w.number, num_shards) for w in ordered if w.num_rejected))
-    remove_leftovers(folder)
-    if manifest.num_rejected:
-        check_fraction(manifest.num_rejected, manifest.num_images, max_rejected, folder)
+    settle(ordered, folder, num_shards, max_rejected)
     storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+
+
+def settle(
+    written: Sequence[Part], folder: str, num_shards: int, max_rejected: float = DEFAULT_FRACTION
+) -> None:
+    """Publishes rejected.jsonl, if an image was, and removes what only led to it.
+
+    Args:
+      written: all parts, in order.
+
+    Raises:
+      UserError: too many images were rejected.
+    """
+    num_rejected = sum(part.num_rejected for part in written)
+    if num_rejected and not storage.exists(storage.join(folder, REJECTED)):
+        merge_parts(folder, (part_file(p.number, num_shards) for p in written if p.num_rejected))
+    remove_leftovers(folder)
+    if num_rejected:
+        num_images = sum(part.shard.num_images for part in written)
+        check_fraction(num_rejected, num_images, max_rejected, folder)
 
 
 def make_manifest(source: Source, written: list[Written]) -> Manifest:
@@ -110,7 +143,7 @@ def make_manifest(source: Source, written: list[Written]) -> Manifest:
         num_features=math.prod(source.image_shape),
         dtype=source.dtype,
         num_images=sum(part.shard.num_images for part in written),
-        label_names=_label_names(source, max(part.num_labels for part in written)),
+        label_names=label_names(source, max(part.num_labels for part in written)),
         shards=tuple(part.shard for part in written),
         num_rejected=sum(part.num_rejected for part in written),
         source=source.request.describe(),
@@ -125,7 +158,8 @@ def remove_leftovers(folder: str) -> None:
             storage.remove(storage.join(folder, name))
 
 
-def _label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
+def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
+    """Names of the labels 0, 1, … of `source`, in which `num_labels` occur."""
     names = source.label_names
     if names == ():
         return digit_names(num_labels)
@@ -190,25 +224,33 @@ class ShardImages(beam.PTransform):
         def end(written: list[Written]) -> None:
             storage.retrying(lambda: complete(source, written, folder, num_shards, max_rejected))
 
-        return (
-            self._pieces(begin)
-            | "Write" >> beam.ParDo(WriteShard(source, folder, num_shards))
-            | "Key" >> beam.Map(lambda written: (0, written))
-            | "Collect" >> beam.GroupByKey()
-            | "Complete" >> beam.MapTuple(lambda _, written: end(list(written)))
+        written = pieces_of(begin, source, num_shards) | "Write" >> beam.ParDo(
+            WriteShard(source, folder, num_shards)
         )
+        return in_one_place(written, end)
 
-    def _pieces(self, begin):
-        source, num_shards = self._source, self._num_shards
-        if not isinstance(source, Listed):
-            pieces = plan.pieces(source.num_images, num_shards)
-            return begin | "Pieces" >> beam.Create(pieces) | "Spread" >> beam.Reshuffle()
-        plan.check_num_shards(source.num_images, num_shards)
-        return (
-            begin
-            | "Parts" >> beam.Create(source.parts())
-            | "Spread" >> beam.Reshuffle()
-            | "List" >> beam.ParDo(ListImages(source, num_shards))
-            | "Group" >> beam.GroupByKey()
-            | "Pieces" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
-        )
+
+def pieces_of(begin, source: Planned | Listed, num_shards: int):
+    """The pieces of `source`, spread over the workers."""
+    if not isinstance(source, Listed):
+        pieces = plan.pieces(source.num_images, num_shards)
+        return begin | "Pieces" >> beam.Create(pieces) | "Spread" >> beam.Reshuffle()
+    plan.check_num_shards(source.num_images, num_shards)
+    return (
+        begin
+        | "Parts" >> beam.Create(source.parts())
+        | "Spread" >> beam.Reshuffle()
+        | "List" >> beam.ParDo(ListImages(source, num_shards))
+        | "Group" >> beam.GroupByKey()
+        | "Pieces" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
+    )
+
+
+def in_one_place(written, end: Callable[[list], None]):
+    """Calls `end` with all that was written, in any order."""
+    return (
+        written
+        | "Key" >> beam.Map(lambda written: (0, written))
+        | "Collect" >> beam.GroupByKey()
+        | "Complete" >> beam.MapTuple(lambda _, written: end(list(written)))
+    )
