@@ -21,6 +21,7 @@ TEST = [
     "pyyaml>=6",
     "ruff>=0.6",
     "selenium>=4.20",
+    "tensorboard>=2.18",
     "types-protobuf",
     "types-tqdm",
 ]
@@ -34,7 +35,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=["job", "job.report", "pipeline", "pipeline.sources"],
-    package_data={"job.report": ["page.html.j2", "page.css", "page.js"]},
+    package_data={"job.report": ["*.j2", "page.css", "page.js"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",
@@ -51,6 +52,7 @@ setup(
     ],
     extras_require={
         "gcp": GCP,
+        "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
         "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from job import kmeans, randomness
+from job import kmeans, metrics, randomness
 from job.dataset import squared_norms
-from job.kmeans import ClusterSums
+from job.kmeans import ClusterSums, Scorer
 from pipeline.assignments import Assigned
 from pipeline.shards import Block
 from pipeline.units import Units
@@ -24,15 +24,58 @@ class Assigner:
 
         @tf.function(reduce_retracing=True, autograph=False)
         def assign(images, squared_norm):
+            def squared_to(clusters):
+                return kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+
             clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
-            return clusters, kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+            squared = squared_to(clusters)
+            if len(centroids) == 1:
+                return clusters, squared, squared
+            seconds = _second_nearest(images, squared_norm, clusters, scorer)
+            return clusters, squared, squared_to(seconds)
 
         self._assign = assign
 
-    def __call__(self, block: Block) -> Assigned:
-        """The nearest centroid of each image of `block`."""
-        clusters, squared = self._assign(kmeans.stored(block.pixels), squared_norms(block.pixels))
-        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy())
+    def __call__(self, block: Block) -> tuple[Assigned, np.ndarray]:
+        """The nearest centroid of each image of `block`, and their silhouettes; float64 [B]."""
+        stored, norms = kmeans.stored(block.pixels), squared_norms(block.pixels)
+        clusters, squared, seconds = self._assign(stored, norms)
+        silhouettes = metrics.silhouettes(np.sqrt(squared), np.sqrt(seconds))
+        return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy()), silhouettes
+
+
+def _second_nearest(
+    images: tf.Tensor, squared_norm: tf.Tensor, clusters: tf.Tensor, scorer: Scorer
+) -> tf.Tensor:
+    """The nearest centroid of each image beside that of its cluster; int64 [n].
+
+    As in `kmeans.assign`, what float32 cannot tell apart is decided in float64.
+    """
+    weights = kmeans.widened(tf.constant(scorer.weights), images, 1)
+    exact_weights = kmeans.widened(tf.constant(scorer.exact_weights), images, 1)
+
+    def without_own(scores, own):
+        hidden = tf.one_hot(own, len(scorer.bias), np.inf, 0.0, dtype=scores.dtype)
+        return scores + hidden
+
+    def nearest_others(start, stop):
+        pixels = tf.cast(images[start:stop], tf.float32)
+        scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + scorer.bias
+        seconds, lowest, third = kmeans.lowest_two(without_own(scores, clusters[start:stop]))
+        return [seconds, third - lowest]
+
+    width, dtypes = images.shape[1], [tf.int64, tf.float32]
+    seconds, gaps = kmeans.by_block(nearest_others, tf.size(clusters), width, dtypes)
+    norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
+    near_tie = tf.where(gaps <= scorer.margin[0] * norm + scorer.margin[1])[:, 0]
+
+    def decide(start, stop):
+        index = near_tie[start:stop]
+        scores = kmeans.exact_scores(kmeans.take(images, index), exact_weights, scorer.exact_bias)
+        return [kmeans.first_lowest(without_own(scores, tf.gather(clusters, index)))]
+
+    (decided,) = kmeans.by_block(decide, tf.size(near_tie), width, [tf.int64])
+    return tf.tensor_scatter_nd_update(seconds, near_tie[:, None], decided)
 
 
 class Tally:
@@ -42,6 +85,7 @@ class Tally:
       sums: pixel sums and counts by cluster.
       squared_norm_total: Σ‖x‖², pixels².
       distances: Σ distance by cluster, float64 [k].
+      silhouettes: Σ of the images' simplified silhouettes.
       contingency: images by cluster and label, int64 [k, labels]; no columns if unlabelled.
     """
 
@@ -49,9 +93,10 @@ class Tally:
         self.sums = ClusterSums.zero(num_clusters, num_features)
         self.squared_norm_total = 0.0
         self.distances = np.zeros(num_clusters)
+        self.silhouettes = 0.0
         self.contingency = np.zeros((num_clusters, num_labels), np.int64)
 
-    def add(self, assigned: Assigned) -> None:
+    def add(self, assigned: Assigned, silhouettes: np.ndarray) -> None:
         """Adds the images of one block."""
         block, clusters, squared = assigned
         k = len(self.distances)
@@ -65,6 +110,7 @@ class Tally:
         self.sums = self.sums.merge(ClusterSums(sums, counts))
         self.squared_norm_total += float(squared_norms(block.pixels).sum())
         self.distances += np.bincount(clusters, np.sqrt(squared), minlength=k)
+        self.silhouettes += float(silhouettes.sum())
         if block.labels is not None:
             np.add.at(self.contingency, (clusters, block.labels), 1)
 
@@ -75,6 +121,7 @@ class Tally:
         merged.sums = self.sums.merge(other.sums)
         merged.squared_norm_total = self.squared_norm_total + other.squared_norm_total
         merged.distances = self.distances + other.distances
+        merged.silhouettes = self.silhouettes + other.silhouettes
         merged.contingency = self.contingency + other.contingency
         return merged
 
@@ -85,6 +132,7 @@ class Tally:
             "counts": self.sums.counts,
             "squared_norm_total": np.array(self.squared_norm_total),
             "distances": self.distances,
+            "silhouettes": np.array(self.silhouettes),
             "contingency": self.contingency,
         }
 
@@ -95,6 +143,7 @@ class Tally:
         tally = cls(k, num_features, arrays["contingency"].shape[1])
         tally.sums = ClusterSums(arrays["sums"], arrays["counts"])
         tally.squared_norm_total = float(arrays["squared_norm_total"])
+        tally.silhouettes = float(arrays["silhouettes"])
         tally.distances, tally.contingency = arrays["distances"], arrays["contingency"]
         return tally
 

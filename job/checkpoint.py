@@ -20,7 +20,7 @@ from job.kmeans import ClusterSums
 from job.loop import Fitted, Seconds, State
 from pipeline import storage
 from pipeline.errors import Taken, UserError
-from pipeline.terminal import warn
+from pipeline.terminal import note
 
 KEPT = 2
 STATE, WRITTEN = "state-", "written-"
@@ -69,11 +69,11 @@ class Checkpoints:
             try:
                 found = found or decode_state(storage.read_bytes(path))
             except DamagedError as error:
-                warn(f"{path}: damaged ({error}); skipped")
+                note(f"warning: {path}: damaged ({error}); skipped")
         if found is None:
             return None
         identity, state, history = found
-        self._refuse_others(identity)
+        refuse_others(self.folder, "fit", identity, self._identity)
         return state, history
 
     def reached(self, state: State, history: bytes) -> bool:
@@ -114,15 +114,16 @@ class Checkpoints:
         names = storage.list_names(self.folder)
         return [n for n in names if n.startswith(STATE) and n.removeprefix(STATE).isdigit()]
 
-    def _refuse_others(self, identity: dict[str, Any]) -> None:
-        for name in sorted(identity.keys() | self._identity.keys()):
-            before, now = identity.get(name), self._identity.get(name)
-            if before != now:
-                raise UserError(
-                    f"{self.folder}: of an unfinished fit with another value of {flag_of(name)} "
-                    f"({before}, now {now}); give that one again to go on, another --output, or "
-                    "--overwrite to start anew"
-                )
+
+def refuse_others(folder: str, what: str, begun: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses to go on with `what` was begun in `folder`, unless its identity is the one of now."""
+    for name in sorted(begun.keys() | now.keys()):
+        if begun.get(name) != now.get(name):
+            raise UserError(
+                f"{folder}: of an unfinished {what} with another value of {flag_of(name)} "
+                f"({begun.get(name)}, now {now.get(name)}); give that one again to go on, another "
+                "--output, or --overwrite to start anew"
+            )
 
 
 def flag_of(name: str) -> str:
@@ -227,7 +228,7 @@ class Written:
         try:
             fields, arrays = decode(storage.read_bytes(path))
         except DamagedError as error:
-            warn(f"{path}: damaged ({error}); the shard is assigned again")
+            note(f"warning: {path}: damaged ({error}); the shard is assigned again")
             return None
         return arrays if fields["key"] == self._key else None
 

@@ -5,14 +5,67 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pipeline.__main__ as sharding
 from job import __version__, workers
-from job.config import SHARDS, FitConfig
+from job.config import SHARDS, FitConfig, of_each, parse_ks
 from pipeline import assigning, storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
+
+# Flags with FitConfig's names and defaults: type, what is shown of a value, help.
+FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
+    "k": (
+        parse_ks,
+        "K",
+        "number of clusters; or several, e.g. 8,10,16: each into DIR/k=…, compared in "
+        "DIR/sweep.html",
+    ),
+    "init": (
+        str,
+        "random|k-means++|k-means|||CENTROIDS.npy",
+        "initial centroids (default: %(default)s)",
+    ),
+    "seed": (int, None, "of all randomness (default: %(default)s)"),
+    "restarts": (
+        int,
+        "R",
+        "fits from different initial centroids; the lowest inertia wins (default: %(default)s)",
+    ),
+    "max_iterations": (int, "N", "of each restart (default: %(default)s)"),
+    "tol": (
+        float,
+        None,
+        "stop when the squared shift of the centroids is at most this (default: %(default)g, which "
+        "is when no image changes cluster)",
+    ),
+    "algorithm": (
+        str,
+        "auto|lloyd|hamerly",
+        "all give the same result (default: %(default)s)",
+    ),
+    "replicas": (int, "N", "devices to use (default: all GPUs, or one CPU)"),
+    "memory": (
+        str,
+        "auto|resident|stream",
+        "keep the images in memory, or read them in each iteration; auto: keep them if they fit "
+        "(default: %(default)s)",
+    ),
+    "start_timeout_seconds": (
+        float,
+        "SECONDS",
+        "how long to wait for the other workers of TF_CONFIG (default: %(default)g)",
+    ),
+    "checkpoint_seconds": (
+        float,
+        "SECONDS",
+        "between two checkpoints, from which the same command goes on after a crash; 0: after "
+        "every iteration (default: %(default)g)",
+    ),
+    "tensorboard": (str, "LOGS", "folder for what TensorBoard shows while the fit goes on"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,79 +124,29 @@ def build_parser() -> Parser:
     sharding.add_source_arguments(submit)
     _add_cloud_arguments(submit)
     _add_fit_arguments(submit)
-    report = add("report", _report, False, "rebuild report.html from a result")
-    report.add_argument("--run", required=True, metavar="DIR", help="folder of the result")
+    report = add("report", _report, False, "rebuild report.html, or sweep.html, from a result")
+    report.add_argument("--run", required=True, metavar="DIR", help="folder of the result or sweep")
     return parser
 
 
 def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `fit` that `run` has too; their defaults are FitConfig's."""
-    add, default = parser.add_argument, _defaults().get
-    add("--k", type=int, required=True, metavar="K", help="number of clusters")
-    add(
-        "--init",
-        default=default("init"),
-        metavar="random|k-means++|k-means|||CENTROIDS.npy",
-        help="initial centroids (default: %(default)s)",
+    """The flags of `fit` that `run` has too."""
+    fields = {field.name: field for field in dataclasses.fields(FitConfig)}
+    for name, (kind, values, text) in FIT_FLAGS.items():
+        default = fields[name].default
+        required = default is dataclasses.MISSING
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=kind,
+            required=required,
+            default=None if required else default,
+            metavar=values,
+            help=text,
+        )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a result or a checkpoint in DIR"
     )
-    add("--seed", type=int, default=default("seed"), help="of all randomness (default: 0)")
-    add(
-        "--restarts",
-        type=int,
-        default=default("restarts"),
-        metavar="R",
-        help="fits from different initial centroids; the lowest inertia wins (default: 1)",
-    )
-    add(
-        "--max-iterations",
-        type=int,
-        default=default("max_iterations"),
-        metavar="N",
-        help="of each restart (default: %(default)s)",
-    )
-    add(
-        "--tol",
-        type=float,
-        default=default("tol"),
-        help="stop when the squared shift of the centroids is at most this (default: 0, which "
-        "is when no image changes cluster)",
-    )
-    add(
-        "--algorithm",
-        default=default("algorithm"),
-        metavar="auto|lloyd|hamerly",
-        help="all give the same result (default: %(default)s)",
-    )
-    add(
-        "--replicas",
-        type=int,
-        metavar="N",
-        help="devices to use (default: all GPUs, or one CPU)",
-    )
-    add(
-        "--memory",
-        default=default("memory"),
-        metavar="auto|resident|stream",
-        help="keep the images in memory, or read them in each iteration; auto: keep them if they "
-        "fit (default: %(default)s)",
-    )
-    add(
-        "--start-timeout-seconds",
-        type=float,
-        default=default("start_timeout_seconds"),
-        metavar="SECONDS",
-        help="how long to wait for the other workers of TF_CONFIG (default: %(default)g)",
-    )
-    add(
-        "--checkpoint-seconds",
-        type=float,
-        default=default("checkpoint_seconds"),
-        metavar="SECONDS",
-        help="between two checkpoints, from which the same command goes on after a crash; 0: "
-        "after every iteration (default: %(default)g)",
-    )
-    add("--overwrite", action="store_true", help="replace a result or a checkpoint in DIR")
-    add("--quiet", action="store_true", help="no progress, no summary")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
 
 def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,19 +178,17 @@ def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="print both requests as JSON and send nothing")
 
 
-def _defaults() -> dict[str, Any]:
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(FitConfig)
-        if field.default is not dataclasses.MISSING
-    }
-
-
 def _config(args: argparse.Namespace, shards_folder: str) -> FitConfig:
-    """The fit that the flags describe; every field of FitConfig has a flag of its name."""
+    """The fit that the flags describe, of several k that of the largest.
+
+    Every field of FitConfig has a flag of its name.
+    """
     names = {field.name for field in dataclasses.fields(FitConfig)}
     given = {name: value for name, value in vars(args).items() if name in names}
-    return FitConfig(**{**given, "shards": shards_folder})
+    config = FitConfig(**{**given, "shards": shards_folder, "k": max(args.k)})
+    if len(args.k) > 1:
+        of_each(config, args.k)  # refused here, before any work
+    return config
 
 
 def _fit_flags(args: argparse.Namespace) -> list[str]:
@@ -237,23 +238,31 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(args.output, SHARDS)
     config = _config(args, folder)
-    outputs.prepare(args.output, args.overwrite, (SHARDS,))  # refused before any work
+    outputs.prepare_any(args.output, args.k, args.overwrite, (SHARDS,))
     sharding.shard_once(argparse.Namespace(**{**vars(args), "output": folder}), beam_flags)
     _fit_and_tell(config, args, (SHARDS,))
 
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
     with without_chatter():
-        from job import fitting
+        from job import fitting, publishing, sweep
 
     quiet = args.quiet or bool(_workers_number())
-    result = fitting.fit(config, args.overwrite, quiet, also)
+    if len(args.k) > 1:
+        text = sweep.summary(sweep.fit(config, args.k, args.overwrite, quiet, also), config.output)
+    else:
+        result = fitting.fit(config, args.overwrite, quiet, also)
+        text = publishing.summary(result, config.output)
     if not quiet:
-        print(fitting.summary(result, config.output))
+        print(text)
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
-    from job import outputs, report
+    from job import outputs, report, result
 
-    report.write(args.run)
-    print(storage.join(args.run, outputs.REPORT))
+    if sweep := result.read_sweep(args.run):
+        report.write_sweep(args.run, sweep)
+        print(storage.join(args.run, outputs.SWEEP_REPORT))
+    else:
+        report.write(args.run)
+        print(storage.join(args.run, outputs.REPORT))

@@ -1,13 +1,40 @@
 """The options of a fit: frozen, validated once."""
 
+import argparse
 import dataclasses
+from collections.abc import Sequence
 
+from pipeline import storage
 from pipeline.errors import UserError
 
 ALGORITHMS = ("auto", "lloyd", "hamerly")
 INITS = ("random", "k-means++", "k-means||")
 MEMORIES = ("auto", "resident", "stream")
 SHARDS = "shards"  # the folder of the shards in an output that holds both
+
+
+class Ks(tuple[int, ...]):
+    """Different numbers of clusters; as text what `--k` takes, e.g. 8,10,16."""
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def parse_ks(text: str) -> Ks:
+    """The numbers of clusters in `--k`: one, or different ones with commas between.
+
+    Raises:
+      ArgumentTypeError: it is neither.
+    """
+    try:
+        ks = Ks(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number, or numbers with commas between, e.g. 8,10,16"
+        ) from None
+    if twice := [k for place, k in enumerate(ks) if k in ks[:place]]:
+        raise argparse.ArgumentTypeError(f"{text!r} has {twice[0]} twice; give each number once")
+    return ks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +55,7 @@ class FitConfig:
       memory: auto, resident or stream: images stay in memory, or are read in each iteration.
       start_timeout_seconds: how long to wait for the other workers of TF_CONFIG.
       checkpoint_seconds: between two checkpoints; 0: one after every iteration.
+      tensorboard: folder for TensorBoard's summaries; None: there are none.
     """
 
     shards: str
@@ -43,6 +71,7 @@ class FitConfig:
     memory: str = "auto"
     start_timeout_seconds: float = 600.0
     checkpoint_seconds: float = 60.0
+    tensorboard: str | None = None
 
     def __post_init__(self):
         for name in ("k", "restarts", "max_iterations"):
@@ -64,3 +93,28 @@ class FitConfig:
         if not getattr(self, name) >= least:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} {getattr(self, name)}: must be at least {least}")
+
+
+def of_each(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:
+    """The fits of a sweep over `ks`, the largest first, each in folders of its own.
+
+    Raises:
+      UserError: one of `ks` is none, or the initial centroids are those of one k.
+    """
+    if config.init.endswith(".npy"):
+        raise UserError(f"--init {config.init}: a file holds the centroids of one k; give one --k")
+    logs = config.tensorboard
+    return [
+        dataclasses.replace(
+            config,
+            k=k,
+            output=storage.join(config.output, k_folder(k)),
+            tensorboard=None if logs is None else storage.join(logs, k_folder(k)),
+        )
+        for k in sorted(ks, reverse=True)
+    ]
+
+
+def k_folder(k: int) -> str:
+    """Name of the folder of a sweep's result for `k`."""
+    return f"k={k}"

@@ -79,6 +79,10 @@ class Images:
             )
         return self._passes[step, options]
 
+    def forget_passes(self) -> None:
+        """Drops the graphs of passes: those of a fit do not suit one with another k."""
+        self._passes.clear()
+
     def state(self, make: Callable[[int], Any]) -> Any:
         """A state for `compile`d passes: what `make` returns for the count of each replica."""
         return self._replicas.place([make(len(part)) for part in self.digests])

@@ -1,31 +1,30 @@
 """The command `fit` from end to end: shards → images → centroids → a result folder."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from job import __version__, kmeans, loop, memory, metrics, model, outputs, report, workers
-from job.assigned import Assigned, Assigner, Examples, Tally
-from job.checkpoint import Checkpoints, Written, decode_state, encode_state, flag_of
+from job import loop, memory, outputs, publishing, summaries, workers
+from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
 from job.dataset import Images
 from job.interruption import on_sigterm
-from job.loop import Fitted, IterationRecord, Seconds, State
+from job.loop import Fitted, Seconds, State
+from job.observers import Draws, Ending, Observers, Recording
 from job.replicas import Replicas, local_replicas
-from job.report.result import read_metrics
+from job.result import read_metrics
 from job.stream import StreamedImages
+from job.summaries import Summaries
 from pipeline import storage
 from pipeline.errors import JobError, UserError
-from pipeline.shards import Block, Manifest, load_manifest, read_shard
+from pipeline.shards import Manifest, load_manifest
 from pipeline.terminal import Progress, without_chatter
 
 
@@ -49,46 +48,108 @@ def fit(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    manifest = load_manifest(config.shards)
-    if config.k > manifest.num_images:
-        raise UserError(f"--k {config.k}: more clusters than the {manifest.num_images} images")
-    start = clock()
-    replicas = _replicas(config, manifest)
-    same = identity(config, manifest)
-    _agree(replicas, {**same, "shards": manifest.to_json().hex(), "output": config.output})
-    folder = storage.join(config.output, outputs.CHECKPOINT)
-    checkpoints = Checkpoints(folder, same, config.checkpoint_seconds, clock)
-    saved = _prepare(config, replicas, checkpoints, overwrite, also)
-    if outputs.is_all_but_done(config.output):
-        return _complete(config, replicas, read_metrics(config.output))
-    with on_sigterm(replicas.ask_to_end, checkpoints.flush):
-        kind = Images if memory.fits(config, manifest, replicas) else StreamedImages
-        images = kind(config.shards, manifest, replicas)
-        loaded = clock()
-        fitted, seconds = _fit(images, config, replicas, checkpoints, saved, quiet, clock)
-        writing = clock()
-        _write_assignments(config, manifest, images.units, fitted, replicas, quiet)
-    result: dict[str, Any] = {}
-    if replicas.worker == 0:
-        tally, examples = _collect(config, manifest, fitted)
-        outputs.write_centroids(config.output, fitted.centroids)
-        outputs.write_examples(config.output, examples.columns())
-        model.write(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
-        result = {
-            **_metrics(config, manifest, images.units, fitted, tally),
-            "seconds": {
-                "load": loaded - start,
-                "init": seconds.init,
-                "fit": seconds.fit,
-                "write": clock() - writing,
-            },
-            "replicas": replicas.count,
-            "workers": replicas.num_workers,
-        }
-        report.write(config.output, result)
-        # Whoever sees metrics.json sees a complete result.
-        outputs.write_metrics(config.output, result)
-    return _complete(config, replicas, result)
+    return Session(config, quiet, clock).fit(config, overwrite, also)
+
+
+class Session:
+    """A set of images and the replicas that hold them, for one fit or several.
+
+    Attributes:
+      manifest: of the set.
+      replicas: of this worker; all workers are there.
+    """
+
+    def __init__(self, config: FitConfig, quiet: bool, clock: Callable[[], float]):
+        """Takes the config of the fit with the largest k; loads no image yet.
+
+        Raises:
+          UserError: an option or the shards are at fault.
+        """
+        self.manifest = load_manifest(config.shards)
+        if config.k > self.manifest.num_images:
+            count = self.manifest.num_images
+            raise UserError(f"--k {config.k}: more clusters than the {count} images")
+        summaries.check(config.tensorboard)
+        self.replicas = _replicas(config, self.manifest)
+        self._quiet, self._clock = quiet, clock
+        self._images: Images | None = None
+        self._draws = Draws()
+
+    def fit(
+        self, config: FitConfig, overwrite: bool = False, also: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """One fit, as `fit` does it; of several that of the largest k comes first."""
+        start, clock, replicas = self._clock(), self._clock, self.replicas
+        same = identity(config, self.manifest)
+        shards = self.manifest.to_json().hex()
+        agree(replicas, {**same, "shards": shards, "output": config.output})
+        folder = storage.join(config.output, outputs.CHECKPOINT)
+        checkpoints = Checkpoints(folder, same, config.checkpoint_seconds, clock)
+        saved = _prepare(config, replicas, checkpoints, overwrite, also)
+        if outputs.is_all_but_done(config.output):
+            return _complete(config, replicas, read_metrics(config.output))
+        with on_sigterm(replicas.ask_to_end, checkpoints.flush):
+            images = self._load(config)
+            loaded = clock()
+            fitted, spent = self._fit(images, config, checkpoints, saved)
+            writing = clock()
+            publishing.write_assignments(
+                config, self.manifest, images.units, fitted, replicas, self._quiet
+            )
+
+        def seconds() -> dict[str, float]:
+            return {"load": loaded - start, **spent._asdict(), "write": clock() - writing}
+
+        result = {}
+        if replicas.worker == 0:
+            result = publishing.publish(
+                config, self.manifest, images.units, fitted, replicas, seconds
+            )
+        return _complete(config, replicas, result)
+
+    def _load(self, config: FitConfig) -> Images:
+        """The images, read by the first fit."""
+        if self._images is None:
+            kind = Images if memory.fits(config, self.manifest, self.replicas) else StreamedImages
+            self._images = kind(config.shards, self.manifest, self.replicas)
+        self._images.forget_passes()
+        return self._images
+
+    def _fit(
+        self,
+        images: Images,
+        config: FitConfig,
+        checkpoints: Checkpoints,
+        saved: tuple[State, bytes] | None,
+    ) -> tuple[Fitted, Seconds]:
+        """`loop.fit`, with what worker 0 writes and shows of it."""
+        state, lines = saved or (None, b"")
+        drawn, ending = self._draws.by_restart, Ending(self.replicas)
+        if self.replicas.worker != 0:
+            observer = Observers(self._draws, ending)
+            return loop.fit(images, config, observer, self._clock, state, drawn)
+        with contextlib.ExitStack() as stack:
+            history = stack.enter_context(closing(outputs.History(config.output, lines)))
+            progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
+            recording = Recording(images.num_images, config.k, history, progress, checkpoints)
+            observer = Observers(self._draws, recording, *self._summaries(config, stack), ending)
+            try:
+                fitted = loop.fit(images, config, observer, self._clock, state, drawn)
+            except BaseException:
+                # Whatever ends the fit, the next run goes on from its last iteration.
+                with contextlib.suppress(UserError):
+                    checkpoints.flush()
+                raise
+            checkpoints.flush()
+            return fitted
+
+    def _summaries(self, config: FitConfig, stack: contextlib.ExitStack) -> list[Summaries]:
+        """The observer that writes them, if any; closed with `stack`."""
+        if config.tensorboard is None:
+            return []
+        shape = self.manifest.image_shape
+        made = Summaries(config.tensorboard, shape, config.restarts)
+        return [stack.enter_context(closing(made))]
 
 
 def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:
@@ -101,7 +162,7 @@ def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:
         return local_replicas(config.replicas, cluster)
 
 
-def _agree(replicas: Replicas, values: dict[str, Any]) -> None:
+def agree(replicas: Replicas, values: dict[str, Any]) -> None:
     """Checks that all workers were given the same values.
 
     Raises:
@@ -119,6 +180,26 @@ def _agree(replicas: Replicas, values: dict[str, Any]) -> None:
             )
 
 
+def from_first(replicas: Replicas, make: Callable[[], bytes]) -> bytes:
+    """The bytes that worker 0 makes, for all workers.
+
+    Raises:
+      UserError: of `make`, in worker 0; the others end with a JobError.
+    """
+    failure, data = None, b""
+    if replicas.worker == 0:
+        try:
+            data = b"+" + make()
+        except UserError as error:
+            failure = error
+    data = replicas.share(data)
+    if failure is not None:
+        raise failure
+    if not data:
+        raise JobError(f"{replicas.name(0)} could not start: its message says why")
+    return data[1:]
+
+
 def _prepare(
     config: FitConfig,
     replicas: Replicas,
@@ -127,49 +208,14 @@ def _prepare(
     also: tuple[str, ...],
 ) -> tuple[State, bytes] | None:
     """Makes the output folder ready; the state to go on from and its history, for all workers."""
-    failure, data = None, b""
-    if replicas.worker == 0:
-        try:
-            outputs.prepare(config.output, overwrite, also)
-            saved = checkpoints.load()
-            data = b"+" if saved is None else b"+" + encode_state({}, *saved)
-        except UserError as error:
-            failure = error
-    data = replicas.share(data)
-    if failure is not None:
-        raise failure
-    if not data:
-        raise JobError(f"{replicas.name(0)} could not start: its message says why")
-    return decode_state(data[1:])[1:] if data[1:] else None
 
+    def ready() -> bytes:
+        outputs.prepare(config.output, overwrite, also)
+        saved = checkpoints.load()
+        return b"" if saved is None else encode_state({}, *saved)
 
-def _fit(
-    images: Images,
-    config: FitConfig,
-    replicas: Replicas,
-    checkpoints: Checkpoints,
-    saved: tuple[State, bytes] | None,
-    quiet: bool,
-    clock: Callable[[], float],
-) -> tuple[Fitted, Seconds]:
-    """`loop.fit`, with what worker 0 writes and shows of it."""
-    state, lines = saved or (None, b"")
-    if replicas.worker != 0:
-        return loop.fit(images, config, _Follower(replicas), clock, state)
-    with (
-        contextlib.closing(outputs.History(config.output, lines)) as history,
-        Progress("fit", None, "iterations", quiet) as progress,
-    ):
-        observer = _Leader(replicas, images.num_images, config.k, history, progress, checkpoints)
-        try:
-            fitted = loop.fit(images, config, observer, clock, state)
-        except BaseException:
-            # Whatever ends the fit, the next run goes on from its last iteration.
-            with contextlib.suppress(UserError):
-                checkpoints.flush()
-            raise
-        checkpoints.flush()
-        return fitted
+    data = from_first(replicas, ready)
+    return decode_state(data)[1:] if data else None
 
 
 def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> dict[str, Any]:
@@ -190,181 +236,3 @@ def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
     if config.init.endswith(".npy") and storage.exists(config.init):
         names["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**names, "fingerprint": manifest.fingerprint}
-
-
-class _Follower:
-    """Ends a fit when its workers are asked to."""
-
-    def __init__(self, replicas: Replicas):
-        self._replicas = replicas
-
-    def seeding(self, restart: int, num_centroids: int) -> None: ...
-    def iteration(self, record: IterationRecord) -> None: ...
-
-    def reached(self, state: State) -> None:
-        done = f"restart {state.restart + 1}, iteration {state.iteration}"
-        self._replicas.end_if_asked(f"after {done}", together=True)
-
-
-class _Leader(_Follower):
-    """Also writes what happens to history.jsonl, the checkpoint and the terminal."""
-
-    def __init__(
-        self,
-        replicas: Replicas,
-        num_images: int,
-        k: int,
-        history: outputs.History,
-        progress: Progress,
-        checkpoints: Checkpoints,
-    ):
-        super().__init__(replicas)
-        self._num_images, self._k = num_images, k
-        self._history, self._progress, self._checkpoints = history, progress, checkpoints
-        self._iterations = history.text.count(b"\n")
-
-    def seeding(self, restart: int, num_centroids: int) -> None:
-        figures = f"restart {restart + 1}, {num_centroids} of {self._k} initial centroids"
-        self._progress.update(self._iterations, figures)
-
-    def iteration(self, record: IterationRecord) -> None:
-        self._history.write(record)
-        self._iterations += 1
-        rate = self._num_images / record.seconds if record.seconds else 0
-        self._progress.update(
-            self._iterations,
-            f"inertia {record.inertia:.6g}, {record.changed:,} changed, {rate:,.0f} images/s",
-        )
-
-    def reached(self, state: State) -> None:
-        if self._checkpoints.reached(state, self._history.text):
-            self._history.flush()
-        super().reached(state)
-
-
-def _write_assignments(
-    config: FitConfig,
-    manifest: Manifest,
-    units: kmeans.Units,
-    fitted: Fitted,
-    replicas: Replicas,
-    quiet: bool,
-) -> None:
-    """Writes the assignments of all shards but those that an earlier run has written."""
-    num_shards = len(manifest.shards)
-    if replicas.worker == 0:
-        outputs.remove_other_assignments(config.output, num_shards)
-    written = _written(config, manifest, fitted)
-    nearest = Assigner(fitted.centroids, units)
-    mine = range(replicas.worker, num_shards, replicas.num_workers)
-    done, total = 0, sum(manifest.shards[number].num_images for number in mine)
-    with Progress("write", total, "images", quiet) as progress:
-        for number in mine:
-            if written.read(number) is None:
-                written.note(number, _write_shard(config, manifest, number, nearest, replicas))
-            done += manifest.shards[number].num_images
-            progress.update(done)
-    replicas.sum([np.zeros(1)])  # all are done
-    replicas.end_if_asked("while writing", together=True)
-
-
-def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> Written:
-    """Notes on the shards that are written for these centroids."""
-    key = hashlib.sha256(fitted.centroids.tobytes() + manifest.to_json()).hexdigest()
-    return Written(storage.join(config.output, outputs.CHECKPOINT), key)
-
-
-def _collect(config: FitConfig, manifest: Manifest, fitted: Fitted) -> tuple[Tally, Examples]:
-    """Tally and examples of all shards, in their order, whoever wrote them."""
-    written = _written(config, manifest, fitted)
-    tally = Tally(config.k, manifest.num_features, len(manifest.label_names or ()))
-    examples = Examples(config.seed)
-    for number in range(len(manifest.shards)):
-        arrays = written.read(number)
-        if arrays is None:
-            raise JobError(
-                f"{written.path(number)}: not there any more; run the same command again"
-            )
-        shown = {name: array for name, array in arrays.items() if "/" in name}
-        tally = tally.merge(Tally.of(arrays))
-        examples = examples.merge(Examples.of(shown, config.seed))
-    return tally, examples
-
-
-def _write_shard(
-    config: FitConfig, manifest: Manifest, number: int, nearest: Assigner, replicas: Replicas
-) -> dict[str, np.ndarray]:
-    """Writes the assignments of one shard; what `_collect` needs of them."""
-    tally = Tally(config.k, manifest.num_features, len(manifest.label_names or ()))
-    examples = Examples(config.seed)
-
-    def assign(block: Block) -> Assigned:
-        replicas.end_if_asked("while writing")
-        assigned = nearest(block)
-        tally.add(assigned)
-        examples.add(assigned)
-        return assigned
-
-    blocks = read_shard(config.shards, manifest.shards[number], manifest)
-    outputs.write_assignments(config.output, number, len(manifest.shards), map(assign, blocks))
-    return tally.arrays() | examples.arrays()
-
-
-def _metrics(
-    config: FitConfig,
-    manifest: Manifest,
-    units: kmeans.Units,
-    fitted: Fitted,
-    tally: Tally,
-) -> dict[str, Any]:
-    centroids = fitted.centroids.astype(np.float64)
-    labelled = manifest.label_names is not None
-    sizes = tally.sums.counts
-    return {
-        "num_images": manifest.num_images,
-        "num_features": manifest.num_features,
-        "image_shape": list(manifest.image_shape),
-        "dtype": manifest.dtype,
-        "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
-        "num_clusters": config.k,
-        "algorithm": loop.chosen_algorithm(config),
-        "init": config.init,
-        "seed": config.seed,
-        "restarts": config.restarts,
-        "restart": fitted.restart,
-        "iterations": fitted.iterations,
-        "converged": fitted.converged,
-        "inertia": kmeans.inertia(tally.squared_norm_total, tally.sums, centroids, units),
-        "cluster_sizes": sizes.tolist(),
-        **metrics.label_metrics(tally.contingency if labelled else None),
-        "contingency": tally.contingency.tolist() if labelled else None,
-        "davies_bouldin": metrics.davies_bouldin(centroids, tally.distances / np.maximum(sizes, 1)),
-        "versions": {
-            "kmeans-job": __version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "fingerprint": manifest.fingerprint,
-        "config": dataclasses.asdict(config),
-    }
-
-
-def summary(result: dict[str, Any], folder: str) -> str:
-    """What the terminal shows of a finished fit: at most ten lines."""
-    stopped = "converged" if result["converged"] else "stopped before convergence"
-    lines = [
-        f"images      {result['num_images']:,} of {result['num_features']:,} pixels",
-        f"clusters    {result['num_clusters']}",
-        f"iterations  {result['iterations']}, {stopped}",
-        f"inertia     {result['inertia']:.10g}",
-    ]
-    if result["purity"] is not None:
-        lines += [
-            f"purity      {result['purity']:.4f} mean over clusters, "
-            f"{result['purity_weighted']:.4f} over images",
-            f"NMI         {result['nmi']:.4f}",
-            f"ARI         {result['ari']:.4f}",
-            f"accuracy    {result['accuracy']:.4f}",
-        ]
-    return "\n".join([*lines, f"report      {folder}/{outputs.REPORT}"])

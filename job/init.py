@@ -27,8 +27,8 @@ def initial_centroids(
 
     Args:
       progress: told how many centroids there are.
-      chosen: images chosen already, when an earlier run was killed; those chosen now are appended
-        before `progress` is told.
+      chosen: images chosen already, by an earlier run that was killed or for a larger k; those
+        chosen now are appended before `progress` is told.
 
     Raises:
       UserError: fewer distinct images than k, or a bad file of centroids.
@@ -71,7 +71,7 @@ def kmeans_plus_plus(
         chosen.append(random_images(images, 1, seed, f"{purpose}/0")[0])
     approach = images.compile(_approach)
     nearest = images.state(lambda count: np.full(count, np.inf))
-    for pixels in chosen[:-1]:
+    for pixels in chosen[:-1] if len(chosen) < k else ():
         nearest, _ = approach(nearest, pixels)
     while len(chosen) < k:
         progress(len(chosen))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from pipeline.errors import JobError
-from pipeline.terminal import warn
+from pipeline.terminal import note
 
 STATUS = 128 + signal.SIGTERM
 GRACE_SECONDS = 7.0
@@ -54,7 +54,7 @@ def on_sigterm(
         try:
             save()
         finally:
-            warn(str(InterruptedFit("amid a pass")))
+            note(str(InterruptedFit("amid a pass")))
             os._exit(STATUS)
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)

@@ -1,7 +1,7 @@
 """The outer loop: initial centroids → iterations → convergence, for each restart."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -109,12 +109,14 @@ def fit(
     observer: Observer,
     clock: Callable[[], float] = time.monotonic,
     state: State | None = None,
+    drawn: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> tuple[Fitted, Seconds]:
     """The restart with the lowest inertia, the first of equal ones.
 
     Args:
       state: to go on from, one that an observer was told; the outcome is that of the fit that told
         it, to the bit.
+      drawn: by restart, images that k-means++ drew for a larger k, all else equal.
 
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
@@ -123,6 +125,8 @@ def fit(
     state = state or State()
     while state.restart < config.restarts:
         if state.centroids is None:
+            if not state.chosen and drawn:
+                state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
             state = _seed(images, state, config, observer, clock)
         state = _iterate(images, algorithm, state, config, observer, clock)
         assert state.centroids is not None

@@ -111,6 +111,22 @@ def davies_bouldin(centroids: np.ndarray, mean_distances: np.ndarray) -> float:
     return float(worst.mean())
 
 
+def silhouettes(own: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """How clearly images belong to their clusters, simplified silhouettes (b − a) / max(a, b).
+
+    Hruschka, de Castro, Campello: Evolutionary algorithms for clustering gene-expression data
+    (ICDM 2004): the silhouette with distances to centroids in place of those to all images.
+
+    Args:
+      own, second: distances a and b to the own and the second nearest centroid, float [n].
+
+    Returns:
+      float64 [n], from 0, between two clusters, to 1; 0 where both distances are 0.
+    """
+    larger = np.maximum(own, second)
+    return np.divide(second - own, larger, out=np.zeros(len(own)), where=larger > 0)
+
+
 def _information(contingency: np.ndarray) -> tuple[float, float, float]:
     """Homogeneity, completeness and normalised mutual information, from entropies in nats."""
     clusters = _entropy(contingency.sum(axis=1))

@@ -1,11 +1,13 @@
 """The result folder: assignments, examples, history, centroids, and metrics.json last."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from job.config import k_folder
 from pipeline import storage
 from pipeline.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
 from pipeline.errors import UserError
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
 CHECKPOINT = "checkpoint"
+SWEEP, SWEEP_REPORT = "sweep.json", "sweep.html"
 OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT, MODEL, CHECKPOINT)
 
 
@@ -29,14 +32,7 @@ def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
     Raises:
       UserError: it holds a result and `overwrite` is false, or files that are not ours.
     """
-    if storage.exists(folder) and not storage.is_folder(folder):
-        raise UserError(f"--output {folder}: a file; give a folder")
-    names = storage.list_names(folder)
-    temporary = [name for name in names if name.endswith(storage.TEMPORARY_SUFFIX)]
-    if foreign := sorted(set(names) - {*OURS, *also, *temporary}):
-        raise UserError(
-            f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"
-        )
+    names = _names_of_ours(folder, {*OURS, *also})
     if METRICS in names and not overwrite and not is_all_but_done(folder):
         raise UserError(f"--output {folder}: holds a result; add --overwrite to replace it")
     if overwrite:
@@ -49,6 +45,65 @@ def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
             if name.endswith(storage.TEMPORARY_SUFFIX):
                 storage.remove(storage.join(part, name))
     storage.make_folder(folder)
+
+
+def prepare_any(
+    folder: str, ks: Sequence[int], overwrite: bool, also: tuple[str, ...] = ()
+) -> None:
+    """`prepare` for one k, `prepare_sweep` for several."""
+    if len(ks) > 1:
+        prepare_sweep(folder, ks, overwrite, also)
+    else:
+        prepare(folder, overwrite, also)
+
+
+def prepare_sweep(
+    folder: str, ks: Sequence[int], overwrite: bool, also: tuple[str, ...] = ()
+) -> None:
+    """Makes `folder` ready for the results of `ks`; those of a run that died stay.
+
+    Args, raises: as `prepare`.
+    """
+    found = [name for name in storage.list_names(folder) if re.fullmatch(r"k=\d+", name)]
+    names = _names_of_ours(folder, {SWEEP, SWEEP_REPORT, *found, *also})
+    if overwrite:
+        # sweep.json first: without it nobody takes the rest for a result.
+        for name in (SWEEP, SWEEP_REPORT, *found):
+            storage.remove(storage.join(folder, name))
+    elif SWEEP in names:
+        raise UserError(f"--output {folder}: holds a sweep; add --overwrite to replace it")
+    elif others := sorted(set(found) - {k_folder(k) for k in ks}):
+        raise UserError(
+            f"--output {folder}: holds {others[0]} of an unfinished sweep; give that k too, "
+            "another --output, or --overwrite to start anew"
+        )
+    for name in names:
+        if name.endswith(storage.TEMPORARY_SUFFIX):
+            storage.remove(storage.join(folder, name))
+    storage.make_folder(folder)
+
+
+def _names_of_ours(folder: str, ours: set[str]) -> list[str]:
+    """Names in the output folder, all of them `ours` or temporary.
+
+    Raises:
+      UserError: it is a file, or holds something else.
+    """
+    if storage.exists(folder) and not storage.is_folder(folder):
+        raise UserError(f"--output {folder}: a file; give a folder")
+    names = storage.list_names(folder)
+    for name in sorted(set(names) - ours):
+        if not name.endswith(storage.TEMPORARY_SUFFIX):
+            raise UserError(
+                f"--output {folder}: holds something else ({name}); give a new or empty folder"
+            )
+    return names
+
+
+def is_finished(folder: str) -> bool:
+    """Whether the result is complete, and its run has come to its end."""
+    names = storage.list_names(folder)
+    return METRICS in names and CHECKPOINT not in names
 
 
 def is_all_but_done(folder: str) -> bool:
@@ -112,5 +167,14 @@ def write_examples(folder: str, columns: dict[str, np.ndarray]) -> None:
 
 def write_metrics(folder: str, metrics: dict[str, Any]) -> None:
     """Publishes metrics.json, which completes the result."""
-    text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
-    storage.write_once(storage.join(folder, METRICS), text.encode())
+    _write_json(storage.join(folder, METRICS), metrics)
+
+
+def write_sweep(folder: str, sweep: dict[str, Any]) -> None:
+    """Publishes sweep.json, which completes a sweep."""
+    _write_json(storage.join(folder, SWEEP), sweep)
+
+
+def _write_json(path: str, values: dict[str, Any]) -> None:
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    storage.write_once(path, text.encode())

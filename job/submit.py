@@ -93,7 +93,7 @@ def submit(
     config = submission.config
     with services.refusals("Google Cloud"):
         refuse_running(config, clients)
-        prepare_output(config.output, submission.sharding.overwrite)
+        prepare_output(submission)
         manifest = sharding.complete_shards(submission.sharding)
         if manifest is None:
             manifest = shard(submission, clients, tell, sleep)
@@ -106,17 +106,19 @@ def submit(
         announce(job, tell)
         if wait:
             follow(job, lambda: services.custom_job_state(clients, name), tell, sleep)
-            tell(f"{config.output}/report.html")
+            several = len(submission.sharding.k) > 1
+            tell(f"{config.output}/{'sweep' if several else 'report'}.html")
 
 
-def prepare_output(folder: str, overwrite: bool) -> None:
+def prepare_output(submission: Submission) -> None:
     """Refuses a folder that holds something else before anything is paid for.
 
-    With `overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
+    With `--overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
     """
     from job import outputs
 
-    outputs.prepare(folder, overwrite, (SHARDS,))
+    args = submission.sharding
+    outputs.prepare_any(submission.config.output, args.k, args.overwrite, (SHARDS,))
 
 
 def refuse_running(config: CloudConfig, clients: Clients) -> None:

@@ -69,13 +69,8 @@ def exit_status(main: Callable[[], None]) -> int:
 
 
 def note(text: str) -> None:
-    """Says on stderr what the user should know of a job that worked."""
-    print(f"{PROGRAM}: {text}", file=sys.stderr)
-
-
-def warn(text: str) -> None:
     """A line on stderr about something that does not stop the job."""
-    print(f"{PROGRAM}: warning: {text}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ def write_result(
         **metrics.label_metrics(table),
         "contingency": None if table is None else table.tolist(),
         "davies_bouldin": 1.5,
+        "simplified_silhouette": 0.25,
         "seconds": {"load": 0.5, "init": 0.25, "fit": 2.0, "write": 1.0},
         "replicas": 1,
         "workers": 1,

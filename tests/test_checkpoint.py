@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from job import fitting, loop
+from job import fitting, loop, outputs, publishing
 from job.assigned import Examples, Tally
 from job.checkpoint import (
     Checkpoints,
@@ -160,7 +160,7 @@ def parts(num_parts: int) -> list[tuple[Tally, Examples]]:
         block = Block([f"{part}/{i}" for i in range(50)], rng.integers(0, 2, 50), pixels)
         clusters, squared = rng.integers(0, 3, 50).astype(np.int32), rng.integers(0, 9, 50) ** 2.0
         tally, examples = Tally(3, 6, 2), Examples(0)
-        tally.add(Assigned(block, clusters, squared))
+        tally.add(Assigned(block, clusters, squared), squared / 8)
         examples.add(Assigned(block, clusters, squared))
         made.append((tally, examples))
     return made
@@ -255,14 +255,14 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
     whole = fitting.fit(config)
     config = dataclasses.replace(config, output=str(tmp_path / "killed"))
     calls = itertools.count()
-    write = fitting.outputs.write_assignments
+    write = outputs.write_assignments
 
     def die(*args):
         if next(calls) == 1:
             raise Killed
         write(*args)
 
-    monkeypatch.setattr(fitting.outputs, "write_assignments", die)
+    monkeypatch.setattr(outputs, "write_assignments", die)
     with pytest.raises(Killed):
         fitting.fit(config)
     killed = tmp_path / "killed"
@@ -283,7 +283,7 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
 def test_other_images_are_refused_and_overwrite_begins_anew(small_set, tmp_path, monkeypatch):
     folder, _ = small_set
     config = FitConfig(str(folder), str(tmp_path / "out"), k=5, checkpoint_seconds=0)
-    monkeypatch.setattr(fitting, "_write_assignments", lambda *_: 1 / 0)
+    monkeypatch.setattr(publishing, "write_assignments", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fitting.fit(config)
     monkeypatch.undo()

@@ -166,6 +166,9 @@ def check_agreement(result, images: np.ndarray, labels: np.ndarray | None) -> No
     assert (own <= squared.min(axis=1) * (1 + 1e-12)).all()
     np.testing.assert_allclose(result.distances, np.sqrt(own), rtol=1e-6, atol=1e-6)
     assert metrics["inertia"] == pytest.approx(own.sum(), rel=1e-6)
+    nearest, second = np.sqrt(np.sort(squared, axis=1)[:, :2]).T
+    silhouette = np.mean((second - nearest) / second)
+    assert metrics["simplified_silhouette"] == pytest.approx(silhouette, rel=1e-6)
     sizes = np.bincount(result.clusters, minlength=len(centroids))
     assert metrics["cluster_sizes"] == sizes.tolist()
     assert sum(metrics["cluster_sizes"]) == metrics["num_images"] == len(images)

@@ -166,3 +166,16 @@ def test_davies_bouldin_by_hand():
 def test_davies_bouldin_of_one_cluster_and_of_equal_centroids_is_zero():
     assert metrics.davies_bouldin(np.ones((1, 4)), np.array([2.0])) == 0
     assert metrics.davies_bouldin(np.ones((2, 4)), np.array([2.0, 1.0])) == 0
+
+
+@given(npst.arrays(np.float64, (12, 3), elements=st.floats(-9, 9)), st.integers(2, 5))
+def test_simplified_silhouettes_equal_their_definition(points, num_clusters):
+    apart = np.linalg.norm(points[:, None] - points[:num_clusters], axis=2)  # [n, k]
+    own, second = np.sort(apart, axis=1)[:, :2].T
+    expected = [(b - a) / max(a, b) if max(a, b) else 0.0 for a, b in zip(own, second, strict=True)]
+    np.testing.assert_array_equal(metrics.silhouettes(own, second), expected)
+
+
+def test_simplified_silhouettes_by_hand():
+    own, second = np.array([1.0, 0.0, 2.0, 0.0]), np.array([4.0, 5.0, 2.0, 0.0])
+    assert metrics.silhouettes(own, second).tolist() == [0.75, 1.0, 0.0, 0.0]

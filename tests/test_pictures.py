@@ -112,7 +112,7 @@ def test_a_chart_stays_in_its_box_and_falls_where_its_values_fall(values, logari
     falls = np.diff(values) <= 0
     assert (np.diff(line[:, 1])[falls] >= 0).all()  # y grows downwards
     assert (np.diff(line[:, 1])[~falls] <= 0).all()
-    assert chart.end == tuple(line[-1])
+    assert chart.dots == [(*line[-1], False)]
 
 
 def test_the_ticks_of_a_chart_are_round_and_enclose_the_line():

@@ -303,5 +303,6 @@ def test_metrics_and_run_facts_are_all_there(digits):
     for name in ("homogeneity", "completeness", "accuracy"):
         assert values[name.capitalize()] == f"{metrics[name]:.4f}"
     assert values["Davies-Bouldin"] == "1.500"
+    assert values["Simplified silhouette"] == "0.2500"
     for fact in (metrics["fingerprint"], f"numpy {np.__version__}", "fit 2.0 s", "seed 0"):
         assert fact in page.text

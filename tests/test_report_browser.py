@@ -5,7 +5,8 @@ import shutil
 import pytest
 import result_folder
 
-from job import report
+from job import report, sweep
+from job.config import FitConfig
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
@@ -111,6 +112,26 @@ def test_no_console_message_and_every_picture_decodes(browser, tmp_path, make, p
     make(tmp_path)
     show(browser, tmp_path)
     assert undecoded(browser) == (pictures, 0)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_of_a_sweep(browser, tmp_path, theme):
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": theme}]},
+    )
+    results = [result_folder.digits(tmp_path / f"k={k}", k) for k in (4, 8, 10)]
+    config = FitConfig("shards", str(tmp_path), 10)
+    report.write_sweep(str(tmp_path), sweep.compare(config, results))
+    for k in (4, 8, 10):
+        report.write(str(tmp_path / f"k={k}"))
+    browser.get((tmp_path / "sweep.html").as_uri())
+    assert browser.get_log("browser") == []
+    dots = browser.find_elements("css selector", "circle")
+    assert len(dots) == 3 * 5
+    assert all(dot.is_displayed() for dot in dots)
+    browser.find_element("link text", "8").click()
+    assert browser.title.startswith("8 clusters of ")
 
 
 def test_names_and_ids_cannot_run_or_fetch(browser, tmp_path):

@@ -15,10 +15,11 @@ import numpy as np
 from markupsafe import Markup
 
 from job.report import clusters, confusions, pictures, wording
-from job.report.result import Result, read, read_metrics
+from job.result import Result, read, read_metrics
 from pipeline import storage
 
 NAME = "report.html"
+FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 MAX_FACT = 2_000  # characters of a list of options or versions
 # Options of `fit`, in the order people read them.
@@ -48,9 +49,19 @@ def write(folder: str, metrics: dict[str, Any] | None = None) -> None:
 
 def build(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """The report, as HTML, of the result in `folder`."""
-    here = Path(__file__).parent
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return template(TEMPLATE).render(
+        view(read(folder, read_metrics(folder) if metrics is None else metrics)),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """A page to render, which knows its style, how to write numbers, and where to draw."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
+        loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -63,14 +74,8 @@ def build(folder: str, metrics: dict[str, Any] | None = None) -> str:
         percent=wording.percent,
         words=wording.number_word,
     )
-    script = (here / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template(TEMPLATE).render(
-        view(read(folder, read_metrics(folder) if metrics is None else metrics)),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        style=Markup((here / "page.css").read_text(encoding="utf-8")),
-    )
+    style = Markup((FOLDER / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(name, globals={"style": style, "box": pictures})
 
 
 def view(result: Result) -> dict[str, Any]:
@@ -95,7 +100,6 @@ def view(result: Result) -> dict[str, Any]:
         "facts": run_facts(metrics),
         "seconds": sum((metrics.get("seconds") or {}).values()),
         "merge_percent": confusions.MERGE_PERCENT,
-        "box": pictures,
     }
 
 
@@ -112,8 +116,10 @@ def charts(history: list[dict[str, Any]]) -> dict[str, pictures.Chart]:
         return {}
     iterations = [row["iteration"] for row in history]
     return {
-        "inertia": pictures.chart(iterations, [row["inertia"] for row in history], False),
-        "changed": pictures.chart(iterations, [row["changed"] for row in history], True),
+        "inertia": pictures.chart(iterations, [row["inertia"] for row in history]),
+        "changed": pictures.chart(
+            iterations, [row["changed"] for row in history], logarithmic=True
+        ),
     }
 
 

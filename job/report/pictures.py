@@ -30,17 +30,25 @@ class Tick(NamedTuple):
     text: str
 
 
+class Dot(NamedTuple):
+    """A point of a chart's line that is shown; a marked one stands out."""
+
+    x: float
+    y: float
+    marked: bool
+
+
 class Chart(NamedTuple):
-    """A line over iterations, in a box of CHART_WIDTH × CHART_HEIGHT.
+    """A line over whole numbers, in a box of CHART_WIDTH × CHART_HEIGHT.
 
     Attributes:
       path: SVG path data of the line.
-      end: x and y of its last point.
+      dots: on it.
       x_ticks, y_ticks: marks below and left of the box.
     """
 
     path: str
-    end: tuple[float, float]
+    dots: list[Dot]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
 
@@ -150,9 +158,20 @@ def spark_path(values: np.ndarray, low: float, high: float) -> str:
     return _path(np.linspace(0, SPARK_WIDTH, len(y)), y)
 
 
-def chart(iterations: Sequence[int], values: Sequence[float], logarithmic: bool) -> Chart:
-    """A line of `values` over `iterations`; a logarithmic axis is one of log(1 + value)."""
-    x = np.asarray(iterations, float)
+def chart(
+    numbers: Sequence[int],
+    values: Sequence[float],
+    logarithmic: bool = False,
+    dots: Sequence[int] = (-1,),
+    marked: int | None = None,
+) -> Chart:
+    """A line of `values` over ascending `numbers`; a logarithmic axis is one of log(1 + value).
+
+    Args:
+      dots: places of the values that get a dot.
+      marked: the place of a dot that stands out.
+    """
+    x = np.asarray(numbers, float)
     y = np.asarray(values, float)
     marks = _powers(y.max()) if logarithmic else _round_numbers(y.min(), y.max())
     scale = np.log1p if logarithmic else np.asarray
@@ -162,11 +181,11 @@ def chart(iterations: Sequence[int], values: Sequence[float], logarithmic: bool)
     across = _line(x.min(), x.max(), left, CHART_WIDTH - right)
     down = _line(low, high, CHART_HEIGHT - bottom, top)
     x, y = across(x), down(scale(y))
-    first, last = min(iterations), max(iterations)
+    first, last = min(numbers), max(numbers)
     whole = [m for m in _round_numbers(first, last) if m % 1 == 0 and first <= m <= last]
     return Chart(
         _path(x, y),
-        (round(float(x[-1]), 1), round(float(y[-1]), 1)),
+        [Dot(round(float(x[i]), 1), round(float(y[i]), 1), i == marked) for i in dots],
         [Tick(round(float(across(mark)), 1), f"{mark:,.10g}") for mark in whole],
         [Tick(round(float(down(scale(mark))), 1), f"{mark:,.10g}") for mark in marks],
     )
