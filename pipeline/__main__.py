@@ -21,6 +21,12 @@ from pipeline.terminal import (
     reject_flag,
     without_chatter,
 )
+from pipeline.transformed import (
+    Transformed,
+    add_transform_argument,
+    is_same_transform,
+    transformed,
+)
 
 SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
@@ -28,7 +34,8 @@ ENGINE = "FnApiRunner"
 PROGRESS_SECONDS = 0.5
 # Names that a folder of shards may hold, those included that a run which died leaves.
 OURS = re.compile(
-    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json)"
+    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json|"
+    rf"{'|'.join(map(re.escape, shards.TRANSFORM_FILES))})"
     rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 )
 
@@ -85,6 +92,7 @@ def fraction(text: str) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `shard`."""
     add_source_arguments(parser)
+    add_transform_argument(parser)
     parser.add_argument("--output", required=True, metavar="SHARDS", help="folder for the shards")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards in SHARDS")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -121,15 +129,15 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source = storage.retrying(
-        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
-    )
+    source = _open(args)
     image_bytes = math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
     num_shards = args.num_shards
     if num_shards is None:
         num_shards = plan.default_num_shards(source.num_images, image_bytes)
     plan.check_num_shards(source.num_images, num_shards)
     prepare_folder(args.output, args.overwrite)
+    if isinstance(source, Transformed):
+        source.save_model()
     with (
         without_chatter() as terminal,
         Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
@@ -146,6 +154,17 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     return manifest
 
 
+def _open(args: argparse.Namespace) -> Planned | Listed | Transformed:
+    """The source of what is to be written."""
+    source = storage.retrying(
+        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
+    )
+    if args.transform is None:
+        return source
+    with without_chatter():  # of the model's library
+        return transformed(source, args.transform, args.output)
+
+
 def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
     """`shard`, unless an earlier run with the same input has left complete shards.
 
@@ -159,7 +178,11 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
     found = shards.Manifest.from_json(storage.read_bytes(path), path)
     request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
     wanted = request.describe()
-    if found.source != wanted or args.num_shards not in (None, len(found.shards)):
+    if (
+        found.source != wanted
+        or args.num_shards not in (None, len(found.shards))
+        or not is_same_transform(args.transform, found.transform)
+    ):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
             "--overwrite"
@@ -191,7 +214,7 @@ def prepare_folder(folder: str, overwrite: bool) -> None:
 
 
 def _run_beam(
-    source: Planned | Listed,
+    source: Planned | Listed | Transformed,
     folder: str,
     num_shards: int,
     max_rejected: float,
