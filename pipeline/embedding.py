@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import tempfile
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -38,38 +39,37 @@ class Embedding:
         as_they_are = dtype != "uint8" or self._dtype == tf.uint8
         self._scale = np.float32(1 if as_they_are else 255)
         self._run = tf.function(
-            lambda images: model(images, training=False),
+            lambda images: tf.nest.flatten(model(images, training=False)),
             input_signature=[tf.TensorSpec((None, *self._shape), self._dtype)],
             autograph=False,
         )
-        self.num_features = self._check_output(math.prod(image_shape), dtype)
+        self.num_features = self._length(math.prod(image_shape), dtype)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Images [B, d] as vectors, float32 [B, num_features]."""
-        parts = [
-            self._vectors(pixels[start:stop]) for start, stop in plan.spans(0, len(pixels), BATCH)
-        ]
-        return np.concatenate(parts).astype("<f4")
+        parts = plan.spans(0, len(pixels), BATCH)
+        return np.concatenate([self._vectors(pixels[start:stop]) for start, stop in parts])
 
     def _vectors(self, pixels: np.ndarray) -> np.ndarray:
         images = pixels if self._scale == 1 else pixels / self._scale
-        return self._run(
-            images.reshape(len(images), *self._shape).astype(self._dtype.as_numpy_dtype)
-        ).numpy()
+        images = images.reshape(len(images), *self._shape)
+        (vectors,) = self._run(images.astype(self._dtype.as_numpy_dtype))
+        return vectors.numpy().astype("<f4")
 
-    def _check_output(self, num_pixels: int, dtype: str) -> int:
+    def _length(self, num_pixels: int, dtype: str) -> int:
         outputs = self._run.get_concrete_function().structured_outputs
-        shape = getattr(outputs, "shape", None)
-        if shape is None:
+        if len(outputs) != 1:
             raise ValueError(f"it has {len(outputs)} outputs; one is needed")
-        if len(shape) == 2:
-            # A model may leave open how long its vectors are.
-            return self.apply(np.zeros((1, num_pixels), dtype)).shape[1]
-        given = " × ".join("any" if size is None else str(size) for size in shape[1:])
-        raise ValueError(
-            f"it makes {given or 'one number'} of each image; a vector is needed, so end it with "
-            "GlobalAveragePooling2D or Flatten"
-        )
+        if len(outputs[0].shape) != 2:
+            shape = " × ".join(
+                "any" if size is None else str(size) for size in outputs[0].shape[1:]
+            )
+            raise ValueError(
+                f"it makes {shape or 'one number'} of each image; a vector is needed, so end it "
+                "with GlobalAveragePooling2D or Flatten"
+            )
+        # Run once, because a model may leave open how long its vectors are.
+        return self.apply(np.zeros((1, num_pixels), dtype)).shape[1]
 
 
 def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embedding:
@@ -88,24 +88,31 @@ def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embed
         )
     if not storage.exists(path):
         raise UserError(f"--transform keras:{path}: no such file")
-    import keras
-
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, f"model{ending}")
         with storage.open_read(path) as source, open(local, "wb") as target:
             shutil.copyfileobj(source, target)
-        try:
-            model = keras.models.load_model(local, compile=False)
-        except Exception as error:  # whatever its layers raise
-            raise UserError(
-                f"--transform keras:{path}: not a Keras model that can be loaded "
-                f"({_first_line(error)})"
-            ) from error
+        model = _load(local, path)
     try:
         return Embedding(model, image_shape, dtype)
-    except Exception as error:
+    except Exception as error:  # whatever its layers raise
         raise UserError(
-            f"--transform keras:{path}: not a model of such images: {_first_line(error)}"
+            f"--transform keras:{path}: no model for these images: {_first_line(error)}"
+        ) from error
+
+
+def _load(local: str, path: str) -> Any:
+    """The model in the file `local`, a copy of `path`."""
+    import keras
+
+    try:
+        if local.endswith(".keras") and not zipfile.is_zipfile(local):
+            raise ValueError("no zip file")
+        return keras.models.load_model(local, compile=False)
+    except Exception as error:  # a damaged file can raise whatever Keras did not expect
+        raise UserError(
+            f"--transform keras:{path}: not a Keras model that can be loaded "
+            f"({_first_line(error).replace(local, path)})"
         ) from error
 
 
