@@ -73,6 +73,7 @@ def fit(
         tally, examples = _collect(config, manifest, fitted)
         outputs.write_centroids(config.output, fitted.centroids)
         outputs.write_examples(config.output, examples.columns())
+        outputs.copy_transform(config.shards, config.output, manifest)
         result = {
             **_metrics(config, manifest, images.units, fitted, tally),
             "seconds": {
@@ -323,6 +324,7 @@ def _metrics(
         "num_features": manifest.num_features,
         "image_shape": list(manifest.image_shape),
         "dtype": manifest.dtype,
+        "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
         "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
         "num_clusters": config.k,
         "algorithm": loop.chosen_algorithm(config),

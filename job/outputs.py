@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.shards import TRANSFORM_FILES, Manifest
 
 if TYPE_CHECKING:
     from job.assigned import Assigned
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 ASSIGNMENTS, EXAMPLES, REPORT = "assignments", "examples.npz", "report.html"
 CHECKPOINT = "checkpoint"
-OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT, CHECKPOINT)
+OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT, CHECKPOINT, *TRANSFORM_FILES)
 ROW_GROUP = 65_536
 SCHEMA = pa.schema(
     [
@@ -139,6 +140,13 @@ def write_examples(folder: str, columns: dict[str, np.ndarray]) -> None:
     """Publishes examples.npz, from which the report is made."""
     with storage.publish(storage.join(folder, EXAMPLES)) as file:
         np.savez_compressed(file, allow_pickle=False, **columns)
+
+
+def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
+    """Publishes what made vectors of the images, if they are vectors, beside the centroids."""
+    if manifest.transform is not None:
+        name = manifest.transform.file
+        storage.copy(storage.join(shards_folder, name), storage.join(folder, name))
 
 
 def write_metrics(folder: str, metrics: dict[str, Any]) -> None:

@@ -192,6 +192,12 @@ def write_bytes(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def copy(source: str, target: str) -> None:
+    """Publishes the content of the file `source` at `target`."""
+    with open_read(source) as read, publish(target) as written:
+        shutil.copyfileobj(read, written)
+
+
 def make_folder(path: str) -> None:
     """Makes a folder and those above it, where they are missing."""
     with _refusals(path, "write"):

@@ -9,7 +9,6 @@ import dataclasses
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -53,6 +52,11 @@ def specification(text: str) -> str:
             return f"pca:{int(found[1])}"
         raise argparse.ArgumentTypeError(f"{text!r}: at least one component is needed")
     raise argparse.ArgumentTypeError(f"{text!r} is neither pca:N nor keras:PATH")
+
+
+def is_pca(spec: str) -> bool:
+    """Whether a transform follows from the images, and is not a model that is given."""
+    return spec.startswith("pca:")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,10 +115,6 @@ class Transformed:
         """The same, for one process, which then reads `path` no more."""
         return dataclasses.replace(self, transform=self.load())
 
-    def is_pca(self) -> bool:
-        """Whether the transform follows from the images, and is not a model that is given."""
-        return self.spec.startswith("pca:")
-
     def save_basis(self, moments: Moments) -> None:
         """Writes the principal components of the images whose moments these are."""
         pca = principal_components(moments, self.num_features, self.source.dtype)
@@ -122,8 +122,8 @@ class Transformed:
 
     def save_model(self) -> None:
         """Copies the model that is given, if one is, to `path`."""
-        if not self.is_pca():
-            copy(self.spec.partition(":")[2], self.path)
+        if not is_pca(self.spec):
+            storage.copy(self.spec.partition(":")[2], self.path)
 
     def describe(self) -> TransformFile:
         """What the manifest says of the transform."""
@@ -163,8 +163,8 @@ def transformed(source: Planned | Listed, spec: str, folder: str) -> Transformed
     Raises:
       UserError: such images cannot be transformed so.
     """
-    kind, _, value = spec.partition(":")
-    if kind == "pca":
+    value = spec.partition(":")[2]
+    if is_pca(spec):
         num_features, name = int(value), "transform.npz"
         _check_components(num_features, source)
     else:
@@ -204,10 +204,13 @@ def load(folder: str, file: TransformFile) -> Transform:
     return _read(file.spec, path, file.image_shape, file.dtype)
 
 
-def copy(source: str, target: str) -> None:
-    """Publishes the file `source` at `target`."""
-    with storage.open_read(source) as read, storage.publish(target) as written:
-        shutil.copyfileobj(read, written, CHUNK_BYTES)
+def load_pca(folder: str, file: TransformFile) -> Pca | None:
+    """`load` of principal components, or None if the transform is another."""
+    if not is_pca(file.spec):
+        return None
+    path = storage.join(folder, file.file)
+    _check_unaltered(path, file)
+    return Pca.from_bytes(storage.read_bytes(path))
 
 
 def is_same_transform(spec: str | None, file: TransformFile | None) -> bool:
@@ -238,7 +241,7 @@ def _check_components(count: int, source: Source) -> None:
 
 
 def _read(spec: str, path: str, image_shape: tuple[int, ...], dtype: str) -> Transform:
-    if spec.startswith("pca:"):
+    if is_pca(spec):
         return Pca.from_bytes(storage.read_bytes(path))
     from pipeline.embedding import load_embedding
 

@@ -37,7 +37,7 @@ from pipeline.shards import (
 )
 from pipeline.sources import Listed, Planned, Rejection, Source
 from pipeline.sources.checks import digit_names
-from pipeline.transformed import Transform, Transformed
+from pipeline.transformed import Transform, Transformed, is_pca
 
 
 class Written(NamedTuple):
@@ -283,7 +283,7 @@ class ShardImages(beam.PTransform):
         begin = begin | "Begin" >> beam.Create([0])
         write: beam.PTransform = beam.ParDo(WriteShard(source, folder, num_shards))
         if isinstance(source, Transformed):
-            if source.is_pca():
+            if is_pca(source.spec):
                 begin = begin | "Survey" >> SaveBasis(source, num_shards)
             else:
                 write = RunInference(EmbedImages(source, folder, num_shards))

@@ -8,6 +8,9 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.pca import Pca
+from pipeline.shards import TransformFile
+from pipeline.transformed import load_pca
 
 
 class Result(NamedTuple):
@@ -18,12 +21,14 @@ class Result(NamedTuple):
       centroids: float32 [k, d].
       history: of the published restart, by iteration.
       examples: pixels [m, d], ids, labels, clusters, distances, kinds, each [m].
+      pca: the principal components that the images became; None where they became none.
     """
 
     metrics: dict[str, Any]
     centroids: np.ndarray
     history: list[dict[str, Any]]
     examples: dict[str, np.ndarray]
+    pca: Pca | None = None
 
 
 def read_metrics(folder: str) -> dict[str, Any]:
@@ -45,11 +50,13 @@ def read(folder: str, metrics: dict[str, Any]) -> Result:
     rows = [row for row in rows if row.get("restart", restart) == restart]
     history = {row["iteration"]: row for row in rows}
     examples = _arrays(storage.join(folder, "examples.npz"))
+    transform = TransformFile.from_fields(metrics.get("transform"))
     return Result(
         metrics,
         _arrays(storage.join(folder, "centroids.npy")),
         [history[iteration] for iteration in sorted(history)],
         {name: examples[name] for name in examples.files},
+        load_pca(folder, transform) if transform else None,
     )
 
 
