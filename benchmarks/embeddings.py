@@ -127,7 +127,9 @@ def main() -> None:
         model = args.model or folder / "encoder.keras"
         if not args.model:
             seconds, error = train(model, args.epochs, args.features)
-            print(f"Autoencoder: {args.epochs} epochs, {seconds:.0f} s, squared error {error:.4f}\n")
+            print(
+                f"Autoencoder: {args.epochs} epochs, {seconds:.0f} s, squared error {error:.4f}\n"
+            )
         seen = {"pixels": (), "pca:50": ("--transform", "pca:50")}
         seen["autoencoder"] = ("--transform", f"keras:{model}")
         shards = {}
