@@ -1,31 +1,17 @@
 """What is known of images once they have their nearest published centroid."""
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
 from job import kmeans, randomness
 from job.dataset import squared_norms
-from job.kmeans import ClusterSums, Units
+from job.kmeans import ClusterSums
+from pipeline.assignments import Assigned
 from pipeline.shards import Block
+from pipeline.units import Units
 
 # Images of each cluster that the report shows.
 EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}
-
-
-class Assigned(NamedTuple):
-    """Images with their nearest published centroid.
-
-    Attributes:
-      block: the images.
-      clusters: int32 [B].
-      squared_distances: float64 [B], published units².
-    """
-
-    block: Block
-    clusters: np.ndarray
-    squared_distances: np.ndarray
 
 
 class Assigner:

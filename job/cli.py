@@ -9,7 +9,7 @@ from typing import Any
 import pipeline.__main__ as sharding
 from job import __version__, workers
 from job.config import FitConfig
-from pipeline import storage
+from pipeline import assigning, storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
 from pipeline.transformed import add_transform_argument
@@ -68,6 +68,8 @@ def build_parser() -> Parser:
     fit.add_argument("--shards", required=True, metavar="SHARDS", help="folder of the shards")
     fit.add_argument("--output", required=True, metavar="DIR", help="folder for the result")
     _add_fit_arguments(fit)
+    text = "new images → nearest centroid (options of Beam are passed on)"
+    assigning.add_arguments(add("assign", _assign, True, text))
     report = add("report", _report, False, "rebuild report.html from a result")
     report.add_argument("--run", required=True, metavar="DIR", help="folder of the result")
     return parser
@@ -160,6 +162,10 @@ def _config(args: argparse.Namespace, shards_folder: str) -> FitConfig:
 
 def _shard(args: argparse.Namespace, beam_flags: list[str]) -> None:
     sharding.shard(args, beam_flags)
+
+
+def _assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    assigning.assign(args, beam_flags)
 
 
 def _fit(args: argparse.Namespace, _: list[str]) -> None:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from job import randomness
-from job.kmeans import Units, row_width, stored, units_of
+from job.kmeans import row_width, stored
 from job.replicas import Replicas, Step, aligned_empty
 from pipeline.errors import UserError
 from pipeline.shards import Block, Manifest, Shard, read_shard
+from pipeline.units import Units, units_of
 
 MAX_SQUARED_NORM = 1e36  # pixels²; distances between such images still fit float32
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job import __version__, kmeans, loop, memory, metrics, outputs, report, workers
+from job import __version__, kmeans, loop, memory, metrics, model, outputs, report, workers
 from job.assigned import Assigned, Assigner, Examples, Tally
 from job.checkpoint import Checkpoints, Written, decode_state, encode_state, flag_of
 from job.config import FitConfig
@@ -74,6 +74,7 @@ def fit(
         outputs.write_centroids(config.output, fitted.centroids)
         outputs.write_examples(config.output, examples.columns())
         outputs.copy_transform(config.shards, config.output, manifest)
+        model.write(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
         result = {
             **_metrics(config, manifest, images.units, fitted, tally),
             "seconds": {

@@ -12,33 +12,20 @@ fine that no published digit sees it and so coarse that x·c is exact in float64
 of its additions: a decision made in float64 is the same for every block shape and machine.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from pipeline.units import ZERO_DISTANCE, Units, on_grid, squared_norms, to_squared_distances
+
 FLOAT32_ROUNDING = 2.0**-24
-# A squared distance this small beside ‖x‖² is what rounding leaves of 0.
-ZERO_DISTANCE = 2.0**-46
 # One-hot × uint8 sums stay below 2²⁴, exact in float32, up to this many images (× 255).
 MAX_EXACT_IMAGES = 65_793
 # Bytes of a float32.
 WORD = 4
 # Scored at a time: a float32 copy that fits the last-level cache next to its uint8 original.
 BLOCK_BYTES = 6 << 20
-
-
-class Units(NamedTuple):
-    """How pixels relate to published values.
-
-    Attributes:
-      scale: pixels per published unit.
-      step: centroids are multiples of it, a power of two; 0 where no grid makes sums exact.
-    """
-
-    scale: float
-    step: float
 
 
 class Scorer(NamedTuple):
@@ -79,33 +66,6 @@ class ClusterSums(NamedTuple):
     def zero(cls, num_clusters: int, num_features: int) -> "ClusterSums":
         """The sums of no image."""
         return cls(np.zeros((num_clusters, num_features)), np.zeros(num_clusters, np.int64))
-
-
-def units_of(dtype: np.dtype, num_features: int) -> Units:
-    """The units of images of `dtype` (uint8 or float32) with `num_features` pixels."""
-    if dtype != np.uint8:
-        return Units(1.0, 0.0)
-    # x·c is a sum of d products of 8 bits and log2(1 / step) bits, and 53 bits are exact.
-    bits = math.floor(53 - math.log2(255 * num_features))
-    return Units(255.0, 2.0**-bits)
-
-
-def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
-    """Centroids [k, d] moved to the nearest multiples of `units.step`; float64."""
-    centroids = np.asarray(centroids, np.float64)
-    return np.rint(centroids / units.step) * units.step if units.step else centroids
-
-
-def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
-    """‖c‖² of centroids [k, d]; float64 [k], on the grid independent of the order of additions."""
-    if not units.step:
-        return np.einsum("kd,kd->k", centroids, centroids)
-    multiples = centroids / units.step  # integers
-    half = 2.0 ** (round(-math.log2(units.step)) // 2 + 1)
-    high = np.floor(multiples / half)
-    low = multiples - high * half
-    squares = [np.einsum("kd,kd->k", a, b) for a, b in ((high, high), (high, low), (low, low))]
-    return ((squares[0] * half + 2 * squares[1]) * half + squares[2]) * units.step**2
 
 
 def scorer(centroids: np.ndarray, units: Units) -> Scorer:
@@ -251,10 +211,7 @@ def assign(
     def decide(start, stop):
         index = near_tie[start:stop]
         pixels = take(images, index if rows is None else tf.gather(rows, index))
-        product = tf.linalg.matmul(
-            tf.cast(pixels, tf.float64), scorer.exact_weights, transpose_b=True
-        )
-        return [_first_lowest(product + scorer.exact_bias)]
+        return [first_lowest(exact_scores(pixels, scorer.exact_weights, scorer.exact_bias))]
 
     (decided,) = by_block(decide, tf.size(near_tie), images.shape[1], [tf.int64])
     clusters = tf.tensor_scatter_nd_update(clusters, near_tie[:, None], decided)
@@ -307,7 +264,15 @@ def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.bitcast(tf.gather(words, rows), tf.uint8), [-1, width])
 
 
-def _first_lowest(scores: tf.Tensor) -> tf.Tensor:
+def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Scores of images [B, d] with a Scorer's exact weights [k, d] and bias [k]; float64 [B, k].
+
+    The same bits for any block shape where the images are bytes.
+    """
+    return tf.linalg.matmul(tf.cast(images, tf.float64), weights, transpose_b=True) + bias
+
+
+def first_lowest(scores: tf.Tensor) -> tf.Tensor:
     """The cluster of the lowest score, int64 [B]; of equal ones the first.
 
     tf.argmin does not promise which of equal ones it finds.
@@ -405,8 +370,7 @@ def squared_distances(
         return [product + tf.gather(scorer.exact_bias, own)]
 
     (score,) = by_block(own_score, tf.shape(images)[0], images.shape[1], [tf.float64])
-    squared = (squared_norm / units.scale + score) / units.scale
-    return _without_rounding(squared, squared_norm / units.scale**2)
+    return to_squared_distances(score, squared_norm, units, tf.where)
 
 
 def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

@@ -1,33 +1,32 @@
 """The result folder: assignments, examples, history, centroids, and metrics.json last."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
 from pipeline.errors import UserError
 from pipeline.shards import TRANSFORM_FILES, Manifest
 
 if TYPE_CHECKING:
-    from job.assigned import Assigned
     from job.loop import IterationRecord
 
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
-ASSIGNMENTS, EXAMPLES, REPORT = "assignments", "examples.npz", "report.html"
+EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
 CHECKPOINT = "checkpoint"
-OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT, CHECKPOINT, *TRANSFORM_FILES)
-ROW_GROUP = 65_536
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("label", pa.int64()),
-        pa.field("cluster", pa.int32(), nullable=False),
-        pa.field("distance", pa.float32(), nullable=False),
-    ]
+OURS = (
+    METRICS,
+    CENTROIDS,
+    HISTORY,
+    ASSIGNMENTS,
+    EXAMPLES,
+    REPORT,
+    MODEL,
+    CHECKPOINT,
+    *TRANSFORM_FILES,
 )
 
 
@@ -55,7 +54,8 @@ def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
         # metrics.json first: without it nobody takes the rest for a result.
         for name in OURS:
             storage.remove(storage.join(folder, name))
-    for part in (folder, *(storage.join(folder, name) for name in (ASSIGNMENTS, CHECKPOINT))):
+    below = (ASSIGNMENTS, CHECKPOINT, MODEL, storage.join(MODEL, "variables"))
+    for part in (folder, *(storage.join(folder, name) for name in below)):
         for name in storage.list_names(part):
             if name.endswith(storage.TEMPORARY_SUFFIX):
                 storage.remove(storage.join(part, name))
@@ -75,36 +75,13 @@ def remove_other_assignments(folder: str, num_shards: int) -> None:
             storage.remove(storage.join(folder, ASSIGNMENTS, name))
 
 
-def assignments_file(number: int, num_shards: int) -> str:
-    """Name of the assignments of a shard."""
-    return f"assignments-{number:05d}-of-{num_shards:05d}.parquet"
-
-
 def write_assignments(
-    folder: str, number: int, num_shards: int, assigned: "Iterable[Assigned]"
+    folder: str, number: int, num_shards: int, assigned: Iterable[Assigned]
 ) -> None:
     """Publishes the assignments of shard `number`."""
     path = storage.join(folder, ASSIGNMENTS, assignments_file(number, num_shards))
-    with storage.publish(path) as file, pq.ParquetWriter(file, SCHEMA) as writer:
-        for table in _tables(assigned):
-            writer.write_table(table)
-
-
-def _tables(parts: "Iterable[Assigned]") -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
-    for assigned in parts:
-        held.append(_rows(assigned))
-        if sum(len(batch) for batch in held) >= ROW_GROUP:
-            yield pa.Table.from_batches(held, SCHEMA)
-            held = []
-    yield pa.Table.from_batches(held, SCHEMA)
-
-
-def _rows(assigned: "Assigned") -> pa.RecordBatch:
-    block, clusters, squared = assigned
-    labels = pa.nulls(len(clusters), pa.int64()) if block.labels is None else block.labels
-    distances = np.sqrt(squared).astype(np.float32)
-    return pa.record_batch([pa.array(block.ids), labels, clusters, distances], schema=SCHEMA)
+    with storage.publish(path) as file:
+        write_rows(file, assigned)
 
 
 class History:

@@ -6,12 +6,13 @@ import math
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from pipeline import plan, shards, storage
 from pipeline.errors import UserError, from_engine
 from pipeline.rejected import DEFAULT_FRACTION, REJECTED
-from pipeline.sources import Listed, Planned, Request, open_source
+from pipeline.sources import Listed, Planned, Request, Source, open_source
 from pipeline.terminal import (
     Parser,
     Progress,
@@ -130,31 +131,32 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
       UserError: the input, an option or the output folder is at fault.
     """
     source = _open(args)
-    image_bytes = math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
-    num_shards = args.num_shards
-    if num_shards is None:
-        num_shards = plan.default_num_shards(source.num_images, image_bytes)
-    plan.check_num_shards(source.num_images, num_shards)
+    num_shards = num_shards_of(source, args.num_shards)
     prepare_folder(args.output, args.overwrite)
     if isinstance(source, Transformed):
         source.save_model()
+
+    def transform() -> Any:
+        from pipeline.transforms import ShardImages
+
+        return ShardImages(source, args.output, num_shards, args.max_rejected)
+
+    def on_disk() -> int:
+        return images_on_disk(args.output, source.num_images, image_bytes_of(source))
+
     with (
         without_chatter() as terminal,
         Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
     ):
-        with _watching(args.output, source.num_images, image_bytes, progress):
-            _run_beam(source, args.output, num_shards, args.max_rejected, beam_flags)
+        with watching(on_disk, progress):
+            run_beam(transform, beam_flags)
         progress.update(source.num_images)
     manifest = shards.load_manifest(args.output)
-    if manifest.num_rejected:
-        note(
-            f"{manifest.num_rejected:,} of {source.num_images:,} images could not be read: see "
-            f"{storage.join(args.output, REJECTED)}"
-        )
+    note_rejected(manifest.num_rejected, source, args.output)
     return manifest
 
 
-def _open(args: argparse.Namespace) -> Planned | Listed | Transformed:
+def _open(args: argparse.Namespace) -> Planned | Listed:
     """The source of what is to be written."""
     source = storage.retrying(
         lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
@@ -163,6 +165,28 @@ def _open(args: argparse.Namespace) -> Planned | Listed | Transformed:
         return source
     with without_chatter():  # of the model's library
         return transformed(source, args.transform, args.output)
+
+
+def image_bytes_of(source: Source) -> int:
+    """Bytes of an image's pixels."""
+    return math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
+
+
+def num_shards_of(source: Source, asked: int | None) -> int:
+    """The number of shards `asked` for, or that suits `source`; UserError if it is too large."""
+    if asked is None:
+        asked = plan.default_num_shards(source.num_images, image_bytes_of(source))
+    plan.check_num_shards(source.num_images, asked)
+    return asked
+
+
+def note_rejected(num_rejected: int, source: Source, folder: str) -> None:
+    """Says on stderr how many images were rejected, if any."""
+    if num_rejected:
+        note(
+            f"{num_rejected:,} of {source.num_images:,} images could not be read: see "
+            f"{storage.join(folder, REJECTED)}"
+        )
 
 
 def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
@@ -189,41 +213,49 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
         )
 
 
-def prepare_folder(folder: str, overwrite: bool) -> None:
+def prepare_folder(
+    folder: str,
+    overwrite: bool,
+    ours: re.Pattern = OURS,
+    what: str = "a complete set of shards; use it",
+) -> None:
     """Makes `folder` ready for new shards; removes what a run that died left there.
 
+    Args:
+      ours: names that it may hold.
+      what: a complete folder holds, and what to do with that.
+
     Raises:
-      UserError: it holds a complete set and `overwrite` is false, or files that are not ours.
+      UserError: it is complete and `overwrite` is false, or holds files that are not ours.
     """
     if storage.exists(folder) and not storage.is_folder(folder):
         raise UserError(f"--output {folder}: a file; give a folder")
     names = storage.list_names(folder)
-    ours = [name for name in names if OURS.fullmatch(name)]
-    if foreign := sorted(set(names) - set(ours)):
-        raise UserError(
-            f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"
-        )
+    refuse_foreign(folder, names, ours)
     if shards.MANIFEST in names and not overwrite:
-        raise UserError(
-            f"--output {folder}: holds a complete set of shards; use it, or add --overwrite"
-        )
+        raise UserError(f"--output {folder}: holds {what}, or add --overwrite")
     # The manifest first: without it nobody takes what is left for a set.
-    for name in sorted(ours, key=lambda name: name != shards.MANIFEST):
+    for name in sorted(names, key=lambda name: name != shards.MANIFEST):
         storage.remove(storage.join(folder, name))
     storage.make_folder(folder)
 
 
-def _run_beam(
-    source: Planned | Listed | Transformed,
-    folder: str,
-    num_shards: int,
-    max_rejected: float,
-    beam_flags: list[str],
-) -> None:
+def refuse_foreign(folder: str, names: list[str], ours: re.Pattern) -> None:
+    """Raises UserError if one of the `names` in `folder` is not among `ours`."""
+    if foreign := [name for name in names if not ours.fullmatch(name)]:
+        raise UserError(
+            f"--output {folder}: holds something else ({foreign[0]}); give a new or empty folder"
+        )
+
+
+def run_beam(make: Callable[[], Any], beam_flags: list[str]) -> None:
+    """Runs the transform that `make` makes, once Beam has been imported quietly.
+
+    Raises:
+      UserError: what a worker met, or an option of Beam, is the user's fault.
+    """
     beam = import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    from pipeline.transforms import ShardImages
 
     options = PipelineOptions(beam_flags)
     if options.view_as(StandardOptions).runner is None:
@@ -233,7 +265,7 @@ def _run_beam(
     except ValueError as error:  # an engine misses options of its own
         raise UserError(" ".join(str(error).split())) from error
     try:
-        _ = pipeline | ShardImages(source, folder, num_shards, max_rejected)
+        _ = pipeline | make()
         pipeline.run().wait_until_finish()
     except Exception as error:
         user_error = from_engine(error)
@@ -242,32 +274,32 @@ def _run_beam(
         raise user_error from error
 
 
+def images_on_disk(folder: str, num_images: int, image_bytes: int) -> int:
+    """About how many of the images are in `folder`, in shards that may not be complete yet."""
+    written = 0
+    for name in storage.list_names(folder):
+        # Renamed since it was listed?
+        with contextlib.suppress(UserError):
+            written += storage.size_bytes(storage.join(folder, name))
+    return min(written // image_bytes, num_images)
+
+
 @contextlib.contextmanager
-def _watching(folder: str, num_images: int, image_bytes: int, progress: Progress) -> Iterator[None]:
-    """Shows how much of the set is on disk, whichever engine and process writes it."""
+def watching(count: Callable[[], int], progress: Progress) -> Iterator[None]:
+    """Shows what `count` finds in storage, whichever engine and process writes it."""
     done = threading.Event()
-    watcher = threading.Thread(
-        target=_watch, args=(folder, num_images, image_bytes, progress, done)
-    )
+
+    def watch() -> None:
+        while not done.wait(PROGRESS_SECONDS):
+            progress.update(count())
+
+    watcher = threading.Thread(target=watch)
     watcher.start()
     try:
         yield
     finally:
         done.set()
         watcher.join()
-
-
-def _watch(
-    folder: str, num_images: int, image_bytes: int, progress: Progress, done: threading.Event
-) -> None:
-    while not done.wait(PROGRESS_SECONDS):
-        written = 0
-        for name in storage.list_names(folder):
-            try:
-                written += storage.size_bytes(storage.join(folder, name))
-            except UserError:  # renamed since it was listed
-                continue
-        progress.update(min(written // image_bytes, num_images))
 
 
 def main(arguments: list[str] | None = None) -> int:

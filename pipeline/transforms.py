@@ -8,8 +8,8 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -38,6 +38,23 @@ from pipeline.shards import (
 from pipeline.sources import Listed, Planned, Rejection, Source
 from pipeline.sources.checks import digit_names
 from pipeline.transformed import Transform, Transformed, is_pca
+
+
+class Part(Protocol):
+    """What was made of one piece.
+
+    Attributes:
+      number: of the piece.
+      shard: the file, which is in place.
+      num_rejected: images of the piece that are not in it.
+    """
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def shard(self) -> Shard: ...
+    @property
+    def num_rejected(self) -> int: ...
 
 
 class Written(NamedTuple):
@@ -97,12 +114,28 @@ def complete(
         parts[number] = write_shard(source, Listing(number, []), folder, num_shards)
     ordered = [parts[number] for number in sorted(parts)]
     manifest = make_manifest(source, ordered)
-    if manifest.num_rejected and not storage.exists(storage.join(folder, REJECTED)):
-        merge_parts(folder, (part_file(w.number, num_shards) for w in ordered if w.num_rejected))
-    remove_leftovers(folder)
-    if manifest.num_rejected:
-        check_fraction(manifest.num_rejected, manifest.num_images, max_rejected, folder)
+    settle(ordered, folder, num_shards, max_rejected)
     storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+
+
+def settle(
+    written: Sequence[Part], folder: str, num_shards: int, max_rejected: float = DEFAULT_FRACTION
+) -> None:
+    """Publishes rejected.jsonl, if an image was, and removes what only led to it.
+
+    Args:
+      written: all parts, in order.
+
+    Raises:
+      UserError: too many images were rejected.
+    """
+    num_rejected = sum(part.num_rejected for part in written)
+    if num_rejected and not storage.exists(storage.join(folder, REJECTED)):
+        merge_parts(folder, (part_file(p.number, num_shards) for p in written if p.num_rejected))
+    remove_leftovers(folder)
+    if num_rejected:
+        num_images = sum(part.shard.num_images for part in written)
+        check_fraction(num_rejected, num_images, max_rejected, folder)
 
 
 def make_manifest(source: Source, written: list[Written]) -> Manifest:
@@ -118,7 +151,7 @@ def make_manifest(source: Source, written: list[Written]) -> Manifest:
         num_features=math.prod(source.image_shape),
         dtype=source.dtype,
         num_images=sum(part.shard.num_images for part in written),
-        label_names=_label_names(source, max(part.num_labels for part in written)),
+        label_names=label_names(source, max(part.num_labels for part in written)),
         shards=tuple(part.shard for part in written),
         num_rejected=sum(part.num_rejected for part in written),
         source=source.request.describe(),
@@ -134,7 +167,8 @@ def remove_leftovers(folder: str) -> None:
             storage.remove(storage.join(folder, name))
 
 
-def _label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
+def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
+    """Names of the labels 0, 1, … of `source`, in which `num_labels` occur."""
     names = source.label_names
     if names == ():
         return digit_names(num_labels)
@@ -287,14 +321,8 @@ class ShardImages(beam.PTransform):
                 begin = begin | "Survey" >> SaveBasis(source, num_shards)
             else:
                 write = RunInference(EmbedImages(source, folder, num_shards))
-        return (
-            begin
-            | "Pieces" >> Pieces(source, num_shards)
-            | "Write" >> write
-            | "Key" >> beam.Map(lambda written: (0, written))
-            | "Collect" >> beam.GroupByKey()
-            | "Complete" >> beam.MapTuple(lambda _, written: end(list(written)))
-        )
+        written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> write
+        return in_one_place(written, end)
 
 
 class SaveBasis(beam.PTransform):
@@ -315,3 +343,13 @@ class SaveBasis(beam.PTransform):
                 lambda moments: storage.retrying(functools.partial(source.save_basis, moments))
             )
         )
+
+
+def in_one_place(written, end: Callable[[list], None]):
+    """Calls `end` with all that was written, in any order."""
+    return (
+        written
+        | "Key" >> beam.Map(lambda written: (0, written))
+        | "Collect" >> beam.GroupByKey()
+        | "Complete" >> beam.MapTuple(lambda _, written: end(list(written)))
+    )

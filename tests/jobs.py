@@ -156,3 +156,4 @@ def check_whole(output: Path) -> None:
     if (output / "metrics.json").exists():
         names = {path.name for path in output.iterdir()}
         assert names >= {"centroids.npy", "examples.npz", "report.html", "history.jsonl"}
+        assert (output / "model" / "saved_model.pb").exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from job import fitting, loop
-from job.assigned import Assigned, Examples, Tally
+from job.assigned import Examples, Tally
 from job.checkpoint import (
     Checkpoints,
     DamagedError,
@@ -22,6 +22,7 @@ from job.dataset import Images
 from job.kmeans import ClusterSums
 from job.loop import Fitted, Seconds, State
 from job.replicas import local_replicas
+from pipeline.assignments import Assigned
 from pipeline.errors import UserError
 from pipeline.plan import spans
 from pipeline.shards import MANIFEST, Block, Fingerprint, Manifest, ShardWriter

@@ -269,7 +269,9 @@ def test_a_report_of_no_result(refused, tmp_path):
 # What it prints.
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fit", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["fit", "--help"], ["assign", "--help"]], ids=" ".join
+)
 def test_help_loads_nothing_heavy(arguments):
     code = (
         "import atexit, sys; from job.cli import main\n"

@@ -19,9 +19,10 @@ from job import kmeans, randomness
 from job.config import ALGORITHMS
 from job.dataset import squared_norms
 from job.kmeans import ClusterSums
+from pipeline.units import units_of
 
-BYTES = kmeans.units_of(np.dtype("uint8"), 784)
-FLOATS = kmeans.units_of(np.dtype("float32"), 784)
+BYTES = units_of(np.dtype("uint8"), 784)
+FLOATS = units_of(np.dtype("float32"), 784)
 PRUNED = sorted({*ALGORITHMS} - {"auto", "lloyd"})
 
 
@@ -33,7 +34,7 @@ def graph(function: Callable, dtype: str, *shape: int) -> Callable:
 
 def assign(images: np.ndarray, centroids: np.ndarray, rows: np.ndarray | None = None):
     """`kmeans.assign`, of all images or of `rows`: clusters and gaps [n]."""
-    units = kmeans.units_of(images.dtype, images.shape[1])
+    units = units_of(images.dtype, images.shape[1])
     scorer = kmeans.scorer(kmeans.on_grid(centroids, units), units)
     function = graph(kmeans.assign, images.dtype.name, *centroids.shape)
     found = function(kmeans.stored(images), squared_norms(images), scorer, units, rows)
@@ -91,7 +92,7 @@ def sets(draw) -> tuple[np.ndarray, np.ndarray]:
 @given(sets())
 def test_assignments_against_the_oracle(drawn):
     images, centroids = drawn
-    units = kmeans.units_of(images.dtype, images.shape[1])
+    units = units_of(images.dtype, images.shape[1])
     centroids = kmeans.on_grid(centroids, units)
     clusters, gaps = assign(images, centroids)
     np.testing.assert_array_equal(
@@ -307,7 +308,7 @@ def test_distances_between_images_are_exact(d):
 def test_distances_to_centroids(dtype):
     rng = np.random.default_rng(8)
     images = bytes_of(rng, 500, 30).astype(dtype)
-    units = kmeans.units_of(images.dtype, 30)
+    units = units_of(images.dtype, 30)
     centroids = kmeans.on_grid(rng.random((4, 30)) * 255 / units.scale, units)
     centroids[0] = kmeans.on_grid(images[:1] / units.scale, units)[0]
     clusters = rng.integers(0, 4, 500)
@@ -323,7 +324,7 @@ def test_distances_to_centroids(dtype):
 def test_inertia(offset):
     rng = np.random.default_rng(9)
     images = (offset + rng.integers(0, 56, (3000, 40))).astype(np.uint8)
-    units = kmeans.units_of(images.dtype, 40)
+    units = units_of(images.dtype, 40)
     clusters = rng.integers(0, 5, 3000)
     rows = [images[clusters == c].astype(np.float64) for c in range(5)]
     total = ClusterSums(np.array([part.sum(axis=0) for part in rows]), np.bincount(clusters))
@@ -345,7 +346,7 @@ def test_inertia(offset):
 @pytest.mark.parametrize("d", [1, 3, 64, 784, 150_528])
 def test_products_on_the_grid_do_not_depend_on_the_order_of_additions(d):
     rng = np.random.default_rng(d)
-    units = kmeans.units_of(np.dtype("uint8"), d)
+    units = units_of(np.dtype("uint8"), d)
     centroid = kmeans.on_grid(rng.random((1, d)), units)[0]
     centroid[: d // 2] = 1 - units.step  # all bits of it, and the largest sums
     images = bytes_of(rng, 3, d)
@@ -361,7 +362,7 @@ def test_products_on_the_grid_do_not_depend_on_the_order_of_additions(d):
 @pytest.mark.parametrize("d", [1, 2, 64, 784, 150_528])
 def test_norms_on_the_grid_do_not_depend_on_the_order_of_additions(d):
     rng = np.random.default_rng(d)
-    units = kmeans.units_of(np.dtype("uint8"), d)
+    units = units_of(np.dtype("uint8"), d)
     centroids = kmeans.on_grid(rng.random((3, d)), units)
     centroids[0] = 1 - units.step
     found = kmeans.squared_norms(centroids, units)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import sets
 from report_page import page_of
@@ -273,8 +274,14 @@ def test_all_components_make_the_clusters_of_pixels(fit, raw, new_folder):
     assert pixels.rows["id"].to_pylist() == vectors.rows["id"].to_pylist()
 
 
-def test_centroids_become_pictures_again(fit, seven):
-    result = fit(str(seven), 10)
+@pytest.fixture(scope="module")
+def reduced(fit, seven):
+    """A result of digits as seven components."""
+    return fit(str(seven), 10)
+
+
+def test_centroids_become_pictures_again(reduced, seven):
+    result = reduced
     assert result.centroids.shape == (10, 7)
     about = result.metrics["transform"]
     assert (about["spec"], about["image_shape"]) == ("pca:7", [8, 8])
@@ -290,16 +297,48 @@ def test_centroids_become_pictures_again(fit, seven):
     assert len(page.all("img", "member")) == 350
 
 
-def test_embeddings_are_reported_in_words(fit, new_folder, model):
+@pytest.fixture(scope="module")
+def embedded(fit, new_folder, model):
+    """A result of digits that a model has embedded."""
     folder = new_folder() / "k"
     assert shard("digits", folder, "--transform", f"keras:{model}") == 0
-    result = fit(str(folder), 10)
+    return fit(str(folder), 10)
+
+
+def test_embeddings_are_reported_in_words(embedded, model):
+    result = embedded
     assert (result.folder / "transform.keras").read_bytes() == Path(model).read_bytes()
     page = page_of(result.folder)
     assert "K-means saw the 3 numbers that keras:" in page.text
     assert "No picture belongs to them" in page.text
     assert len(page.all("svg", "centroid")) == 30
     assert not page.all("img", "member")
+
+
+@pytest.mark.parametrize("name", ["reduced", "embedded"])
+def test_new_images_are_transformed_as_those_of_the_fit_were(name, tmp_path, request):
+    result = request.getfixturevalue(name)
+    command = ["assign", "--model", str(result.folder), "--quiet", "--input"]
+    assert main([*command, "digits", "--output", str(tmp_path / "out")]) == 0
+    rows = pq.read_table(tmp_path / "out" / "assignments").sort_by("id")
+    assert rows["id"].to_pylist() == result.rows["id"].to_pylist()
+    np.testing.assert_array_equal(rows["cluster"].to_numpy(), result.clusters)
+    np.testing.assert_allclose(rows["distance"].to_numpy(), result.distances, rtol=1e-4, atol=1e-6)
+
+
+def test_new_images_of_another_shape(reduced, spec, tmp_path, capsys):
+    command = ["assign", "--model", str(reduced.folder), "--quiet", "--input", spec]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 2
+    assert "uint8 images of 6 × 5, but " in capsys.readouterr().err
+
+
+def test_the_saved_model_takes_vectors(reduced, seven):
+    import tensorflow as tf
+
+    _, block = sets.read_set(seven)
+    answer = tf.saved_model.load(str(reduced.folder / "model")).signatures["serving_default"]
+    found = answer(images=tf.constant(block.pixels))
+    np.testing.assert_array_equal(found["cluster"].numpy(), reduced.clusters)
 
 
 @pytest.mark.slow

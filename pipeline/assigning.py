@@ -1,0 +1,76 @@
+"""The command `assign`: new images → nearest centroid of a finished fit."""
+
+import argparse
+import json
+import re
+from typing import Any
+
+from pipeline import storage
+from pipeline.__main__ import (
+    add_source_arguments,
+    note_rejected,
+    num_shards_of,
+    prepare_folder,
+    refuse_foreign,
+    run_beam,
+    watching,
+)
+from pipeline.shards import MANIFEST
+from pipeline.sources import open_source
+from pipeline.terminal import Progress, without_chatter
+from pipeline.transformed import transformed_again
+
+_TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
+# Names that the output may hold, those included that a run which died leaves.
+OURS = re.compile(
+    rf"assignments|(rejected(-\d{{5,}}-of-\d{{5,}})?\.jsonl|manifest\.json){_TEMPORARY}"
+)
+OUR_ASSIGNMENTS = re.compile(rf"assignments-\d{{5,}}-of-\d{{5,}}\.parquet{_TEMPORARY}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `assign`."""
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder of a fit's result")
+    add_source_arguments(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the assignments")
+    parser.add_argument("--overwrite", action="store_true", help="replace the assignments in DIR")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    """Runs the pipeline that `args` describe.
+
+    Raises:
+      UserError: the model, the input, an option or the output folder is at fault.
+    """
+    from pipeline.scoring import read_model
+
+    model = storage.retrying(lambda: read_model(args.model))
+    source = storage.retrying(
+        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
+    )
+    if model.transform is not None:
+        source = transformed_again(source, model.folder, model.transform)
+    model.check(source)
+    num_shards = num_shards_of(source, args.num_shards)
+    folder = storage.join(args.output, "assignments")
+    refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
+    prepare_folder(args.output, args.overwrite, OURS, "complete assignments; use them")
+
+    def transform() -> Any:
+        from pipeline.assign import AssignImages
+
+        return AssignImages(source, model, args.output, num_shards, args.max_rejected)
+
+    def num_files() -> int:
+        return sum(name.endswith(".parquet") for name in storage.list_names(folder))
+
+    with (
+        without_chatter() as terminal,
+        Progress("assign", num_shards, "files", args.quiet, terminal) as progress,
+    ):
+        with watching(num_files, progress):
+            run_beam(transform, beam_flags)
+        progress.update(num_shards)
+    manifest = json.loads(storage.read_bytes(storage.join(args.output, MANIFEST)))
+    note_rejected(manifest["num_rejected"], source, args.output)
