@@ -1,10 +1,9 @@
-"""What K-means should see: python benchmarks/embeddings.py [--epochs 8] [--restarts 5].
+"""What K-means should see: python benchmarks/embeddings.py [--epochs 6] [--restarts 5].
 
 MNIST's training images as pixels, as 50 principal components, and as what a small convolutional
 autoencoder makes of them. It is trained here, on the CPU and without labels, to give spoiled images
-back unspoiled. Of each the best
-of some restarts. Milliseconds are the median iteration of a fit with `lloyd`, which scores every
-image in every iteration, and with `auto`; the fits take turns.
+back unspoiled. Purity is that of the best of some restarts. Milliseconds are the median iteration
+of a fit with `lloyd`, which scores every image in every iteration, and with `auto`.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import google_crc32c
 import numpy as np
 
-from pipeline import storage
+from pipeline import plan, storage
 from pipeline.errors import UserError
 from pipeline.pca import MAX_PIXELS, Moments, Pca, principal_components
 from pipeline.shards import Block, TransformFile
@@ -99,13 +99,17 @@ class Transformed:
 
     def read(self, piece: Any) -> Iterator[Block | Rejection]:
         transform = self.transform or self.load()
+        rows = plan.block_rows(4 * self.num_features)
         for found in self.source.read(piece):
             if isinstance(found, Rejection):
                 yield found
                 continue
-            vectors = transform.apply(found.pixels)
-            self._check(vectors, found.ids)
-            yield found._replace(pixels=vectors)
+            # Vectors longer than images would make a block too large.
+            for a, b in plan.spans(0, len(found.ids), rows):
+                labels = None if found.labels is None else found.labels[a:b]
+                vectors = transform.apply(found.pixels[a:b])
+                self._check(vectors, found.ids[a:b])
+                yield Block(found.ids[a:b], labels, vectors)
 
     def load(self) -> Transform:
         """What `path` holds."""
@@ -187,7 +191,7 @@ def transformed_again(source: Planned | Listed, folder: str, file: TransformFile
     if (source.image_shape, source.dtype) != (file.image_shape, file.dtype):
         raise UserError(
             f"--input {source.request}: {source.dtype} images of {shape_text(source.image_shape)}, "
-            f"but {path} is for {file.dtype} images of {shape_text(file.image_shape)}"
+            f"but {path} is for {file.dtype} images of {shape_text(file.image_shape)}; give such"
         )
     _check_unaltered(path, file)
     return _seen(source, file.spec, path, file.num_features)

@@ -21,7 +21,7 @@ from pipeline.pca import Pca
 from pipeline.plan import pieces
 from pipeline.shards import MANIFEST, Block, Fingerprint, load_manifest
 from pipeline.sources import open_source
-from pipeline.transformed import is_same_transform, load, transformed_again
+from pipeline.transformed import Transformed, is_same_transform, load, transformed_again
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -230,6 +230,20 @@ def test_the_same_vectors_of_other_images(seven, tmp_path):
         UserError, match=r"others\.npy: uint8 images of 6 × 5, but .*transform\.npz is"
     ):
         transformed_again(open_source(str(tmp_path / "others.npy")), str(seven), about)
+
+
+def test_blocks_of_long_vectors_stay_small(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((3000, 1, 1), np.uint8))
+
+    class Repeated:
+        def apply(self, pixels):
+            return np.repeat(pixels, 4096, axis=1).astype(np.float32)
+
+    source = open_source(str(tmp_path / "one.npy"))
+    seen = Transformed(source, "keras:model.keras", "nowhere", 4096, Repeated())
+    blocks = list(seen.read(pieces(3000, 1)[0]))
+    assert max(block.pixels.nbytes for block in blocks) <= 1 << 20
+    assert sum(len(block.ids) for block in blocks) == 3000
 
 
 def test_whether_a_transform_is_another(seven):
