@@ -187,6 +187,5 @@ class AssignImages(beam.PTransform):
             )
 
         write = WriteAssignments(source, self._model, folder, num_shards)
-        begin = begin | "Begin" >> beam.Create([0])
         written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> beam.ParDo(write)
         return in_one_place(written, end)

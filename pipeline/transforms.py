@@ -267,7 +267,7 @@ class EmbedImages(ModelHandler[Piece, Written, Transform]):
 
 
 class Pieces(beam.PTransform):
-    """A signal to begin → the pieces of a source, on many workers."""
+    """The pieces of a source, on many workers; from the beginning, or after a signal."""
 
     def __init__(self, source: Planned | Listed, num_shards: int):
         super().__init__()
@@ -276,18 +276,22 @@ class Pieces(beam.PTransform):
     def expand(self, begin):
         source, num_shards = self._source, self._num_shards
         if not isinstance(source, Listed):
-            pieces = plan.pieces(source.num_images, num_shards)
-            return begin | "Cut" >> beam.FlatMap(lambda _: pieces) | beam.Reshuffle()
+            return _spread(begin, plan.pieces(source.num_images, num_shards))
         plan.check_num_shards(source.num_images, num_shards)
-        parts = source.parts()
         return (
-            begin
-            | "Parts" >> beam.FlatMap(lambda _: parts)
-            | beam.Reshuffle()
+            _spread(begin, source.parts())
             | "List" >> beam.ParDo(ListImages(source, num_shards))
             | "Group" >> beam.GroupByKey()
             | "Join" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
         )
+
+
+def _spread(begin, values: list):
+    """`values` from the beginning, or after a signal, one by one to any worker."""
+    if isinstance(begin, beam.pvalue.PBegin):
+        # Not every engine (Dask) shuffles what one worker made onto others.
+        return begin | beam.Create(values) | beam.Reshuffle()
+    return begin | beam.FlatMap(lambda _: values) | beam.Reshuffle()
 
 
 class ShardImages(beam.PTransform):
@@ -314,7 +318,6 @@ class ShardImages(beam.PTransform):
         def end(written: list[Written]) -> None:
             storage.retrying(lambda: complete(source, written, folder, num_shards, max_rejected))
 
-        begin = begin | "Begin" >> beam.Create([0])
         write: beam.PTransform = beam.ParDo(WriteShard(source, folder, num_shards))
         if isinstance(source, Transformed):
             if is_pca(source.spec):
