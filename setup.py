@@ -4,8 +4,12 @@ from pathlib import Path
 
 from setuptools import setup
 
+GCS = "google-cloud-storage>=3,<4"
+
 TEST = [
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
+    "gcp-storage-emulator>=2024.8.3",
+    GCS,
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",
@@ -37,10 +41,11 @@ setup(
         "scikit-learn>=1.4",  # digits, the set that needs no network
         "scipy>=1.12",
         "tensorflow>=2.18,<3",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]", "google-cloud-storage>=2.18"],
+        "gcp": ["apache-beam[gcp]", GCS],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
         "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],

@@ -19,7 +19,7 @@ import numpy as np
 from job.kmeans import ClusterSums
 from job.loop import Fitted, Seconds, State
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import Taken, UserError
 from pipeline.terminal import warn
 
 KEPT = 2
@@ -76,21 +76,34 @@ class Checkpoints:
         self._refuse_others(identity)
         return state, history
 
-    def reached(self, state: State, history: bytes) -> None:
-        """Takes a new state and the history up to it; writes it if the interval is over."""
+    def reached(self, state: State, history: bytes) -> bool:
+        """Takes a new state and the history up to it; writes it if the interval is over.
+
+        Returns:
+          Whether it is written.
+        """
         self._unwritten = state, history
-        if self._clock() - self._last >= self._interval_seconds:
+        if due := self._clock() - self._last >= self._interval_seconds:
             self.flush()
+        return due
 
     def flush(self) -> None:
-        """Writes the newest state, unless it is written; any thread may."""
+        """Writes the newest state, unless it is written; any thread may.
+
+        Raises:
+          Taken: another fit writes its states here; nothing more is written.
+        """
         with self._writing:
             unwritten = self._unwritten
             if unwritten is None:
                 return
             self._number += 1
             path = storage.join(self.folder, f"{STATE}{self._number:08d}")
-            storage.write_bytes(path, encode_state(self._identity, *unwritten))
+            try:
+                storage.write_once(path, encode_state(self._identity, *unwritten))
+            except Taken:
+                self._unwritten = None
+                raise
             for name in self._names()[:-KEPT]:
                 storage.remove(storage.join(self.folder, name))
             self._last = self._clock()

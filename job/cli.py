@@ -195,7 +195,7 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
-    from job import report
+    from job import outputs, report
 
     report.write(args.run)
-    print(os.path.join(args.run, "report.html"))
+    print(storage.join(args.run, outputs.REPORT))

@@ -238,7 +238,8 @@ class _Leader(_Follower):
         )
 
     def reached(self, state: State) -> None:
-        self._checkpoints.reached(state, self._history.text)
+        if self._checkpoints.reached(state, self._history.text):
+            self._history.flush()
         super().reached(state)
 
 

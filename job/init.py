@@ -12,6 +12,7 @@ import tensorflow as tf
 from job import kmeans, oversampling, randomness
 from job.config import FitConfig
 from job.dataset import Images
+from pipeline import storage
 from pipeline.errors import UserError
 
 
@@ -116,8 +117,9 @@ def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
     """
     path, shape = config.init, (config.k, images.num_features)
     try:
-        centroids = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with storage.open_read(path) as file:
+            centroids = np.load(file, allow_pickle=False)
+    except (UserError, ValueError, EOFError) as error:
         raise UserError(f"--init {path}: cannot be read as a .npy file ({error})") from error
     if centroids.shape != shape:
         raise UserError(

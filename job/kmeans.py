@@ -203,9 +203,9 @@ def assign(
 
     count = tf.size(squared_norm)
     dtypes = [tf.int64, tf.float32, tf.float32]
-    clusters, scores, gaps = by_block(nearest_two, count, images.shape[1], dtypes)
+    clusters, scores, others = by_block(nearest_two, count, images.shape[1], dtypes)
     norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
-    gaps -= scorer.margin[0] * norm + scorer.margin[1]
+    gaps = others - scores - (scorer.margin[0] * norm + scorer.margin[1])
     near_tie = tf.where(gaps <= 0)[:, 0]
 
     def decide(start, stop):
@@ -283,23 +283,25 @@ def first_lowest(scores: tf.Tensor) -> tf.Tensor:
 
 
 def _nearest_two(images: tf.Tensor, scorer: Scorer) -> list[tf.Tensor]:
-    """The lowest score's cluster int64 [B], that score, and by how much it is the lowest."""
+    """The lowest score's cluster int64 [B], that score, and the lowest of the others."""
     product = tf.linalg.matmul(tf.cast(images, tf.float32), scorer.weights, transpose_b=True)
-    scores = product + scorer.bias  # [B, k]
+    return list(lowest_two(product + scorer.bias))
+
+
+def lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The cluster of the lowest of scores [B, k], int64; that score; the lowest of the others."""
     clusters = tf.argmin(scores, axis=1)
-    lowest, others = without(scores, clusters)
-    return [clusters, lowest, tf.reduce_min(others, axis=1) - lowest]
-
-
-def without(scores: tf.Tensor, clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each image's score of its cluster [B], and scores [B, k] in which that one is infinite."""
-    place = tf.stack([tf.range(tf.size(clusters, tf.int64)), clusters], axis=1)
-    own = tf.gather_nd(scores, place)
-    return own, tf.tensor_scatter_nd_update(scores, place, tf.fill(tf.shape(own), np.inf))
+    # Added, not chosen by a condition: a third of the time.
+    hidden = tf.one_hot(clusters, tf.shape(scores)[1], on_value=np.float32(np.inf), off_value=0.0)
+    return clusters, tf.reduce_min(scores, axis=1), tf.reduce_min(scores + hidden, axis=1)
 
 
 def moved_sums(
-    images: tf.Tensor, before: tf.Tensor, after: tf.Tensor, shape: tf.TensorShape
+    images: tf.Tensor,
+    before: tf.Tensor,
+    after: tf.Tensor,
+    shape: tf.TensorShape,
+    rows: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What the images that changed cluster add to the cluster sums.
 
@@ -308,8 +310,9 @@ def moved_sums(
 
     Args:
       images: uint8 or float32 [n, d], as `stored`.
-      before, after: clusters, int64 [n].
+      before, after: clusters of all images or of those in `rows`, int64.
       shape: [k, d].
+      rows: int64 [m].
 
     Returns:
       Sums float64 [k, d] in pixels, counts float64 [k], and the number of moved images, float64:
@@ -317,14 +320,16 @@ def moved_sums(
     """
     num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
-    rows = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
+    size = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
 
     def body(start, sums, counts):
-        index = moved[start : start + rows]
-        pixels = take(images, index)
+        index = moved[start : start + size]
+        pixels = take(images, index if rows is None else tf.gather(rows, index))
         gained, entered = _sums(pixels, tf.gather(after, index), num_clusters)
-        lost, left = _sums(pixels, tf.gather(before, index), num_clusters)
-        return start + rows, sums + gained - lost, counts + entered - left
+        old = tf.gather(before, index)
+        known = tf.where(old >= 0)[:, 0]
+        lost, left = _sums(take(pixels, known), tf.gather(old, known), num_clusters)
+        return start + size, sums + gained - lost, counts + entered - left
 
     zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
     _, sums, counts = tf.while_loop(
@@ -337,14 +342,14 @@ def moved_sums(
 
 
 def _sums(pixels, clusters, num_clusters: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pixel sums float64 [k, d] and counts float64 [k] of a block; cluster −1 does not count."""
+    """Pixel sums float64 [k, d] and counts float64 [k] of a block."""
     # Float images have no exact sums to keep; float64 keeps what they have.
     dtype = tf.float32 if pixels.dtype == tf.uint8 else tf.float64
     order = tf.argsort(clusters)
-    segments = tf.gather(clusters, order) + 1
+    segments = tf.gather(clusters, order)
     # A sum over sorted segments costs the same for any k, unlike a one-hot product.
     sums = tf.math.segment_sum(tf.cast(take(pixels, order), dtype), segments)
-    sums = tf.pad(sums, [[0, num_clusters + 1 - tf.shape(sums)[0]], [0, 0]])[1:]
+    sums = tf.pad(sums, [[0, num_clusters - tf.shape(sums)[0]], [0, 0]])
     sums = tf.ensure_shape(sums, [num_clusters, pixels.shape[1]])  # lost where k is 1
     ones = tf.ones_like(clusters, tf.float64)
     return tf.cast(sums, tf.float64), tf.math.unsorted_segment_sum(ones, clusters, num_clusters)

@@ -93,15 +93,17 @@ class History:
 
     def __init__(self, folder: str, text: bytes = b""):
         """Begins with the lines `text`, whatever a run that died left there."""
-        path = storage.join(folder, HISTORY)
-        storage.write_bytes(path, text)
-        self.text, self._file = text, storage.open_append(path)
+        self.text, self._file = text, storage.open_log(storage.join(folder, HISTORY), text)
 
     def write(self, record: "IterationRecord") -> None:
         """Appends a line."""
         line = f"{json.dumps(record._asdict())}\n".encode()
         self._file.write(line)
         self.text += line
+
+    def flush(self) -> None:
+        """The file has all lines, wherever it is."""
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -129,4 +131,4 @@ def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
 def write_metrics(folder: str, metrics: dict[str, Any]) -> None:
     """Publishes metrics.json, which completes the result."""
     text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
-    storage.write_bytes(storage.join(folder, METRICS), text.encode())
+    storage.write_once(storage.join(folder, METRICS), text.encode())

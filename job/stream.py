@@ -13,7 +13,16 @@ import numpy as np
 import tensorflow as tf
 
 from job import memory, randomness
-from job.dataset import Images, Place, blocks_by_replica, empty_facts, share_rows, squared_norms
+from job.dataset import (
+    Images,
+    Place,
+    blocks_by_replica,
+    empty_facts,
+    own_shards,
+    share_rows,
+    squared_norms,
+)
+from job.disk_copy import DiskCopy
 from job.kmeans import row_width, stored
 from job.replicas import Step, aligned_empty
 from pipeline import storage
@@ -59,6 +68,7 @@ class StreamedImages(Images):
         return state.arrays
 
     def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
+        folder = self._on_disk(folder, manifest)
         self._dtype = np.dtype(manifest.dtype)
         self._row_bytes = manifest.num_features * self._dtype.itemsize
         counts = [stop - start for start, stop in share_rows(manifest, self._replicas)]
@@ -82,6 +92,16 @@ class StreamedImages(Images):
             self._runs[r].append(Run(rows.start, rows.stop, path, begin))
         self._plan(counts)
         return self._norms
+
+    def _on_disk(self, folder: str, manifest: Manifest) -> str:
+        """Where this worker's shards can be read often: a copy of `folder`, if it is remote."""
+        if storage.is_local(folder):
+            return folder
+        self._copy = DiskCopy(folder)
+        shards = own_shards(manifest, self._replicas)
+        for _ in self._copy.add({shard.file: shard.num_bytes for shard in shards}):
+            self._replicas.end_if_asked("while loading")
+        return self._copy.folder
 
     def _plan(self, counts: list[int]) -> None:
         """Decides how many rows are a chunk, and prepares to read them."""

@@ -32,7 +32,7 @@ from pipeline.transformed import (
 SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
 ENGINE = "FnApiRunner"
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
 # Names that a folder of shards may hold, those included that a run which died leaves.
 OURS = re.compile(
     r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json|"
@@ -148,7 +148,7 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
         without_chatter() as terminal,
         Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
     ):
-        with watching(on_disk, progress):
+        with watching(args.output, on_disk, progress):
             run_beam(transform, beam_flags)
         progress.update(source.num_images)
     manifest = shards.load_manifest(args.output)
@@ -276,22 +276,20 @@ def run_beam(make: Callable[[], Any], beam_flags: list[str]) -> None:
 
 def images_on_disk(folder: str, num_images: int, image_bytes: int) -> int:
     """About how many of the images are in `folder`, in shards that may not be complete yet."""
-    written = 0
-    for name in storage.list_names(folder):
-        # Renamed since it was listed?
-        with contextlib.suppress(UserError):
-            written += storage.size_bytes(storage.join(folder, name))
+    written = sum(storage.file_sizes(folder).values())
     return min(written // image_bytes, num_images)
 
 
 @contextlib.contextmanager
-def watching(count: Callable[[], int], progress: Progress) -> Iterator[None]:
-    """Shows what `count` finds in storage, whichever engine and process writes it."""
+def watching(folder: str, count: Callable[[], int], progress: Progress) -> Iterator[None]:
+    """Shows what `count` finds in `folder`, whichever engine and process writes it."""
     done = threading.Event()
+    pause = PROGRESS_SECONDS if storage.is_local(folder) else REMOTE_PROGRESS_SECONDS
 
     def watch() -> None:
-        while not done.wait(PROGRESS_SECONDS):
-            progress.update(count())
+        while not done.wait(pause):
+            with contextlib.suppress(UserError):  # whoever writes there will say so
+                progress.update(count())
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -117,7 +117,7 @@ def complete(
         num_rejected=sum(part.num_rejected for part in ordered),
         source=source.request.describe(),
     )
-    storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+    storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
 
 
 def same_model(folder: str, fingerprint: str) -> Model:

@@ -69,7 +69,7 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
         without_chatter() as terminal,
         Progress("assign", num_shards, "files", args.quiet, terminal) as progress,
     ):
-        with watching(num_files, progress):
+        with watching(folder, num_files, progress):
             run_beam(transform, beam_flags)
         progress.update(num_shards)
     manifest = json.loads(storage.read_bytes(storage.join(args.output, MANIFEST)))

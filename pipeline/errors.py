@@ -5,6 +5,9 @@ import re
 _WHERE = r" \[while running [^\n]*"  # what Beam appends
 
 
+MAX_CHARACTERS = 2_000  # of a message: a name in a bucket may be very long
+
+
 class UserError(Exception):
     """What was wrong (the value), where (file, shard, flag) and what to do, in one line.
 
@@ -12,11 +15,26 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(message.replace("\n", "\\n"))
+        # Names of files and objects may hold anything, even what a terminal obeys.
+        super().__init__(_bounded("".join(map(_printable, message))))
 
 
 class Refused(UserError):
     """The storage failed in a way that may pass: the same read or write is worth another try."""
+
+
+class Taken(UserError):
+    """Another writer has published meanwhile what only one may publish."""
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
+def _bounded(text: str) -> str:
+    """`text` without its middle, if it is too long: its ends say what is wrong and what to do."""
+    half = MAX_CHARACTERS // 2
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: half - 1]} … {text[-half:]}"
 
 
 def from_engine(error: Exception) -> UserError | None:
@@ -41,6 +59,6 @@ class JobError(Exception):
 def from_traceback(text: str) -> UserError | None:
     """The UserError at the end of a printed traceback, or None if another exception ended it."""
     found = re.findall(
-        rf"^pipeline\.errors\.(?:UserError|Refused): (.*?)(?:{_WHERE})?$", text, re.MULTILINE
+        rf"^pipeline\.errors\.(?:UserError|Refused|Taken): (.*?)(?:{_WHERE})?$", text, re.MULTILINE
     )
     return UserError(found[-1]) if found else None

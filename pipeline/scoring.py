@@ -13,6 +13,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from pipeline import plan, storage
 from pipeline.assignments import Assigned
@@ -22,7 +23,7 @@ from pipeline.sources import Source
 from pipeline.units import squared_norms, to_squared_distances, units_of
 
 SAVED_MODEL = "saved_model.pb"
-SCORED_BYTES = 16 << 20  # of float64 pixels and scores at a time
+SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
 
 
 class Model(NamedTuple):
@@ -75,7 +76,7 @@ def read_model(folder: str) -> Model:
       UserError: there is none, or its files do not go together.
     """
     if storage.exists(storage.join(folder, SAVED_MODEL)):
-        folder = os.path.dirname(os.path.abspath(folder) if "://" not in folder else folder)
+        folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
     path = storage.join(folder, "metrics.json")
     if not storage.exists(path):
         raise UserError(
@@ -109,14 +110,17 @@ class Nearest:
         centroids = model.centroids.astype(np.float64)
         self._weights = -2.0 * centroids.T  # [d, k]
         self._bias = self._units.scale * squared_norms(centroids, self._units)
+        self._threads = ThreadpoolController()
         self._rows = max(1, SCORED_BYTES // (8 * sum(centroids.shape)))
 
     def __call__(self, block: Block) -> Assigned:
         """The nearest centroid of each image of `block`; of equally near ones the lowest."""
         clusters = np.empty(len(block.ids), np.int32)
         squared = np.empty(len(block.ids))
-        for start, stop in plan.spans(0, len(block.ids), self._rows):
-            clusters[start:stop], squared[start:stop] = self._nearest(block.pixels[start:stop])
+        # An engine has a worker for each core: threads that wait for each other only slow it down.
+        with self._threads.limit(limits=1, user_api="blas"):
+            for start, stop in plan.spans(0, len(block.ids), self._rows):
+                clusters[start:stop], squared[start:stop] = self._nearest(block.pixels[start:stop])
         return Assigned(block, clusters, squared)
 
     def _nearest(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

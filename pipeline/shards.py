@@ -234,7 +234,8 @@ def load_manifest(folder: str) -> Manifest:
     expected = {
         file.file: file.num_bytes for file in (*manifest.shards, manifest.transform) if file
     }
-    found = {name for name in storage.list_names(folder) if _is_part(name)}
+    sizes = storage.file_sizes(folder)
+    found = {name for name in sizes if _is_part(name)}
     remedy = "shard the set again"
     for name in sorted(expected.keys() - found):
         kind = "shard" if name.endswith(SHARD_ENDING) else "file"
@@ -242,11 +243,10 @@ def load_manifest(folder: str) -> Manifest:
     for name in sorted(found - expected.keys()):
         raise UserError(f"{storage.join(folder, name)}: not in the manifest; remove it or {remedy}")
     for name, size in expected.items():
-        actual = storage.size_bytes(storage.join(folder, name))
-        if actual != size:
+        if sizes[name] != size:
             raise UserError(
                 f"{storage.join(folder, name)}: truncated or altered: "
-                f"{actual} bytes instead of {size}; {remedy}"
+                f"{sizes[name]} bytes instead of {size}; {remedy}"
             )
     return manifest
 

@@ -1,37 +1,50 @@
 """Files, wherever they are: read, list, publish atomically, remove.
 
-Paths are strings. Whatever the operating system refuses is a UserError that names the path, and a
-Refused where it is not for good.
+Paths are strings: local ones, or gs://BUCKET/NAME. Whatever the storage refuses is a UserError that
+names the path, and a Refused where it is not for good. Nothing of Google is loaded, and nobody is
+asked anything, before a gs:// path is used.
 """
 
 import contextlib
-import errno
-import glob
+import functools
 import gzip
 import os
+import re
 import shutil
 import time
-import uuid
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, Protocol, TypeVar
 
+from pipeline import local
 from pipeline.errors import Refused, UserError
+from pipeline.local import TEMPORARY_SUFFIX as TEMPORARY_SUFFIX
 
-TEMPORARY_SUFFIX = ".tmp"
 RETRY_SECONDS = (0.1, 1.0)  # between the tries of a read or write that may work later
+REMOTE = "gs://"
 T = TypeVar("T")
-_FOR_GOOD = {
-    errno.EACCES,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-}
+
+
+class Log(Protocol):
+    """A file that grows."""
+
+    def write(self, data: bytes, /) -> Any: ...
+    def flush(self) -> Any:
+        """All that was written is there for other readers."""
+        ...
+
+    def close(self) -> Any: ...
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` is on this machine's file system; raises UserError for a foreign scheme."""
+    if path.startswith(REMOTE):
+        return False
+    if found := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise UserError(
+            f"{path}: {found[0]} paths are not supported; give a local or a {REMOTE} path"
+        )
+    return True
 
 
 def join(directory: str, *names: str) -> str:
@@ -39,38 +52,56 @@ def join(directory: str, *names: str) -> str:
     return os.path.join(directory, *names)
 
 
+def common_folder(paths: Sequence[str]) -> str:
+    """The innermost folder that all `paths` lie in.
+
+    Raises:
+      UserError: some are local and some are not.
+    """
+    if len({is_local(path) for path in paths}) > 1:
+        raise UserError(f"{paths[0]} … {paths[-1]}: local and {REMOTE} paths; give one kind")
+    folder = os.path.commonpath([os.path.dirname(_absolute(path)) for path in paths])
+    return folder if is_local(paths[0]) else REMOTE + folder.lstrip("/")
+
+
+def relative(path: str, folder: str) -> str:
+    """`path` as it is seen from `folder`, which it lies in."""
+    return os.path.relpath(_absolute(path), _absolute(folder))
+
+
+def _absolute(path: str) -> str:
+    """`path` as a local path could be: /BUCKET/NAME for a remote one."""
+    return os.path.abspath(path) if is_local(path) else "/" + path.removeprefix(REMOTE).strip("/")
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or a folder at `path`."""
-    with _refusals(path, "read"):
-        return os.path.exists(_local(path))
+    return _files(path).exists(path)
 
 
 def is_folder(path: str) -> bool:
-    """Whether `path` is a folder."""
-    with _refusals(path, "read"):
-        return os.path.isdir(_local(path))
+    """Whether `path` is a folder: remotely, whether anything lies below it."""
+    return _files(path).is_folder(path)
 
 
 def list_names(folder: str) -> list[str]:
     """Names in `folder`, sorted; empty where there is no such folder."""
-    with _refusals(folder, "list"):
-        return sorted(os.listdir(_local(folder))) if os.path.isdir(folder) else []
+    return _files(folder).list_names(folder)
+
+
+def file_sizes(folder: str) -> dict[str, int]:
+    """Size in bytes of each file in `folder`; empty where there is no such folder."""
+    return _files(folder).file_sizes(folder)
 
 
 def matching(pattern: str) -> list[str]:
     """Paths that a glob matches, sorted; ** stands for any folders."""
-    return sorted(glob.glob(_local(pattern), recursive=True))
+    return sorted(_files(pattern).matching(pattern))
 
 
 def folders(path: str) -> list[str]:
     """Names of the folders in `path`, sorted, without hidden ones and those that hold `path`."""
-    inside = (os.path.realpath(path),)
-    with _refusals(path, "list"), os.scandir(_local(path)) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if not _is_hidden(entry) and _is_folder(entry) and not _holds(entry, inside)
-        )
+    return _files(path).folders(path)
 
 
 def walk(folder: str, deep: bool = True) -> Iterator[str]:
@@ -78,51 +109,13 @@ def walk(folder: str, deep: bool = True) -> Iterator[str]:
 
     Hidden files are left out. Links are followed, but not to a folder that they lie in.
     """
-    yield from _walk(_local(folder), "", deep, (os.path.realpath(folder),))
-
-
-def _walk(root: str, below: str, deep: bool, inside: tuple[str, ...]) -> Iterator[str]:
-    folder = os.path.join(root, below)
-    with _refusals(folder, "list"), os.scandir(folder) as entries:
-        for entry in entries:
-            name = os.path.join(below, entry.name)
-            if _is_hidden(entry):
-                continue
-            if not _is_folder(entry):
-                yield name
-            elif deep and not _holds(entry, inside):
-                yield from _walk(root, name, deep, (*inside, os.path.realpath(entry.path)))
-
-
-def _holds(entry: os.DirEntry, inside: tuple[str, ...]) -> bool:
-    """Whether a link leads to a folder that one of `inside` is or lies in: a circle."""
-    if not entry.is_symlink():
-        return False
-    real = os.path.realpath(entry.path)
-    return any(os.path.commonpath((real, folder)) == real for folder in inside)
-
-
-def _is_hidden(entry: os.DirEntry) -> bool:
-    return entry.name.startswith(".")
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def size_bytes(path: str) -> int:
-    """Size of a file."""
-    with _refusals(path, "read"):
-        return os.path.getsize(_local(path))
+    return _files(folder).walk(folder, deep)
 
 
 @contextlib.contextmanager
 def open_read(path: str) -> Iterator[BinaryIO]:
     """A file opened for reading bytes."""
-    with _refusals(path, "read"), open(_local(path), "rb") as file:
+    with _files(path).open_read(path) as file:
         yield file
 
 
@@ -141,49 +134,35 @@ def open_unpacked(path: str) -> Iterator[BinaryIO]:
 
 def read_bytes(path: str) -> bytes:
     """A whole file."""
-    with open_read(path) as file:
-        return file.read()
+    return _files(path).read_bytes(path)
+
+
+def read_each(folder: str, names: Iterable[str]) -> Iterator[bytes | UserError]:
+    """Whole files of `folder`, or why one cannot be read, in order; remote ones some at a time."""
+    if not is_local(folder):
+        yield from _objects().read_each(join(folder, name) for name in names)
+        return
+    for name in names:
+        try:
+            yield read_bytes(join(folder, name))
+        except UserError as error:
+            yield error
 
 
 def read_into(path: str, offset: int, target: memoryview) -> None:
-    """Fills `target` with the bytes of a file from `offset`.
+    """Fills `target` with the bytes of a local file from `offset`.
 
     Raises:
       UserError: the file cannot be read, or ends before `target` is full.
     """
-    with _refusals(path, "read"), open(_local(path), "rb", buffering=0) as file:
-        file.seek(offset)
-        done = 0
-        while done < len(target):
-            count = file.readinto(target[done:])
-            if not count:
-                raise UserError(f"{path}: shorter than it was; shard the set again")
-            done += count
+    local.read_into(path, offset, target)
 
 
 @contextlib.contextmanager
 def publish(path: str) -> Iterator[BinaryIO]:
     """A file to write; it appears at `path` whole, when the block ends, or not at all."""
-    path = _local(path)
-    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
-    with _refusals(path, "write"):
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(temporary)
-            raise
-
-
-def open_append(path: str) -> BinaryIO:
-    """A file to append to, whose bytes are there for other readers as soon as they are written."""
-    with _refusals(path, "write"):
-        return open(_local(path), "ab", buffering=0)
+    with _files(path).publish(path) as file:
+        yield file
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -198,20 +177,38 @@ def copy(source: str, target: str) -> None:
         shutil.copyfileobj(read, written)
 
 
+def write_once(path: str, data: bytes) -> None:
+    """Publishes `data` at `path`, where nobody else may have published anything.
+
+    Raises:
+      Taken: another has, meanwhile, and it is not the same. Local file systems do not tell: there
+        the last one wins.
+    """
+    _files(path).write_once(path, data)
+
+
+def open_log(path: str, text: bytes) -> Log:
+    """A file that begins with `text` and grows.
+
+    Local readers see what is written as soon as it is; remote ones every few seconds, and
+    whatever there is after `flush` and `close`.
+    """
+    return _files(path).open_log(path, text)
+
+
 def make_folder(path: str) -> None:
     """Makes a folder and those above it, where they are missing."""
-    with _refusals(path, "write"):
-        os.makedirs(_local(path), exist_ok=True)
+    _files(path).make_folder(path)
 
 
 def remove(path: str) -> None:
     """Removes a file, or a folder with all that is in it; nothing happens where there is none."""
-    with _refusals(path, "remove"):
-        if os.path.isdir(_local(path)):
-            shutil.rmtree(path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
+    _files(path).remove(path)
+
+
+def copy_to_disk(path: str, target: str) -> None:
+    """Copies a remote file to the local path `target`, compared by checksum."""
+    _objects().copy_to_disk(path, target)
 
 
 def retrying(action: Callable[[], T], wait: Callable[[float], Any] = time.sleep) -> T:
@@ -224,18 +221,18 @@ def retrying(action: Callable[[], T], wait: Callable[[float], Any] = time.sleep)
     return action()
 
 
-def _local(path: str) -> str:
-    if "://" in path:
-        raise UserError(f"{path}: only local paths are supported so far; copy it to a local folder")
-    return path
+def _files(path: str) -> Any:
+    """What answers for `path`: the module of local files, or the objects of Google's storage."""
+    return local if is_local(path) else _objects()
 
 
-@contextlib.contextmanager
-def _refusals(path: str, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = UserError if error.errno in _FOR_GOOD else Refused
-        raise kind(
-            f"{path}: cannot {verb}: {error.strerror or error}; check the path and its permissions"
-        ) from error
+def _objects() -> Any:
+    return _objects_at(os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
+@functools.cache
+def _objects_at(emulator: str | None) -> Any:
+    """The objects of Google's storage, or of an emulator's; connected once."""
+    from pipeline import gcs
+
+    return gcs.Objects()

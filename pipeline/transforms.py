@@ -115,7 +115,7 @@ def complete(
     ordered = [parts[number] for number in sorted(parts)]
     manifest = make_manifest(source, ordered)
     settle(ordered, folder, num_shards, max_rejected)
-    storage.write_bytes(storage.join(folder, MANIFEST), manifest.to_json())
+    storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
 
 
 def settle(

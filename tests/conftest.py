@@ -1,8 +1,10 @@
 """What several test modules share. TensorFlow is imported by those that use it, not here."""
 
 import itertools
+import socket
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,26 @@ def new_folder(tmp_path_factory) -> Callable[[], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """A bucket, gs://bucket, of an emulator of Google's storage on this machine."""
+    from gcp_storage_emulator.server import create_server
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        with create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket"):
+            yield "gs://bucket"
+
+
+@pytest.fixture
+def bucket(emulator) -> str:
+    """A folder of the emulator that nobody else uses."""
+    return f"{emulator}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from pipeline.errors import Refused, UserError, from_engine, from_traceback
+from pipeline.errors import MAX_CHARACTERS, Refused, Taken, UserError, from_engine, from_traceback
 
 
 def printed(error: Exception) -> str:
@@ -16,13 +16,25 @@ def test_message_is_one_line():
     assert str(UserError("a\nb.png: damaged")) == "a\\nb.png: damaged"
 
 
+def test_names_cannot_command_a_terminal():
+    error = UserError("gs://bucket/\x1b[2J\u202e\x00é.png: damaged\r")
+    assert str(error) == "gs://bucket/\\x1b[2J\\u202e\\x00é.png: damaged\\r"
+
+
+def test_long_names_are_cut_in_the_middle():
+    text = str(UserError(f"gs://bucket/{'x' * 5000}: damaged; write it again"))
+    assert len(text) <= MAX_CHARACTERS + 2
+    assert text.startswith("gs://bucket/xxx")
+    assert text.endswith("xxx: damaged; write it again")
+
+
 def test_survives_pickling():
     copy = pickle.loads(pickle.dumps(Refused("set.npz: cannot read")))
     assert isinstance(copy, Refused)
     assert str(copy) == "set.npz: cannot read"
 
 
-@pytest.mark.parametrize("kind", [UserError, Refused])
+@pytest.mark.parametrize("kind", [UserError, Refused, Taken])
 def test_found_at_the_end_of_a_traceback(kind):
     text = f"Traceback of worker 3:\n{printed(kind('x.npz: damaged'))}\n"
     assert str(from_traceback(text)) == "x.npz: damaged"

@@ -197,11 +197,11 @@ def test_the_basis_is_made_on_the_host():
     """The one QR decomposition that a GPU has goes through the host's memory at every step."""
     assert _host_arguments("Qr", {"T": {tf.float64.as_datatype_enum}}) == {"input", "q", "r"}
     matrix = tf.TensorSpec([3, 20], tf.float64)
-    traced = hamerly.basis_of.get_concrete_function(
-        matrix, matrix, tf.TensorSpec([20, 2], "double")
-    )
-    devices = {op.device for op in traced.graph.get_operations() if op.type == "Qr"}
-    assert devices == {"/device:CPU:0"}
+    columns = tf.TensorSpec([20, 8], "double")
+    traced = hamerly.basis_of.get_concrete_function(matrix, matrix, columns, columns)
+    factors = ("Qr", "SelfAdjointEigV2")
+    devices = {(op.type, op.device) for op in traced.graph.get_operations() if op.type in factors}
+    assert devices == {(factor, "/device:CPU:0") for factor in factors}
 
 
 def test_sums_of_a_block_are_exact_in_any_order():

@@ -108,8 +108,10 @@ def test_assignments_against_the_oracle(drawn):
 def test_moved_sums_against_the_oracle(drawn, data):
     images, centroids = drawn
     k = len(centroids)
-    clusters = arrays.arrays(np.int64, len(images), elements=st.integers(-1, k - 1))
-    before, after = data.draw(clusters), data.draw(clusters)
+    before, after = (
+        data.draw(arrays.arrays(np.int64, len(images), elements=st.integers(lowest, k - 1)))
+        for lowest in (-1, 0)  # before the first assignment there is no cluster
+    )
     sums, counts, moved = moved_sums(images, before, after, k)
     assert moved == (before != after).sum()
     for c in range(k):

@@ -50,7 +50,8 @@ def test_folder_below_a_file(tmp_path):
 
 
 def test_unknown_scheme():
-    with pytest.raises(UserError, match="ftp://host/set: only local paths"):
+    remedy = "ftp:// paths are not supported; give a local or a gs:// path"
+    with pytest.raises(UserError, match=f"ftp://host/set: {remedy}"):
         storage.exists("ftp://host/set")
 
 
@@ -58,9 +59,9 @@ def test_failure_that_may_pass(monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(storage.os.path, "getsize", fail)
+    monkeypatch.setattr(storage.local.os.path, "exists", fail)
     with pytest.raises(Refused, match="set: cannot read: Input/output error"):
-        storage.size_bytes("set")
+        storage.exists("set")
 
 
 def test_retrying_until_it_works():
@@ -147,3 +148,40 @@ def test_remove_is_content_with_nothing(tmp_path):
     storage.remove(str(tmp_path / "folder"))
     storage.remove(str(tmp_path / "folder"))
     assert storage.list_names(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("root", ["", "/data/", "gs://bucket/", "gs://"])
+def test_folder_that_paths_have_in_common(root):
+    paths = [f"{root}set/a/1.npz", f"{root}set/b/2.npz"]
+    folder = storage.common_folder(paths)
+    assert folder == (f"{root}set" if root else os.path.abspath("set"))
+    assert [storage.relative(path, folder) for path in paths] == ["a/1.npz", "b/2.npz"]
+    assert storage.join(folder, "a/1.npz") == (paths[0] if root else os.path.abspath(paths[0]))
+
+
+def test_common_folder_of_two_buckets():
+    folder = storage.common_folder(["gs://one/1.npz", "gs://two/2.npz"])
+    assert storage.relative("gs://two/2.npz", folder) == "two/2.npz"
+    assert storage.join(folder, "two/2.npz") == "gs://two/2.npz"
+
+
+def test_sizes_of_files(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "three").write_bytes(b"123")
+    (tmp_path / "gone").symlink_to("none")
+    assert storage.file_sizes(str(tmp_path)) == {"three": 3}
+    assert storage.file_sizes(str(tmp_path / "none")) == {}
+
+
+def test_each_file_or_why_it_cannot_be_read(tmp_path):
+    (tmp_path / "one").write_bytes(b"1")
+    one, error = storage.read_each(str(tmp_path), ["one", "none"])
+    assert one == b"1"
+    assert "none: cannot read: No such file" in str(error)
+
+
+def test_log_is_there_for_other_readers_at_once(tmp_path):
+    log = storage.open_log(str(tmp_path / "log"), b"1")
+    log.write(b"2")
+    assert (tmp_path / "log").read_bytes() == b"12"
+    log.close()

@@ -195,15 +195,15 @@ def test_a_manifest_that_cannot_be_written_at_once(tmp_path, quick, monkeypatch)
     (tmp_path / "folder" / "0" / "broken.png").write_bytes(b"")
     command = ["--input", spec, "--quiet", "--output"]
     assert main([*command, str(tmp_path / "smooth")]) == 0
-    write_bytes, refused = storage.write_bytes, []
+    write_once, refused = storage.write_once, []
 
     def fail_once(path, data):
         if path.endswith("manifest.json") and not refused:
             refused.append(path)
             raise Refused(f"{path}: cannot write")
-        write_bytes(path, data)
+        write_once(path, data)
 
-    monkeypatch.setattr(storage, "write_bytes", fail_once)
+    monkeypatch.setattr(storage, "write_once", fail_once)
     assert main([*command, str(tmp_path / "bumpy")]) == 0
     assert refused
     assert sets.contents(tmp_path / "bumpy") == sets.contents(tmp_path / "smooth")

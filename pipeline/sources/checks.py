@@ -1,10 +1,10 @@
 """What is checked of every set, whatever its format, and how its images are named."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.errors import UserError
 
 MAX_LABEL = 65_535
@@ -62,5 +62,5 @@ def numbered_ids(prefix: str, start: int, stop: int) -> list[str]:
 
 def short_names(paths: Sequence[str]) -> list[str]:
     """Paths from the folder that all of them lie in; of one path its last name."""
-    base = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    return [os.path.relpath(os.path.abspath(path), base) for path in paths]
+    base = storage.common_folder(paths)
+    return [storage.relative(path, base) for path in paths]

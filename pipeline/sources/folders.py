@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -64,24 +65,23 @@ class FolderSource:
 
     def rows(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Row | Rejection]:
         """The images that references stand for."""
-        for path, label in references:
+        references, again = itertools.tee(references)
+        files = storage.read_each(self.base, (os.fsdecode(path) for path, _ in again))
+        for (path, label), data in zip(references, files, strict=True):
             missing = self.label_names is not None and label < 0
-            name = os.fsdecode(path)
-            read = functools.partial(self._pixels, name)
-            yield read_row(_text(name), None if missing else label, read)
+            read = functools.partial(self._pixels, data)
+            yield read_row(_text(os.fsdecode(path)), None if missing else label, read)
 
     def read(self, piece: plan.Listing) -> Iterator[Block | Rejection]:
         labelled = self.label_names is not None
         rows = self.rows(piece.references())
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
-    def _pixels(self, path: str):
-        try:
-            data = storage.read_bytes(storage.join(self.base, path))
-        except Refused:
-            raise
-        except UserError as error:
-            raise Unreadable(f"cannot read: {_refusal(error)}") from error
+    def _pixels(self, data: bytes | UserError):
+        if isinstance(data, Refused):
+            raise data
+        if isinstance(data, UserError):
+            raise Unreadable(f"cannot read: {_refusal(data)}") from data
         return decode(data, self.request)
 
 
@@ -90,8 +90,8 @@ def open_folders(request: Request, paths: list[str]) -> FolderSource:
     request.check_whole()
     base = paths[0]
     if len(paths) > 1 or not storage.is_folder(base):
-        base = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    roots = ["" if path == base else os.path.relpath(path, base) for path in paths]
+        base = storage.common_folder(paths)
+    roots = ["" if path == base else storage.relative(path, base) for path in paths]
     folders = [folder for root in roots for folder in _folders(base, root)]
     sizes = [sum(1 for _ in folder.images(base)) for folder in folders]
     if not sum(sizes):

@@ -1,0 +1,199 @@
+"""Files of this machine's file system: what storage.py does with local paths."""
+
+import contextlib
+import errno
+import glob
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pipeline.errors import Refused, UserError
+
+TEMPORARY_SUFFIX = ".tmp"
+_FOR_GOOD = {
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or a folder at `path`."""
+    with refusals(path, "read"):
+        return os.path.exists(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder."""
+    with refusals(path, "read"):
+        return os.path.isdir(path)
+
+
+def list_names(folder: str) -> list[str]:
+    """Names in `folder`, sorted; empty where there is no such folder."""
+    with refusals(folder, "list"):
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def matching(pattern: str) -> list[str]:
+    """Paths that a glob matches; ** stands for any folders."""
+    return glob.glob(pattern, recursive=True)
+
+
+def folders(path: str) -> list[str]:
+    """Names of the folders in `path`, sorted, without hidden ones and those that hold `path`."""
+    inside = (os.path.realpath(path),)
+    with refusals(path, "list"), os.scandir(path) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not _is_hidden(entry) and _is_folder(entry) and not _holds(entry, inside)
+        )
+
+
+def walk(folder: str, deep: bool = True) -> Iterator[str]:
+    """Files in `folder` and, if `deep`, below it: relative paths, in no order, none held.
+
+    Hidden files are left out. Links are followed, but not to a folder that they lie in.
+    """
+    yield from _walk(folder, "", deep, (os.path.realpath(folder),))
+
+
+def _walk(root: str, below: str, deep: bool, inside: tuple[str, ...]) -> Iterator[str]:
+    folder = os.path.join(root, below)
+    with refusals(folder, "list"), os.scandir(folder) as entries:
+        for entry in entries:
+            name = os.path.join(below, entry.name)
+            if _is_hidden(entry):
+                continue
+            if not _is_folder(entry):
+                yield name
+            elif deep and not _holds(entry, inside):
+                yield from _walk(root, name, deep, (*inside, os.path.realpath(entry.path)))
+
+
+def _holds(entry: os.DirEntry, inside: tuple[str, ...]) -> bool:
+    """Whether a link leads to a folder that one of `inside` is or lies in: a circle."""
+    if not entry.is_symlink():
+        return False
+    real = os.path.realpath(entry.path)
+    return any(os.path.commonpath((real, folder)) == real for folder in inside)
+
+
+def _is_hidden(entry: os.DirEntry) -> bool:
+    return entry.name.startswith(".")
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def file_sizes(folder: str) -> dict[str, int]:
+    """Size in bytes of each file in `folder`; empty where there is no such folder."""
+    if not os.path.isdir(folder):
+        return {}
+    sizes = {}
+    with refusals(folder, "list"), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # renamed since it was listed
+                if not _is_folder(entry):
+                    sizes[entry.name] = entry.stat().st_size
+    return sizes
+
+
+@contextlib.contextmanager
+def open_read(path: str) -> Iterator[BinaryIO]:
+    """A file opened for reading bytes."""
+    with refusals(path, "read"), open(path, "rb") as file:
+        yield file
+
+
+def read_bytes(path: str) -> bytes:
+    """A whole file."""
+    with open_read(path) as file:
+        return file.read()
+
+
+def read_into(path: str, offset: int, target: memoryview) -> None:
+    """Fills `target` with the bytes of a file from `offset`.
+
+    Raises:
+      UserError: the file cannot be read, or ends before `target` is full.
+    """
+    with refusals(path, "read"), open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        done = 0
+        while done < len(target):
+            count = file.readinto(target[done:])
+            if not count:
+                raise UserError(f"{path}: shorter than it was; shard the set again")
+            done += count
+
+
+@contextlib.contextmanager
+def publish(path: str) -> Iterator[BinaryIO]:
+    """A file to write; it appears at `path` whole, when the block ends, or not at all."""
+    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    with refusals(path, "write"):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
+            raise
+
+
+def write_once(path: str, data: bytes) -> None:
+    """Publishes `data` at `path`; of several writers the last one wins."""
+    with publish(path) as file:
+        file.write(data)
+
+
+def open_log(path: str, text: bytes) -> BinaryIO:
+    """A file that begins with `text`, whose bytes others see as soon as they are written."""
+    write_once(path, text)
+    with refusals(path, "write"):
+        return open(path, "ab", buffering=0)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder and those above it, where they are missing."""
+    with refusals(path, "write"):
+        os.makedirs(path, exist_ok=True)
+
+
+def remove(path: str) -> None:
+    """Removes a file, or a folder with all that is in it; nothing happens where there is none."""
+    with refusals(path, "remove"):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+
+
+@contextlib.contextmanager
+def refusals(path: str, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = UserError if error.errno in _FOR_GOOD else Refused
+        raise kind(
+            f"{path}: cannot {verb}: {error.strerror or error}; check the path and its permissions"
+        ) from error
