@@ -4,16 +4,21 @@ from pathlib import Path
 
 from setuptools import setup
 
-GCS = "google-cloud-storage>=3,<4"
-
+GCP = [
+    "apache-beam[gcp]",
+    "google-cloud-aiplatform>=1.70",
+    "google-cloud-storage>=3,<4",
+]
 TEST = [
+    *GCP,
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
     "gcp-storage-emulator>=2024.8.3",
-    GCS,
+    "google-cloud-build>=3.25",
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",
     "pytest-xdist>=3.5",
+    "pyyaml>=6",
     "ruff>=0.6",
     "selenium>=4.20",
     "types-protobuf",
@@ -45,7 +50,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]", GCS],
+        "gcp": GCP,
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
         "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],

@@ -36,7 +36,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E4
 
 from job import fitting  # noqa: E402
 from job.config import FitConfig  # noqa: E402
-from pipeline.__main__ import num_shards_of, run_beam  # noqa: E402
+from pipeline.__main__ import make_pipeline, num_shards_of, run  # noqa: E402
 from pipeline.assign import AssignImages  # noqa: E402
 from pipeline.scoring import Model, Nearest, read_model  # noqa: E402
 from pipeline.shards import Block  # noqa: E402
@@ -97,7 +97,7 @@ def our_pipeline(path: Path, model: Model, output: Path) -> np.ndarray:
     """The pipeline of `assign`; the clusters."""
     source = open_source(str(path))
     shards = num_shards_of(source, None)
-    run_beam(lambda: AssignImages(source, model, str(output), shards), [])
+    run(make_pipeline(lambda: AssignImages(source, model, str(output), shards), []))
     return pq.read_table(output / "assignments")["cluster"].to_numpy()
 
 
@@ -149,7 +149,7 @@ def clusters_only(path: Path, output: Path, step: beam.PTransform) -> np.ndarray
             | beam.Map(lambda parts: file.write_bytes(b"".join(parts)))
         )
 
-    run_beam(transform, [])
+    run(make_pipeline(transform, []))
     return np.frombuffer(file.read_bytes(), np.int32)
 
 

@@ -2,19 +2,18 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 from typing import Any
 
 import pipeline.__main__ as sharding
 from job import __version__, workers
-from job.config import FitConfig
+from job.config import SHARDS, FitConfig
 from pipeline import assigning, storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
 from pipeline.transformed import add_transform_argument
-
-SHARDS = "shards"  # the folder of `run`'s shards in its output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +69,10 @@ def build_parser() -> Parser:
     _add_fit_arguments(fit)
     text = "new images → nearest centroid (options of Beam are passed on)"
     assigning.add_arguments(add("assign", _assign, True, text))
+    submit = add("submit", _submit, True, "the whole job in Google Cloud: Dataflow, then Vertex AI")
+    sharding.add_source_arguments(submit)
+    _add_cloud_arguments(submit)
+    _add_fit_arguments(submit)
     report = add("report", _report, False, "rebuild report.html from a result")
     report.add_argument("--run", required=True, metavar="DIR", help="folder of the result")
     return parser
@@ -145,6 +148,35 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress, no summary")
 
 
+def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where `submit` runs a job, and on what."""
+    add = parser.add_argument
+    add("--project", required=True, metavar="P", help="ID of the Google Cloud project")
+    add("--region", required=True, metavar="R", help="of all machines, e.g. us-central1")
+    add("--output", required=True, metavar="gs://B/DIR", help="folder for shards and result")
+    add("--image", metavar="URI", help="container image of this package (see: README)")
+    add("--workers", type=int, default=1, metavar="N", help="machines of the fit (default: 1)")
+    add(
+        "--machine-type",
+        metavar="TYPE",
+        help="of these machines (default: e2-standard-8, or the smallest with the accelerator)",
+    )
+    add("--accelerator", metavar="TYPE:COUNT", help="GPUs of each, e.g. NVIDIA_L4:1")
+    add(
+        "--spot", action="store_true", help="cheap machines that may be taken away; the fit resumes"
+    )
+    add("--service-account", metavar="EMAIL", help="that all machines run as")
+    add(
+        "--timeout-hours",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="after which the fit is ended (default: %(default)g)",
+    )
+    add("--wait", action="store_true", help="until the fit is done, not only the shards")
+    add("--dry-run", action="store_true", help="print both requests as JSON and send nothing")
+
+
 def _defaults() -> dict[str, Any]:
     return {
         field.name: field.default
@@ -160,6 +192,32 @@ def _config(args: argparse.Namespace, shards_folder: str) -> FitConfig:
     return FitConfig(**{**given, "shards": shards_folder})
 
 
+def _fit_flags(args: argparse.Namespace) -> list[str]:
+    """The flags of `fit` among `args` that have other values than their defaults."""
+    parser = Parser(add_help=False)
+    _add_fit_arguments(parser)
+    flags: list[str] = []
+    for action in parser._actions:
+        value = getattr(args, action.dest)
+        if value != action.default:
+            flags += action.option_strings
+            flags += [] if value is True else [str(value)]
+    return flags
+
+
+def _submit(args: argparse.Namespace, beam_flags: list[str]) -> None:
+    from job import services, submit
+
+    # A fit that starts again with --overwrite would lose its checkpoint: `submit` removes instead.
+    fit_flags = _fit_flags(argparse.Namespace(**{**vars(args), "overwrite": False}))
+    asked = submit.Submission.of(args, beam_flags, fit_flags)
+    _config(args, asked.config.shards)  # refused here rather than after an hour of sharding
+    if args.dry_run:
+        print(json.dumps(asked.dry_run(), indent=2, sort_keys=True))
+    else:
+        submit.submit(asked, args.wait, services.connect(asked.config), print)
+
+
 def _shard(args: argparse.Namespace, beam_flags: list[str]) -> None:
     sharding.shard(args, beam_flags)
 
@@ -169,7 +227,9 @@ def _assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 
 def _fit(args: argparse.Namespace, _: list[str]) -> None:
-    _fit_and_tell(_config(args, args.shards), args, ())
+    beside = os.path.normpath(storage.join(args.output, SHARDS))
+    also = (SHARDS,) if os.path.normpath(args.shards) == beside else ()
+    _fit_and_tell(_config(args, args.shards), args, also)
 
 
 def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:

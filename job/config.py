@@ -7,6 +7,7 @@ from pipeline.errors import UserError
 ALGORITHMS = ("auto", "lloyd", "hamerly")
 INITS = ("random", "k-means++", "k-means||")
 MEMORIES = ("auto", "resident", "stream")
+SHARDS = "shards"  # the folder of the shards in an output that holds both
 
 
 @dataclasses.dataclass(frozen=True)

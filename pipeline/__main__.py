@@ -130,16 +130,10 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source = _open(args)
-    num_shards = num_shards_of(source, args.num_shards)
+    source, num_shards = open_input(args)
     prepare_folder(args.output, args.overwrite)
     if isinstance(source, Transformed):
         source.save_model()
-
-    def transform() -> Any:
-        from pipeline.transforms import ShardImages
-
-        return ShardImages(source, args.output, num_shards, args.max_rejected)
 
     def on_disk() -> int:
         return images_on_disk(args.output, source.num_images, image_bytes_of(source))
@@ -149,22 +143,33 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
         Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
     ):
         with watching(args.output, on_disk, progress):
-            run_beam(transform, beam_flags)
+            run(shard_pipeline(args, source, num_shards, beam_flags))
         progress.update(source.num_images)
-    manifest = shards.load_manifest(args.output)
-    note_rejected(manifest.num_rejected, source, args.output)
-    return manifest
+    return load_written(args.output)
 
 
-def _open(args: argparse.Namespace) -> Planned | Listed:
-    """The source of what is to be written."""
+def open_input(args: argparse.Namespace, least_shards: int = 1) -> tuple[Planned | Listed, int]:
+    """The source that `args` name, and how many shards to cut it into.
+
+    Args:
+      least_shards: that many at least, unless --num-shards was given.
+    """
     source = storage.retrying(
         lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
     )
-    if args.transform is None:
-        return source
-    with without_chatter():  # of the model's library
-        return transformed(source, args.transform, args.output)
+    spec = vars(args).get("transform")  # not every command has that flag
+    if spec is not None:
+        with without_chatter():  # of the model's library
+            source = transformed(source, spec, args.output)
+    return source, num_shards_of(source, args.num_shards, least_shards)
+
+
+def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:
+    """The number of shards `asked` for, or that suits `source`; UserError if it is too large."""
+    if asked is None:
+        asked = max(least, plan.default_num_shards(source.num_images, image_bytes_of(source)))
+    plan.check_num_shards(source.num_images, asked)
+    return asked
 
 
 def image_bytes_of(source: Source) -> int:
@@ -172,19 +177,18 @@ def image_bytes_of(source: Source) -> int:
     return math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
 
 
-def num_shards_of(source: Source, asked: int | None) -> int:
-    """The number of shards `asked` for, or that suits `source`; UserError if it is too large."""
-    if asked is None:
-        asked = plan.default_num_shards(source.num_images, image_bytes_of(source))
-    plan.check_num_shards(source.num_images, asked)
-    return asked
+def load_written(folder: str) -> shards.Manifest:
+    """The manifest of shards that were written just now; says how many images are not in them."""
+    manifest = shards.load_manifest(folder)
+    note_rejected(manifest.num_rejected, manifest.num_images + manifest.num_rejected, folder)
+    return manifest
 
 
-def note_rejected(num_rejected: int, source: Source, folder: str) -> None:
-    """Says on stderr how many images were rejected, if any."""
+def note_rejected(num_rejected: int, num_images: int, folder: str) -> None:
+    """Says on stderr how many of the images were rejected, if any."""
     if num_rejected:
         note(
-            f"{num_rejected:,} of {source.num_images:,} images could not be read: see "
+            f"{num_rejected:,} of {num_images:,} images could not be read: see "
             f"{storage.join(folder, REJECTED)}"
         )
 
@@ -195,10 +199,19 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
     Raises:
       UserError: as `shard`; or there are shards of another input, and no --overwrite.
     """
+    if complete_shards(args) is None:
+        shard(args, beam_flags)
+
+
+def complete_shards(args: argparse.Namespace) -> shards.Manifest | None:
+    """What an earlier run with the same input has left; None if there is nothing to be kept.
+
+    Raises:
+      UserError: there are shards of another input, and no --overwrite.
+    """
     path = storage.join(args.output, shards.MANIFEST)
     if args.overwrite or not storage.exists(path):
-        shard(args, beam_flags)
-        return
+        return None
     found = shards.Manifest.from_json(storage.read_bytes(path), path)
     request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
     wanted = request.describe()
@@ -211,6 +224,7 @@ def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
             f"{path}: shards of another input ({found.source}); give another --output, or "
             "--overwrite"
         )
+    return found
 
 
 def prepare_folder(
@@ -248,11 +262,24 @@ def refuse_foreign(folder: str, names: list[str], ours: re.Pattern) -> None:
         )
 
 
-def run_beam(make: Callable[[], Any], beam_flags: list[str]) -> None:
-    """Runs the transform that `make` makes, once Beam has been imported quietly.
+def shard_pipeline(
+    args: argparse.Namespace, source: Planned | Listed, num_shards: int, beam_flags: list[str]
+) -> Any:
+    """The Beam pipeline from `source` to shards in `args.output`; it is not run."""
+
+    def transform() -> Any:
+        from pipeline.transforms import ShardImages
+
+        return ShardImages(source, args.output, num_shards, args.max_rejected)
+
+    return make_pipeline(transform, beam_flags)
+
+
+def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
+    """A Beam pipeline of the transform that `make` makes, once Beam has been imported quietly.
 
     Raises:
-      UserError: what a worker met, or an option of Beam, is the user's fault.
+      UserError: an option of Beam is at fault.
     """
     beam = import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -264,8 +291,17 @@ def run_beam(make: Callable[[], Any], beam_flags: list[str]) -> None:
         pipeline = beam.Pipeline(options=options)
     except ValueError as error:  # an engine misses options of its own
         raise UserError(" ".join(str(error).split())) from error
+    _ = pipeline | make()
+    return pipeline
+
+
+def run(pipeline: Any) -> None:
+    """Runs a Beam pipeline.
+
+    Raises:
+      UserError: what a worker met is the user's fault.
+    """
     try:
-        _ = pipeline | make()
         pipeline.run().wait_until_finish()
     except Exception as error:
         user_error = from_engine(error)

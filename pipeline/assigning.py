@@ -8,15 +8,15 @@ from typing import Any
 from pipeline import storage
 from pipeline.__main__ import (
     add_source_arguments,
+    make_pipeline,
     note_rejected,
-    num_shards_of,
+    open_input,
     prepare_folder,
     refuse_foreign,
-    run_beam,
+    run,
     watching,
 )
 from pipeline.shards import MANIFEST
-from pipeline.sources import open_source
 from pipeline.terminal import Progress, without_chatter
 from pipeline.transformed import transformed_again
 
@@ -46,13 +46,10 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
     from pipeline.scoring import read_model
 
     model = storage.retrying(lambda: read_model(args.model))
-    source = storage.retrying(
-        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
-    )
+    source, num_shards = open_input(args)
     if model.transform is not None:
         source = transformed_again(source, model.folder, model.transform)
     model.check(source)
-    num_shards = num_shards_of(source, args.num_shards)
     folder = storage.join(args.output, "assignments")
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
     prepare_folder(args.output, args.overwrite, OURS, "complete assignments; use them")
@@ -70,7 +67,7 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
         Progress("assign", num_shards, "files", args.quiet, terminal) as progress,
     ):
         with watching(folder, num_files, progress):
-            run_beam(transform, beam_flags)
+            run(make_pipeline(transform, beam_flags))
         progress.update(num_shards)
     manifest = json.loads(storage.read_bytes(storage.join(args.output, MANIFEST)))
-    note_rejected(manifest["num_rejected"], source, args.output)
+    note_rejected(manifest["num_rejected"], source.num_images, args.output)

@@ -1,0 +1,28 @@
+# One image for everything that runs in Google Cloud: Dataflow's workers start it as it is, Vertex AI
+# and Cloud Build give it the command `kmeans-job`.
+FROM python:3.11-slim
+
+# tensorflow[and-cuda] brings what NVIDIA GPUs need.
+ARG TENSORFLOW=tensorflow
+
+# Dependencies, which change seldom, come before the code; setup.py names them, and reads README.md.
+WORKDIR /opt/kmeans-job
+COPY setup.py constraints.txt ./
+RUN touch README.md \
+    && mkdir -p job/report pipeline/sources \
+    && pip install --no-cache-dir --constraint constraints.txt "${TENSORFLOW}" ".[gcp]" \
+    && rm -rf build ./*.egg-info
+
+COPY job job
+COPY pipeline pipeline
+RUN pip install --no-cache-dir --no-deps --force-reinstall . \
+    && rm -rf build ./*.egg-info \
+    && useradd --create-home --uid 1000 worker
+
+COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
+
+# Beam's workers use the packages above, rather than make an environment of their own.
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 PYTHONUNBUFFERED=1
+WORKDIR /home/worker
+USER worker
+ENTRYPOINT ["/opt/apache/beam/boot"]
