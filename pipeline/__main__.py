@@ -218,7 +218,7 @@ def complete_shards(args: argparse.Namespace) -> shards.Manifest | None:
     if (
         found.source != wanted
         or args.num_shards not in (None, len(found.shards))
-        or not is_same_transform(args.transform, found.transform)
+        or not is_same_transform(vars(args).get("transform"), found.transform)
     ):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
