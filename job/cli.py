@@ -14,6 +14,7 @@ from job.config import SHARDS, FitConfig, of_each, parse_ks
 from pipeline import assigning, storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
+from pipeline.transformed import add_transform_argument
 
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
 FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
@@ -110,6 +111,7 @@ def build_parser() -> Parser:
 
     run = add("run", _run, True, "the whole job on this machine: shard, then fit")
     sharding.add_source_arguments(run)
+    add_transform_argument(run)
     run.add_argument("--output", required=True, metavar="DIR", help="folder for shards and result")
     _add_fit_arguments(run)
     shard = add("shard", _shard, True, "images → shards (options of Beam are passed on)")

@@ -11,6 +11,7 @@ from job.config import k_folder
 from pipeline import storage
 from pipeline.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
 from pipeline.errors import UserError
+from pipeline.shards import TRANSFORM_FILES, Manifest
 
 if TYPE_CHECKING:
     from job.loop import IterationRecord
@@ -19,7 +20,17 @@ CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
 CHECKPOINT = "checkpoint"
 SWEEP, SWEEP_REPORT = "sweep.json", "sweep.html"
-OURS = (METRICS, CENTROIDS, HISTORY, ASSIGNMENTS, EXAMPLES, REPORT, MODEL, CHECKPOINT)
+OURS = (
+    METRICS,
+    CENTROIDS,
+    HISTORY,
+    ASSIGNMENTS,
+    EXAMPLES,
+    REPORT,
+    MODEL,
+    CHECKPOINT,
+    *TRANSFORM_FILES,
+)
 
 
 def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
@@ -163,6 +174,13 @@ def write_examples(folder: str, columns: dict[str, np.ndarray]) -> None:
     """Publishes examples.npz, from which the report is made."""
     with storage.publish(storage.join(folder, EXAMPLES)) as file:
         np.savez_compressed(file, allow_pickle=False, **columns)
+
+
+def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
+    """Publishes what made vectors of the images, if they are vectors, beside the centroids."""
+    if manifest.transform is not None:
+        name = manifest.transform.file
+        storage.copy(storage.join(shards_folder, name), storage.join(folder, name))
 
 
 def write_metrics(folder: str, metrics: dict[str, Any]) -> None:

@@ -90,6 +90,7 @@ def publish(
     tally, examples = _collect(config, manifest, fitted)
     outputs.write_centroids(config.output, fitted.centroids)
     outputs.write_examples(config.output, examples.columns())
+    outputs.copy_transform(config.shards, config.output, manifest)
     model.write(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
     result = {
         **_metrics(config, manifest, units, fitted, tally),
@@ -135,6 +136,7 @@ def _metrics(
         "num_features": manifest.num_features,
         "image_shape": list(manifest.image_shape),
         "dtype": manifest.dtype,
+        "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
         "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
         "num_clusters": config.k,
         "algorithm": loop.chosen_algorithm(config),

@@ -14,6 +14,9 @@ from job import outputs
 from pipeline import storage
 from pipeline.assignments import SCHEMA
 from pipeline.errors import UserError
+from pipeline.pca import Pca
+from pipeline.shards import TransformFile
+from pipeline.transformed import load_pca
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class Result:
       centroids: float32 [k, d].
       history: of the published restart, by iteration.
       examples: pixels [m, d], ids, labels, clusters, distances, kinds, each [m].
+      pca: the principal components that the images became; None where they became none.
     """
 
     folder: str
@@ -33,6 +37,7 @@ class Result:
     centroids: np.ndarray
     history: list[dict[str, Any]]
     examples: dict[str, np.ndarray]
+    pca: Pca | None = None
 
     @functools.cached_property
     def assignments(self) -> pa.Table:
@@ -81,12 +86,14 @@ def read(folder: str, metrics: dict[str, Any]) -> Result:
     rows = [row for row in rows if row.get("restart", restart) == restart]
     history = {row["iteration"]: row for row in rows}
     examples = _arrays(storage.join(folder, outputs.EXAMPLES))
+    transform = TransformFile.from_fields(metrics.get("transform"))
     return Result(
         folder,
         metrics,
         _arrays(storage.join(folder, outputs.CENTROIDS)),
         [history[iteration] for iteration in sorted(history)],
         {name: examples[name] for name in examples.files},
+        load_pca(folder, transform) if transform else None,
     )
 
 

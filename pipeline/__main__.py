@@ -22,6 +22,12 @@ from pipeline.terminal import (
     reject_flag,
     without_chatter,
 )
+from pipeline.transformed import (
+    Transformed,
+    add_transform_argument,
+    is_same_transform,
+    transformed,
+)
 
 SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
@@ -29,7 +35,8 @@ ENGINE = "FnApiRunner"
 PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
 # Names that a folder of shards may hold, those included that a run which died leaves.
 OURS = re.compile(
-    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json)"
+    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json|"
+    rf"{'|'.join(map(re.escape, shards.TRANSFORM_FILES))})"
     rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 )
 
@@ -86,6 +93,7 @@ def fraction(text: str) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `shard`."""
     add_source_arguments(parser)
+    add_transform_argument(parser)
     parser.add_argument("--output", required=True, metavar="SHARDS", help="folder for the shards")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards in SHARDS")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -124,6 +132,8 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     """
     source, num_shards = open_input(args)
     prepare_folder(args.output, args.overwrite)
+    if isinstance(source, Transformed):
+        source.save_model()
 
     def on_disk() -> int:
         return images_on_disk(args.output, source.num_images, image_bytes_of(source))
@@ -147,6 +157,10 @@ def open_input(args: argparse.Namespace, least_shards: int = 1) -> tuple[Planned
     source = storage.retrying(
         lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
     )
+    spec = vars(args).get("transform")  # not every command has that flag
+    if spec is not None:
+        with without_chatter():  # of the model's library
+            source = transformed(source, spec, args.output)
     return source, num_shards_of(source, args.num_shards, least_shards)
 
 
@@ -201,7 +215,11 @@ def complete_shards(args: argparse.Namespace) -> shards.Manifest | None:
     found = shards.Manifest.from_json(storage.read_bytes(path), path)
     request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
     wanted = request.describe()
-    if found.source != wanted or args.num_shards not in (None, len(found.shards)):
+    if (
+        found.source != wanted
+        or args.num_shards not in (None, len(found.shards))
+        or not is_same_transform(vars(args).get("transform"), found.transform)
+    ):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
             "--overwrite"

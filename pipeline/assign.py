@@ -26,7 +26,8 @@ from pipeline.rejected import DEFAULT_FRACTION, part_file, write_part
 from pipeline.scoring import Model, Nearest, read_model
 from pipeline.shards import MANIFEST, Block, Shard
 from pipeline.sources import Listed, Planned, Rejection, Source
-from pipeline.transforms import in_one_place, label_names, pieces_of, remove_leftovers, settle
+from pipeline.transformed import Transformed
+from pipeline.transforms import Pieces, in_one_place, label_names, remove_leftovers, settle
 
 
 class Scored(NamedTuple):
@@ -143,6 +144,8 @@ class WriteAssignments(beam.DoFn):
 
     def setup(self) -> None:
         self._nearest = Nearest(same_model(*self._model))
+        if isinstance(self._source, Transformed):
+            self._source = self._source.loaded()
 
     def process(self, piece: Piece | Listing) -> Iterator[Scored]:
         start = time.monotonic()
@@ -184,5 +187,5 @@ class AssignImages(beam.PTransform):
             )
 
         write = WriteAssignments(source, self._model, folder, num_shards)
-        written = pieces_of(begin, source, num_shards) | "Write" >> beam.ParDo(write)
+        written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> beam.ParDo(write)
         return in_one_place(written, end)

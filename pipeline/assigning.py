@@ -18,6 +18,7 @@ from pipeline.__main__ import (
 )
 from pipeline.shards import MANIFEST
 from pipeline.terminal import Progress, without_chatter
+from pipeline.transformed import transformed_again
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names that the output may hold, those included that a run which died leaves.
@@ -46,6 +47,8 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
     model = storage.retrying(lambda: read_model(args.model))
     source, num_shards = open_input(args)
+    if model.transform is not None:
+        source = transformed_again(source, model.folder, model.transform)
     model.check(source)
     folder = storage.join(args.output, "assignments")
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)

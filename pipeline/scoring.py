@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from pipeline import plan, storage
 from pipeline.assignments import Assigned
 from pipeline.errors import UserError
-from pipeline.shards import Block
+from pipeline.shards import Block, TransformFile
 from pipeline.sources import Source
 from pipeline.units import squared_norms, to_squared_distances, units_of
 
@@ -34,16 +34,19 @@ class Model(NamedTuple):
       centroids: float32 [k, d], published units.
       image_shape: (h, w), (h, w, c) or (d,).
       dtype: of the images, "uint8" or "float32".
+      transform: what made vectors of images, to be applied to new ones; None: nothing did.
     """
 
     folder: str
     centroids: np.ndarray
     image_shape: tuple[int, ...]
     dtype: str
+    transform: TransformFile | None = None
 
     def fingerprint(self) -> str:
         """32 hexadecimal digits: equal for models that give equal answers."""
-        content = repr((self.image_shape, self.dtype)).encode() + self.centroids.tobytes()
+        seen = self.image_shape, self.dtype, self.transform and self.transform.crc32c
+        content = repr(seen).encode() + self.centroids.tobytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def check(self, source: Source) -> None:
@@ -83,13 +86,14 @@ def read_model(folder: str) -> Model:
     try:
         facts = json.loads(storage.read_bytes(path))
         shape, dtype = tuple(facts["image_shape"]), facts["dtype"]
+        transform = TransformFile.from_fields(facts.get("transform"))
         path = storage.join(folder, "centroids.npy")
         centroids = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
         if centroids.shape != (facts["num_clusters"], math.prod(shape)):
             raise ValueError(f"shape {centroids.shape}")
     except (ValueError, KeyError, TypeError, EOFError) as error:
         raise UserError(f"{path}: damaged ({error}); run `kmeans-job fit` again") from error
-    return Model(folder, centroids, shape, dtype)
+    return Model(folder, centroids, shape, dtype, transform)
 
 
 class Nearest:

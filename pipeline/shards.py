@@ -20,6 +20,8 @@ from pipeline.tfrecord import DamagedRecord, Example, frame, read_records
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 DTYPES = ("uint8", "float32")
+SHARD_ENDING = ".tfrecord"
+TRANSFORM_FILES = ("transform.npz", "transform.keras", "transform.h5")
 _FINGERPRINT_BYTES = 16
 
 
@@ -48,6 +50,33 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
+class TransformFile:
+    """What the manifest says of the transform that made vectors of images.
+
+    Attributes:
+      spec: what `--transform` was given.
+      file: its name, beside the manifest.
+      image_shape, dtype: of the images.
+      num_features: length of the vectors.
+    """
+
+    spec: str
+    file: str
+    num_bytes: int
+    crc32c: str
+    image_shape: tuple[int, ...]
+    dtype: str
+    num_features: int
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any] | None) -> "TransformFile | None":
+        """What was read as JSON; None stays None."""
+        if fields is None:
+            return None
+        return cls(**{**fields, "image_shape": tuple(fields["image_shape"])})
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """What a set of shards holds; its presence says that the set is complete.
 
@@ -56,7 +85,9 @@ class Manifest:
       dtype: uint8 or float32.
       label_names: a label is an index into it; None in an unlabelled set.
       source: the input and the options it was read with.
-      fingerprint: hash of the set of (id, label, pixels), whatever their order and shards.
+      fingerprint: hash of the set of (id, label, pixels), whatever their order and shards, and of
+        the transform.
+      transform: None where the shards hold the images themselves.
     """
 
     image_shape: tuple[int, ...]
@@ -69,10 +100,14 @@ class Manifest:
     source: dict[str, Any]
     fingerprint: str
     format_version: int = FORMAT_VERSION
+    transform: TransformFile | None = None
 
     def to_json(self) -> bytes:
         """The text of manifest.json."""
-        return (json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+        fields = dataclasses.asdict(self)
+        if self.transform is None:  # earlier versions know no such field
+            del fields["transform"]
+        return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, text: bytes, path: str) -> "Manifest":
@@ -98,6 +133,7 @@ class Manifest:
                 image_shape=tuple(fields.pop("image_shape")),
                 label_names=None if names is None else tuple(names),
                 shards=tuple(Shard(**shard) for shard in fields.pop("shards")),
+                transform=TransformFile.from_fields(fields.pop("transform", None)),
                 **fields,
             )
         except (KeyError, TypeError) as error:
@@ -106,7 +142,7 @@ class Manifest:
 
 def shard_file(index: int, num_shards: int) -> str:
     """Name of a shard: images-00000-of-00004.tfrecord."""
-    return f"images-{index:05d}-of-{num_shards:05d}.tfrecord"
+    return f"images-{index:05d}-of-{num_shards:05d}{SHARD_ENDING}"
 
 
 class Fingerprint:
@@ -125,6 +161,12 @@ class Fingerprint:
             )
             digest.update(row)
             self._total += int.from_bytes(digest.digest(), "little")
+
+    def add_transform(self, file: TransformFile) -> None:
+        """Adds the transform that made the images."""
+        content = f"{file.num_bytes} {file.crc32c}".encode()
+        digest = hashlib.blake2b(content, digest_size=_FINGERPRINT_BYTES, person=b"transform")
+        self._total += int.from_bytes(digest.digest(), "little")
 
     def merge(self, other: "Fingerprint") -> "Fingerprint":
         """The fingerprint of both sets together: associative and commutative."""
@@ -180,21 +222,24 @@ def decode_block(data: bytes, manifest: Manifest) -> Block:
 
 
 def load_manifest(folder: str) -> Manifest:
-    """Reads SHARDS/manifest.json and checks that exactly its shards are there, at their sizes.
+    """Reads SHARDS/manifest.json and checks that exactly its files are there, at their sizes.
 
     Raises:
-      UserError: no or no valid manifest; a shard missing, extra, or of another size.
+      UserError: no or no valid manifest; a file missing, extra, or of another size.
     """
     path = storage.join(folder, MANIFEST)
     if not storage.exists(path):
         raise UserError(f"{path}: not found; make the shards first: kmeans-job shard")
     manifest = Manifest.from_json(storage.read_bytes(path), path)
-    expected = {shard.file: shard.num_bytes for shard in manifest.shards}
+    expected = {
+        file.file: file.num_bytes for file in (*manifest.shards, manifest.transform) if file
+    }
     sizes = storage.file_sizes(folder)
-    found = {name for name in sizes if name.endswith(".tfrecord")}
+    found = {name for name in sizes if _is_part(name)}
     remedy = "shard the set again"
     for name in sorted(expected.keys() - found):
-        raise UserError(f"{storage.join(folder, name)}: this shard is missing; {remedy}")
+        kind = "shard" if name.endswith(SHARD_ENDING) else "file"
+        raise UserError(f"{storage.join(folder, name)}: this {kind} is missing; {remedy}")
     for name in sorted(found - expected.keys()):
         raise UserError(f"{storage.join(folder, name)}: not in the manifest; remove it or {remedy}")
     for name, size in expected.items():
@@ -204,6 +249,11 @@ def load_manifest(folder: str) -> Manifest:
                 f"{sizes[name]} bytes instead of {size}; {remedy}"
             )
     return manifest
+
+
+def _is_part(name: str) -> bool:
+    """Whether a file with this name must be in the manifest."""
+    return name.endswith(SHARD_ENDING) or name in TRANSFORM_FILES
 
 
 def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:

@@ -10,6 +10,7 @@ import functools
 import gzip
 import os
 import re
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -168,6 +169,12 @@ def write_bytes(path: str, data: bytes) -> None:
     """Publishes `data` at `path`."""
     with publish(path) as file:
         file.write(data)
+
+
+def copy(source: str, target: str) -> None:
+    """Publishes the content of the file `source` at `target`."""
+    with open_read(source) as read, publish(target) as written:
+        shutil.copyfileobj(read, written)
 
 
 def write_once(path: str, data: bytes) -> None:

@@ -4,16 +4,20 @@ What happens at each step is a plain function; the engine's part is to call it s
 twice. Steps have one input, one output and integers as keys: every engine groups these alike.
 """
 
+import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from pipeline import plan, storage
 from pipeline.errors import UserError
+from pipeline.pca import Moments
 from pipeline.plan import Listing, Piece
 from pipeline.rejected import (
     DEFAULT_FRACTION,
@@ -33,6 +37,7 @@ from pipeline.shards import (
 )
 from pipeline.sources import Listed, Planned, Rejection, Source
 from pipeline.sources.checks import digit_names
+from pipeline.transformed import Transform, Transformed, is_pca
 
 
 class Part(Protocol):
@@ -138,6 +143,9 @@ def make_manifest(source: Source, written: list[Written]) -> Manifest:
     fingerprint = Fingerprint()
     for part in written:
         fingerprint = fingerprint.merge(part.fingerprint)
+    transform = source.describe() if isinstance(source, Transformed) else None
+    if transform is not None:
+        fingerprint.add_transform(transform)
     return Manifest(
         image_shape=source.image_shape,
         num_features=math.prod(source.image_shape),
@@ -148,6 +156,7 @@ def make_manifest(source: Source, written: list[Written]) -> Manifest:
         num_rejected=sum(part.num_rejected for part in written),
         source=source.request.describe(),
         fingerprint=fingerprint.hex(),
+        transform=transform,
     )
 
 
@@ -171,6 +180,15 @@ def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
     return names
 
 
+def piece_moments(source: Source, piece: Piece | Listing) -> Moments:
+    """Reads one piece of `source` block by block and adds up its images."""
+    moments = Moments(math.prod(source.image_shape))
+    for found in source.read(piece):
+        if not isinstance(found, Rejection):
+            moments.add(found.pixels)
+    return moments
+
+
 class ListImages(beam.DoFn):
     """A part of a source → (shard, chunk of its Listing)."""
 
@@ -179,6 +197,25 @@ class ListImages(beam.DoFn):
 
     def process(self, part: int) -> Iterator[tuple[int, tuple[int, bytes]]]:
         yield from plan.grouped(self._source.list_part(part), self._num_shards)
+
+
+class SumMoments(beam.CombineFn):
+    """Pieces → the moments of all their images."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def create_accumulator(self) -> Moments:
+        return Moments(math.prod(self._source.image_shape))
+
+    def add_input(self, moments: Moments, piece: Piece | Listing) -> Moments:
+        return moments.merge(storage.retrying(lambda: piece_moments(self._source, piece)))
+
+    def merge_accumulators(self, parts: Iterable[Moments]) -> Moments:
+        return functools.reduce(Moments.merge, parts)
+
+    def extract_output(self, moments: Moments) -> Moments:
+        return moments
 
 
 class WriteShard(beam.DoFn):
@@ -203,12 +240,69 @@ class WriteShard(beam.DoFn):
         yield written
 
 
+class EmbedImages(ModelHandler[Piece, Written, Transform]):
+    """`write_shard` for each piece of images that a model, loaded once in a process, embeds.
+
+    What it infers from is a piece, not an image: no pixels travel, and a piece that is tried again
+    makes the same shard.
+    """
+
+    def __init__(self, source: Transformed, folder: str, num_shards: int):
+        super().__init__(max_batch_size=1)
+        self._source, self._folder, self._num_shards = source, folder, num_shards
+
+    def load_model(self) -> Transform:
+        return storage.retrying(self._source.load)
+
+    def run_inference(
+        self, batch: Sequence[Piece], model: Transform, inference_args: Any = None
+    ) -> Iterator[Written]:
+        source = dataclasses.replace(self._source, transform=model)
+        write = WriteShard(source, self._folder, self._num_shards)
+        for piece in batch:
+            yield from write.process(piece)
+
+    def get_metrics_namespace(self) -> str:
+        return "kmeans-job"
+
+
+class Pieces(beam.PTransform):
+    """The pieces of a source, on many workers; from the beginning, or after a signal."""
+
+    def __init__(self, source: Planned | Listed, num_shards: int):
+        super().__init__()
+        self._source, self._num_shards = source, num_shards
+
+    def expand(self, begin):
+        source, num_shards = self._source, self._num_shards
+        if not isinstance(source, Listed):
+            return _spread(begin, plan.pieces(source.num_images, num_shards))
+        plan.check_num_shards(source.num_images, num_shards)
+        return (
+            _spread(begin, source.parts())
+            | "List" >> beam.ParDo(ListImages(source, num_shards))
+            | "Group" >> beam.GroupByKey()
+            | "Join" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
+        )
+
+
+def _spread(begin, values: list):
+    """`values` from the beginning, or after a signal, one by one to any worker."""
+    if isinstance(begin, beam.pvalue.PBegin):
+        # Not every engine (Dask) shuffles what one worker made onto others.
+        return begin | beam.Create(values) | beam.Reshuffle()
+    return begin | beam.FlatMap(lambda _: values) | beam.Reshuffle()
+
+
 class ShardImages(beam.PTransform):
-    """A source → the shards and the manifest of a folder."""
+    """A source → the shards and the manifest of a folder.
+
+    Of a set that becomes its principal components all images are read before the first is written.
+    """
 
     def __init__(
         self,
-        source: Planned | Listed,
+        source: Planned | Listed | Transformed,
         folder: str,
         num_shards: int,
         max_rejected: float = DEFAULT_FRACTION,
@@ -224,26 +318,34 @@ class ShardImages(beam.PTransform):
         def end(written: list[Written]) -> None:
             storage.retrying(lambda: complete(source, written, folder, num_shards, max_rejected))
 
-        written = pieces_of(begin, source, num_shards) | "Write" >> beam.ParDo(
-            WriteShard(source, folder, num_shards)
-        )
+        write: beam.PTransform = beam.ParDo(WriteShard(source, folder, num_shards))
+        if isinstance(source, Transformed):
+            if is_pca(source.spec):
+                begin = begin | "Survey" >> SaveBasis(source, num_shards)
+            else:
+                write = RunInference(EmbedImages(source, folder, num_shards))
+        written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> write
         return in_one_place(written, end)
 
 
-def pieces_of(begin, source: Planned | Listed, num_shards: int):
-    """The pieces of `source`, spread over the workers."""
-    if not isinstance(source, Listed):
-        pieces = plan.pieces(source.num_images, num_shards)
-        return begin | "Pieces" >> beam.Create(pieces) | "Spread" >> beam.Reshuffle()
-    plan.check_num_shards(source.num_images, num_shards)
-    return (
-        begin
-        | "Parts" >> beam.Create(source.parts())
-        | "Spread" >> beam.Reshuffle()
-        | "List" >> beam.ParDo(ListImages(source, num_shards))
-        | "Group" >> beam.GroupByKey()
-        | "Pieces" >> beam.MapTuple(lambda number, found: Listing(number, list(found)))
-    )
+class SaveBasis(beam.PTransform):
+    """A signal to begin → the principal components of a source in their file → another signal."""
+
+    def __init__(self, source: Transformed, num_shards: int):
+        super().__init__()
+        self._source, self._num_shards = source, num_shards
+
+    def expand(self, begin):
+        source = self._source
+        return (
+            begin
+            | "Pieces" >> Pieces(source, self._num_shards)
+            | "Sum" >> beam.CombineGlobally(SumMoments(source.source)).without_defaults()
+            | "Save"
+            >> beam.Map(
+                lambda moments: storage.retrying(functools.partial(source.save_basis, moments))
+            )
+        )
 
 
 def in_one_place(written, end: Callable[[list], None]):

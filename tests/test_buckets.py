@@ -95,6 +95,15 @@ def test_large_files_are_read_piece_by_piece(bucket, tmp_path):
     assert local[1].ids[0] == "a/train/00000"
 
 
+def test_vectors_are_the_same_in_a_bucket(bucket, tmp_path):
+    for output in (str(tmp_path / "local"), f"{bucket}/out"):
+        command = ["run", "--input", "digits", "--output", output, "--transform", "pca:7"]
+        assert main([*command, "--k", "4", "--max-iterations", "3", "--quiet"]) == 0
+    for name in ("shards/transform.npz", "transform.npz", "centroids.npy"):
+        local = (tmp_path / "local" / name).read_bytes()
+        assert storage.read_bytes(f"{bucket}/out/{name}") == local
+
+
 @pytest.fixture
 def shards(bucket, make_shards) -> tuple[Path, str]:
     """The digits as shards here and in a bucket."""

@@ -52,6 +52,13 @@ def test_two_processes(tmp_path, kind):
     assert sets.contents(tmp_path / "two") == sets.contents(tmp_path / "one")
 
 
+def test_vectors_on_a_cluster(tmp_path, cluster):
+    spec, flags = images(tmp_path, "folder"), ("--transform", "pca:9")
+    assert shard(spec, tmp_path / "one", *flags) == 0
+    assert shard(spec, tmp_path / "many", *flags, *on(cluster)) == 0
+    assert sets.contents(tmp_path / "many") == sets.contents(tmp_path / "one")
+
+
 @pytest.mark.parametrize("kind", ["npz", "folder"])
 def test_a_cluster(tmp_path, kind, cluster):
     spec = images(tmp_path, kind)

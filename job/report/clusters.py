@@ -50,15 +50,16 @@ class Cluster(NamedTuple):
 def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -> list[Cluster]:
     """Every cluster of a result, by id."""
     metrics, centroids = result.metrics, result.centroids
-    sizes, shape = metrics["cluster_sizes"], metrics["image_shape"]
+    sizes = metrics["cluster_sizes"]
     examples = shown(result.examples, len(sizes))
+    seen, pixels, shape = as_images(result, examples["pixels"])
     drawn: tuple[Sequence[str | None], Sequence[str | None]]
     if len(shape) > 1:
-        drawn = pictures.of_images(centroids, examples["pixels"], shape)
+        drawn = pictures.of_images(seen, pixels, shape)
         sparks: Sequence[str | None] = [None] * len(sizes)
     else:
         drawn = [None] * len(sizes), [None] * len(examples["ids"])
-        sparks = pictures.sparks(centroids)
+        sparks = pictures.sparks(seen)
     labels: list[list[tuple[str, float]]] = [[] for _ in sizes]
     merged: set[int] = set()
     if contingency is not None:
@@ -80,6 +81,21 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
         )
         for c, size in enumerate(sizes)
     ]
+
+
+def as_images(result: Result, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:
+    """Centroids and example images, and their shape; of vectors the images that PCA made them of.
+
+    Args:
+      pixels: of the examples, [m, d].
+    """
+    if result.pca is None:
+        return result.centroids, pixels, result.metrics["image_shape"]
+    seen, images = result.pca.invert(result.centroids), result.pca.invert(pixels)
+    transform = result.metrics["transform"]
+    if transform["dtype"] == "uint8":  # no image was darker than black
+        seen, images = seen.clip(0, 1), images.clip(0, 1)
+    return seen, images, transform["image_shape"]
 
 
 def shown(examples: dict[str, np.ndarray], num_clusters: int) -> dict[str, np.ndarray]:

@@ -94,6 +94,7 @@ def view(result: Result) -> dict[str, Any]:
         "close": clusters.close_pairs(described),
         "charts": charts(result.history),
         "history": result.history,
+        "transform": wording.transformed(metrics.get("transform"), result.pca),
         "command": command(metrics.get("config") or {}),
         "columns": grid_columns(len(described)),
         "sizes": (min(metrics["cluster_sizes"]), max(metrics["cluster_sizes"])),
@@ -132,6 +133,7 @@ def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
     """What one must know to trust or repeat the run, by the names people read."""
     seconds, versions = metrics.get("seconds") or {}, metrics.get("versions") or {}
     facts = {
+        "Transform": (metrics.get("transform") or {}).get("spec"),
         "Fingerprint of the images": metrics.get("fingerprint"),
         "Algorithm": metrics.get("algorithm"),
         "Replicas": metrics.get("replicas"),

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from pipeline.pca import Pca
+
 MAX_TEXT = 64  # characters of an id or a name
 SMALL_NUMBERS = (
     "no",
@@ -43,6 +45,24 @@ def percent(share: float) -> str:
     if 0.999 < share < 1:
         return "> 99.9\u00a0%"
     return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}\u00a0%"
+
+
+def transformed(transform: dict[str, Any] | None, pca: Pca | None) -> str | None:
+    """What K-means saw instead of images, and what the page shows of it; None: it saw images."""
+    if transform is None:
+        return None
+    count, shape = transform["num_features"], " × ".join(map(str, transform["image_shape"]))
+    if pca is not None:
+        return (
+            f"K-means saw the first {count:,} principal components of these {shape} images, which "
+            f"keep {percent(pca.variance_share)} of their variance. Pictures, those of members as "
+            "well, are drawn from these components."
+        )
+    return (
+        f"K-means saw the {count:,} numbers that {bounded(transform['spec'])} makes of each of "
+        f"these {shape} images. No picture belongs to them: centroids are drawn as lines, members "
+        "named by their ids."
+    )
 
 
 def duration(seconds: float) -> str:
