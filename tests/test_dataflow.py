@@ -133,7 +133,6 @@ STEPS = [
     "ShardImages/Complete",
     "ShardImages/Key",
     "ShardImages/Pieces",
-    "ShardImages/Spread",
     "ShardImages/Write",
 ]
 
