@@ -124,6 +124,7 @@ def build_parser() -> Parser:
     assigning.add_arguments(add("assign", _assign, True, text))
     submit = add("submit", _submit, True, "the whole job in Google Cloud: Dataflow, then Vertex AI")
     sharding.add_source_arguments(submit)
+    add_transform_argument(submit)
     _add_cloud_arguments(submit)
     _add_fit_arguments(submit)
     report = add("report", _report, False, "rebuild report.html, or sweep.html, from a result")

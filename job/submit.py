@@ -139,7 +139,7 @@ def shard(
     """Shards the input on Dataflow; the manifest, when all is done."""
     config, args = submission.config, submission.sharding
     source, num_shards = sharding.open_input(args, config.workers)
-    sharding.prepare_folder(args.output, args.overwrite)
+    sharding.prepare_shards(args, source)
     job_id = start_dataflow(submission, source, num_shards)
     job = services.dataflow_job(config, job_id)
     announce(job, tell)

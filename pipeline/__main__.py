@@ -131,9 +131,7 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
       UserError: the input, an option or the output folder is at fault.
     """
     source, num_shards = open_input(args)
-    prepare_folder(args.output, args.overwrite)
-    if isinstance(source, Transformed):
-        source.save_model()
+    prepare_shards(args, source)
 
     def on_disk() -> int:
         return images_on_disk(args.output, source.num_images, image_bytes_of(source))
@@ -157,11 +155,18 @@ def open_input(args: argparse.Namespace, least_shards: int = 1) -> tuple[Planned
     source = storage.retrying(
         lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
     )
-    spec = vars(args).get("transform")  # not every command has that flag
+    spec = vars(args).get("transform")  # `assign` has none
     if spec is not None:
         with without_chatter():  # of the model's library
             source = transformed(source, spec, args.output)
     return source, num_shards_of(source, args.num_shards, least_shards)
+
+
+def prepare_shards(args: argparse.Namespace, source: Source) -> None:
+    """Makes the output ready for the shards of `source`."""
+    prepare_folder(args.output, args.overwrite)
+    if isinstance(source, Transformed):
+        source.save_model()
 
 
 def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:

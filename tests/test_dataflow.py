@@ -38,10 +38,11 @@ def service():
         yield service
 
 
-def start(service, spec, *beam_flags: str, num_shards: int = 4, **config) -> str:
+def start(service, spec, *beam_flags: str, num_shards: int = 4, also=(), **config) -> str:
     """Submits the sharding of `spec`, as `submit` does when the output folder is ready."""
     made = cloud_doubles.config(service_account=ACCOUNT, **config)
     line = ["shard", "--input", str(spec), "--output", made.shards, "--num-shards", str(num_shards)]
+    line += also
     flags = [*service.beam_flags, *beam_flags]
     asked = submit.Submission(made, build_parser().parse_args(line), flags, [])
     source, _ = sharding.open_input(asked.sharding)
@@ -162,6 +163,12 @@ def test_the_job_file_is_the_known_one(service, staged, tmp_path):
     steps = graph(staged()).components.transforms.values()
     names = {"/".join(step.unique_name.split("/")[:2]) for step in steps if "/" in step.unique_name}
     assert sorted(names) == STEPS
+
+
+def test_components_are_found_before_the_images_are_projected(service, staged):
+    start(service, "digits", also=["--transform", "pca:5"])
+    steps = {step.unique_name for step in graph(staged()).components.transforms.values()}
+    assert {"ShardImages/Survey/Sum", "ShardImages/Survey/Save", "ShardImages/Write"} <= steps
 
 
 def test_a_missing_bucket_is_named_at_once(service, staged):
