@@ -349,8 +349,8 @@ def load(name: str) -> np.ndarray:
     """The images that `--images` names; uint8 [n, d]."""
     if name == "synthetic":
         return synthetic()
-    with np.load(MNIST if name == "mnist" else name) as file:
-        images = file["x_train"]
+    file = np.load(MNIST if name == "mnist" else name)
+    images = file if isinstance(file, np.ndarray) else file["x_train"]
     return images.reshape(len(images), -1)
 
 
@@ -384,9 +384,10 @@ def machine() -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--k", default="10,100,1000", help="numbers of clusters")
+    parser.add_argument("--iterations", type=int, help="at most (default: see above)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", default=",".join(LIBRARIES), help="of: %(default)s")
-    parser.add_argument("--images", default="mnist,synthetic", help="mnist, synthetic, PATH.npz")
+    parser.add_argument("--images", default="mnist,synthetic", help="mnist, synthetic, PATH")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-seeding", dest="seeding", action="store_false")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -421,6 +422,7 @@ def main() -> None:
                 rows_of = np.random.default_rng(0).choice(len(images), k, replace=False)
                 np.save(f"{folder}/initial.npy", images[rows_of] / 255)
                 limit = FEW_ITERATIONS if k >= MANY_CLUSTERS else UNTIL_CONVERGED
+                limit = args.iterations or limit
                 task = Task("ours", folder, k, limit, args.threads)
                 print(f"### {name}, {len(images):,} × {images.shape[1]}, k = {k:,}\n")
                 print("\n".join(rows(measure(task, libraries, args.repeats), images.size)))

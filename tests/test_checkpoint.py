@@ -228,7 +228,16 @@ def small_set(tmp_path_factory):
 @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
 @pytest.mark.parametrize("initial", ["random", "k-means++"])
 def test_a_fit_goes_on_from_any_of_its_states(small_set, algorithm, initial):
-    folder, manifest = small_set
+    goes_on_from_any_state(*small_set, algorithm, initial)
+
+
+def test_a_fit_of_floats_goes_on_from_any_of_its_states(tmp_path):
+    pixels = np.random.default_rng(4).normal(size=(300, 12)).astype(np.float32)
+    goes_on_from_any_state(tmp_path, write_shards(tmp_path, pixels), "hamerly", "random")
+
+
+def goes_on_from_any_state(folder, manifest, algorithm, initial):
+    """Checks that the outcome is that of the whole fit, to the bit, wherever it goes on from."""
     images = Images(str(folder), manifest, local_replicas())
     config = FitConfig(
         str(folder), "", k=20, restarts=2, max_iterations=6, algorithm=algorithm, init=initial

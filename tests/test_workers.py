@@ -94,7 +94,14 @@ def fit_together(output, count, *options):
 
 
 @pytest.mark.parametrize(("count", "replicas", "memory"), [(2, 2, "stream"), (3, 1, "resident")])
-def test_workers_end_with_the_bits_of_one(digits, alone, tmp_path, count, replicas, memory):
+def test_workers_end_with_the_bits_of_one(
+    digits, alone, tmp_path, monkeypatch, count, replicas, memory
+):
+    # Workers find each other where a proxy is the way to all others.
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
     given = ("--replicas", replicas, "--memory", memory, "--shards", digits)
     assert fit_together(tmp_path / "out", count, *given, *OPTIONS) == alone
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
