@@ -29,7 +29,7 @@ from job.kmeans import FLOAT32_ROUNDING
 from job.lloyd import Change, change
 
 # Beyond the span of few centroids, V has the images' leading directions, in which they move.
-MIN_COLUMNS, MAX_COLUMNS = 64, 96
+MIN_COLUMNS, MAX_COLUMNS = 48, 96
 # How many of a replica's images these directions are those of.
 SAMPLE_IMAGES = 2048
 # A screen is renewed when it has left in doubt as many images as could be assigned meanwhile.
