@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from job import randomness
+from job import memory, randomness
 from job.kmeans import row_width, stored
 from job.replicas import Replicas, Step, aligned_empty
 from pipeline.errors import UserError
@@ -49,7 +49,6 @@ class Images:
         """
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
-        self.spare_row_bytes = 1 << 30
         self._replicas = replicas
         self._passes: dict[Any, Callable] = {}
         norms = self._load(folder, manifest)
@@ -155,6 +154,8 @@ class Images:
             share.pixels[rows], share.squared_norms[rows] = stored(part), squared_norms(part)
             share.digests[rows] = randomness.digests(loaded.block.ids[loaded.part])
         self.digests = [share.digests for share in shares]
+        count = sum(map(len, self.digests))
+        self.spare_row_bytes = memory.spare_row_bytes(count, width * self._dtype.itemsize)
         self._images = self._replicas.place([(s.pixels, s.squared_norms) for s in shares])
         return [share.squared_norms for share in shares]
 

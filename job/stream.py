@@ -32,7 +32,6 @@ from pipeline.shards import Manifest
 CHUNK_BYTES = 16 << 20
 READS = 2  # chunks read at the same time, and as many ahead
 ALIGNED_ROWS = 64  # so that a state's rows of a chunk begin where TensorFlow needs no copy
-SPARE_SHARE = 0.5  # of the memory that is left, for states
 
 
 class Run(NamedTuple):
@@ -119,8 +118,7 @@ class StreamedImages(Images):
         ]
         # At the latest when the interpreter ends: then no thread may still want to enter it.
         weakref.finalize(self, _close, self._readers)
-        spare = memory.available_bytes() * SPARE_SHARE
-        self.spare_row_bytes = int(spare / max(1, sum(counts)))
+        self.spare_row_bytes = memory.spare_row_bytes(sum(counts), self._row_bytes)
 
     def _compile(self, step: Step) -> Callable[[Any, Any], tuple[Any, list]]:
         run = self._replicas.compile_chunk(step)
