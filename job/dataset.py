@@ -154,8 +154,8 @@ class Images:
             share.pixels[rows], share.squared_norms[rows] = stored(part), squared_norms(part)
             share.digests[rows] = randomness.digests(loaded.block.ids[loaded.part])
         self.digests = [share.digests for share in shares]
-        count = sum(map(len, self.digests))
-        self.spare_row_bytes = memory.spare_row_bytes(count, width * self._dtype.itemsize)
+        count, held = sum(map(len, self.digests)), sum(s.pixels.nbytes for s in shares)
+        self.spare_row_bytes = memory.spare_row_bytes(count, held)
         self._images = self._replicas.place([(s.pixels, s.squared_norms) for s in shares])
         return [share.squared_norms for share in shares]
 

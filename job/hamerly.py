@@ -30,6 +30,8 @@ from job.lloyd import Change, change
 
 # Beyond the span of few centroids, V has the images' leading directions, in which they move.
 MIN_COLUMNS, MAX_COLUMNS = 48, 96
+# Where memory is left for fewer, a screen is worth less than the pass that makes it.
+LEAST_COLUMNS = 16
 # How many of a replica's images these directions are those of.
 SAMPLE_IMAGES = 2048
 # A screen is renewed when it has left in doubt as many images as could be assigned meanwhile.
@@ -86,7 +88,9 @@ class Hamerly:
     def __init__(self, images: Images, config: FitConfig):
         self._images = images
         wanted = int(np.clip(2 * config.k, MIN_COLUMNS, MAX_COLUMNS))
-        self._columns = min(wanted, images.num_features // 4, images.spare_row_bytes // 4 - 1)
+        columns = min(wanted, images.num_features // 4, images.spare_row_bytes // 4 - 1)
+        narrow = columns < min(LEAST_COLUMNS, images.num_features // 4)
+        self._columns = 0 if narrow else columns  # 0: no screen
         self._first = images.compile(_assign_all, images.units)
         self._project = images.compile(_project, images.units)
         self._step = images.compile(_assign_in_doubt, images.units)
@@ -111,12 +115,12 @@ class Hamerly:
     def assign(self, centroids: np.ndarray) -> Change:
         scorer = kmeans.scorer(centroids, self._images.units)
         if self._before is None:
-            probes = _noise(self._images.num_features, max(self._columns, 0)).astype(np.float32)
+            probes = _noise(self._images.num_features, self._columns).astype(np.float32)
             self._state, outcome = self._first(self._state, (scorer, probes))
             *totals, self._directions = outcome
             unresolved: float = self._images.num_images
         else:
-            if self._columns > 0 and self._unresolved > RENEWAL * self._images.num_images:
+            if self._columns and self._unresolved > RENEWAL * self._images.num_images:
                 self._renew(centroids)
             losses = losses_of(centroids, self._before)
             shared = (scorer, losses, centroids, self._basis)

@@ -10,9 +10,9 @@ from pipeline.shards import Manifest
 # What an image costs beside its pixels: norm, digest, cluster, gap and the widest screen.
 STATE_BYTES = 8 + 8 + 4 + 4 + 4 * 96
 RESIDENT_SHARE = 0.75  # of what is available; the rest is for blocks, graphs and other processes
-# What a state may take beside the images: this share of their bytes, or so much altogether where
-# that is more, but no more than this share of what is left.
-STATE_SHARE, LITTLE_BYTES, SPARE_SHARE = 1 / 8, 512 << 20, 0.5
+# What a state may take: so much altogether, or this share of the bytes of the images where they are
+# held too and that is more; but no more than this share of what is left.
+LITTLE_BYTES, STATE_SHARE, SPARE_SHARE = 512 << 20, 1 / 8, 0.5
 CGROUPS = (
     # (limit, used, statistics, the name there of what the kernel gives back when asked)
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
@@ -36,9 +36,9 @@ def fits(config: FitConfig, manifest: Manifest, replicas: Replicas) -> bool:
     return needed <= RESIDENT_SHARE * available_bytes()
 
 
-def spare_row_bytes(num_images: int, image_bytes: int) -> int:
-    """What a state of a worker with `num_images` of `image_bytes` may take for each of them."""
-    wanted = max(STATE_SHARE * num_images * image_bytes, LITTLE_BYTES)
+def spare_row_bytes(num_images: int, held_bytes: int) -> int:
+    """What a state may take for each of `num_images`, of which `held_bytes` are in memory."""
+    wanted = max(STATE_SHARE * held_bytes, LITTLE_BYTES)
     return int(min(wanted, SPARE_SHARE * available_bytes()) / max(1, num_images))
 
 

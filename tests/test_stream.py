@@ -181,8 +181,9 @@ def test_auto_streams_what_does_not_fit(shards, monkeypatch):
 
 def test_a_state_takes_little_beside_many_images(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 32 << 30)
-    assert memory.spare_row_bytes(8_100_000, 784) == 98  # an eighth
-    assert memory.spare_row_bytes(60_000, 784) == (512 << 20) // 60_000
+    assert memory.spare_row_bytes(8_100_000, 8_100_000 * 784) == 98  # an eighth
+    assert memory.spare_row_bytes(8_100_000, 0) == (512 << 20) // 8_100_000
+    assert memory.spare_row_bytes(60_000, 60_000 * 784) == (512 << 20) // 60_000
     monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
-    assert memory.spare_row_bytes(60_000, 784) == (50 << 20) // 60_000
-    assert memory.spare_row_bytes(0, 784) == 50 << 20  # a worker without images
+    assert memory.spare_row_bytes(60_000, 60_000 * 784) == (50 << 20) // 60_000
+    assert memory.spare_row_bytes(0, 0) == 50 << 20  # a worker without images
