@@ -37,7 +37,7 @@ class Images:
       units: of the pixels.
       squared_norm_total: Σ‖x‖² of all workers' images, pixels²; an exact integer for uint8.
       digests: of the ids, uint64 [n_r] for each replica r of this worker.
-      spare_row_bytes: what a state may take for each image.
+      spare_row_bytes: what a state may take for each image, the same in all workers.
     """
 
     def __init__(self, folder: str, manifest: Manifest, replicas: Replicas):
@@ -60,6 +60,8 @@ class Images:
             )
         total = np.array(float(sum(part.sum() for part in norms)))
         self.squared_norm_total = float(replicas.sum([total])[0])
+        # What one worker has no memory for, none does: they sum tensors of one shape.
+        self.spare_row_bytes = int(replicas.gather(np.array(self._spare_row_bytes())).min())
 
     def compile(self, step: Step, *options: Any) -> Callable[[Any, Any], tuple[Any, list]]:
         """A pass over all images: (state, shared) → (state, totals).
@@ -154,10 +156,14 @@ class Images:
             share.pixels[rows], share.squared_norms[rows] = stored(part), squared_norms(part)
             share.digests[rows] = randomness.digests(loaded.block.ids[loaded.part])
         self.digests = [share.digests for share in shares]
-        count, held = sum(map(len, self.digests)), sum(s.pixels.nbytes for s in shares)
-        self.spare_row_bytes = memory.spare_row_bytes(count, held)
         self._images = self._replicas.place([(s.pixels, s.squared_norms) for s in shares])
         return [share.squared_norms for share in shares]
+
+    def _spare_row_bytes(self) -> int:
+        """What a state may take for each of this worker's images."""
+        count = sum(map(len, self.digests))
+        row_bytes = row_width(self.num_features, self._dtype) * self._dtype.itemsize
+        return memory.spare_row_bytes(count, count * row_bytes)
 
     def _compile(self, step: Step) -> Callable[[Any, Any], tuple[Any, list]]:
         run = self._replicas.compile(step)

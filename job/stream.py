@@ -118,7 +118,9 @@ class StreamedImages(Images):
         ]
         # At the latest when the interpreter ends: then no thread may still want to enter it.
         weakref.finalize(self, _close, self._readers)
-        self.spare_row_bytes = memory.spare_row_bytes(sum(counts), 0)
+
+    def _spare_row_bytes(self) -> int:
+        return memory.spare_row_bytes(sum(map(len, self.digests)), 0)
 
     def _compile(self, step: Step) -> Callable[[Any, Any], tuple[Any, list]]:
         run = self._replicas.compile_chunk(step)

@@ -4,12 +4,13 @@ import contextlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import test_checkpoint
 
 from job import loop, memory, stream
 from job.config import FitConfig
 from job.dataset import Images, Place
-from job.replicas import local_replicas
+from job.replicas import Replicas, local_replicas
 from job.stream import StreamedImages
 from pipeline import storage
 from pipeline.errors import UserError
@@ -187,3 +188,20 @@ def test_a_state_takes_little_beside_many_images(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
     assert memory.spare_row_bytes(60_000, 60_000 * 784) == (50 << 20) // 60_000
     assert memory.spare_row_bytes(0, 0) == 50 << 20  # a worker without images
+
+
+class FewerElsewhere(Replicas):
+    """The replicas of this worker beside another one that says less than this one."""
+
+    def gather(self, array):
+        return np.stack([array, array // 3])
+
+
+@pytest.mark.parametrize("kind", [Images, StreamedImages])
+def test_all_workers_take_what_the_poorest_can(make_shards, monkeypatch, kind):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 32 << 30)
+    folder = str(make_shards(np.zeros((50, 8), np.uint8)))
+    manifest = load_manifest(folder)
+    rich = kind(folder, manifest, local_replicas()).spare_row_bytes
+    images = kind(folder, manifest, FewerElsewhere(tf.distribute.get_strategy()))
+    assert images.spare_row_bytes == rich // 3
