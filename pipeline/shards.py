@@ -19,7 +19,6 @@ from pipeline.tfrecord import DamagedRecord, Example, frame, read_records
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-DTYPES = ("uint8", "float32")
 SHARD_ENDING = ".tfrecord"
 TRANSFORM_FILES = ("transform.npz", "transform.keras", "transform.h5")
 _FINGERPRINT_BYTES = 16
