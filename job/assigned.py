@@ -51,8 +51,8 @@ def _second_nearest(
 
     As in `kmeans.assign`, what float32 cannot tell apart is decided in float64.
     """
-    weights = kmeans.widened(tf.constant(scorer.weights), images, 1)
-    exact_weights = kmeans.widened(tf.constant(scorer.exact_weights), images, 1)
+    weights, bias = kmeans.rounded_weights(scorer, images)
+    exact_weights = kmeans.exact_weights(scorer, images)
 
     def without_own(scores, own):
         hidden = tf.one_hot(own, len(scorer.bias), np.inf, 0.0, dtype=scores.dtype)
@@ -60,7 +60,7 @@ def _second_nearest(
 
     def nearest_others(start, stop):
         pixels = tf.cast(images[start:stop], tf.float32)
-        scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + scorer.bias
+        scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + bias
         seconds, lowest, third = kmeans.lowest_two(without_own(scores, clusters[start:stop]))
         return [seconds, third - lowest]
 
@@ -71,7 +71,7 @@ def _second_nearest(
 
     def decide(start, stop):
         index = near_tie[start:stop]
-        scores = kmeans.exact_scores(kmeans.take(images, index), exact_weights, scorer.exact_bias)
+        scores = kmeans.exact_scores(kmeans.take(images, index), exact_weights, scorer.bias)
         return [kmeans.first_lowest(without_own(scores, tf.gather(clusters, index)))]
 
     (decided,) = kmeans.by_block(decide, tf.size(near_tie), width, [tf.int64])

@@ -7,11 +7,13 @@
    orthonormal columns, y an image, c_j the centroids, z = Vᵀy, r what V leaves of y, and e_j what
    it leaves of c_j,
 
-       ‖y − c_j‖² − ‖y‖² = ‖c_j‖² − 2 z·z_j − 2 r·e_j,    |r·e_j − r·m| ≤ ‖r‖ ‖e_j − m‖
+       ‖y − c_j‖² − ‖y‖² = ‖c_j‖² − 2 z·z_j − 2 r·e_j,    |r·e_j| ≤ ‖r‖ ‖e_j‖:
 
-   for any m, and r·m is the same for all j: a centroid whose upper bound is below the lower bounds
-   of all others is the nearest (compare block vectors: Bottesch, Bühler, Kächele, ICML 2016). V
-   spans the centroids before the images, so little is left of them, and most doubts end here.
+   a centroid whose upper bound is below the lower bounds of all others is the nearest (compare
+   block vectors: Bottesch, Bühler, Kächele, ICML 2016). V spans the centroids before the images,
+   so little is left of them, and most doubts end here. Many centroids do not fit into V; then the
+   upper bound is the distance itself to the own centroid, and so is what takes the place of the
+   lower bounds that are still below it: few of many.
 3. What is still in doubt is assigned as Lloyd's algorithm does.
 
 Every bound carries a margin for float32, so that the assignments are the same bits as Lloyd's.
@@ -28,18 +30,24 @@ from job.dataset import Images
 from job.kmeans import FLOAT32_ROUNDING
 from job.lloyd import Change, change
 
-# Beyond the span of few centroids, V has the images' leading directions, in which they move.
-MIN_COLUMNS, MAX_COLUMNS = 48, 96
+# Columns of V for few, some and many centroids: beyond the span of few, V has the images' leading
+# directions, in which they move; that of many is never whole. With ‖r‖ they fill vector registers.
+FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 47, 127, 79
 # Where memory is left for fewer, a screen is worth less than the pass that makes it.
 LEAST_COLUMNS = 16
 # How many of a replica's images these directions are those of.
 SAMPLE_IMAGES = 2048
-# A screen is renewed when it has left in doubt as many images as could be assigned meanwhile.
-RENEWAL = 1.3
+# Costs in products with one column: reading an image, a distance to a single centroid. A screen is
+# renewed when what it left in doubt has cost as much as a renewal.
+IMAGE_COST, DISTANCE_COST = 40, 40
+# From so many centroids on, distances to a few cost less than to all.
+MANY_CENTROIDS = 200
 SUBSPACE_ITERATIONS = 3
 # A screen that leaves more than this share in doubt costs more than it saves.
 WORTHWHILE = 0.6
 SCREEN_BYTES = 4 << 20
+RIVALS = 1024  # whose distances are computed at a time
+GROUP = 32  # centroids that one lowest bound stands for
 
 
 class State(NamedTuple):
@@ -59,10 +67,12 @@ class Basis(NamedTuple):
 
     Attributes:
       columns: orthonormal, float32 [d, d'].
+      gram: VᵀV, the identity but for rounding, float64 [d', d'].
       spread: a bound of ‖|V|‖₂, by which rounding in a projection may grow.
     """
 
     columns: tf.Tensor
+    gram: tf.Tensor
     spread: tf.Tensor
 
 
@@ -71,9 +81,9 @@ class Screen(NamedTuple):
 
     Attributes:
       weights: float32 [k, d' + 1], and bias: float32 [k]; with an image's row they give a lower
-        bound of ‖y − c_j‖² − ‖y‖², the same unknown r·m apart for all j.
-      widths: 4 ‖e_j − m‖, float32 [k]; times ‖r‖ it makes an upper bound of the lower one.
-      rounding: float32 [3]: relative to ‖y‖, absolute, and ‖m‖.
+        bound of ‖y − c_j‖² − ‖y‖².
+      widths: 4 ‖e_j‖, float32 [k]; times ‖r‖ it makes an upper bound of the lower one.
+      rounding: float32 [2]: relative to ‖y‖, and absolute.
     """
 
     weights: tf.Tensor
@@ -83,15 +93,18 @@ class Screen(NamedTuple):
 
 
 class Hamerly:
-    """Bounds and a screen: 12 + 4 (d' + 1) bytes an image, d' ≤ 96 and at most d / 4."""
+    """Bounds and a screen: 12 + 4 (d' + 1) bytes an image, d' ≤ 127 and at most d / 4."""
 
     def __init__(self, images: Images, config: FitConfig):
         self._images = images
-        wanted = int(np.clip(2 * config.k, MIN_COLUMNS, MAX_COLUMNS))
+        wanted = SOME_COLUMNS if 2 * config.k > FEW_COLUMNS else FEW_COLUMNS
+        wanted = MANY_COLUMNS if config.k >= MANY_CENTROIDS else wanted
         columns = min(wanted, images.num_features // 4, images.spare_row_bytes // 4 - 1)
         narrow = columns < min(LEAST_COLUMNS, images.num_features // 4)
         self._columns = 0 if narrow else columns  # 0: no screen
-        self._first = images.compile(_assign_all, images.units)
+        # In images scored in full.
+        self._cost_of_screen = images.num_images * (columns + IMAGE_COST) / (config.k + IMAGE_COST)
+        self._all = images.compile(_assign_all, images.units)
         self._project = images.compile(_project, images.units)
         self._step = images.compile(_assign_in_doubt, images.units)
         self.start()
@@ -103,7 +116,9 @@ class Hamerly:
     def start(self) -> None:
         self._basis: Basis | None = None
         self._rows: Any = ()  # of the screen: z, ‖r‖; float32 [n, d' + 1]
-        self._unresolved = 0.0  # images that were scored since the screen was renewed
+        # In images scored in full: what a fresh screen would have saved, and has to save; of those
+        # that are screened, the share that a fresh one costs.
+        self._loss, self._price, self._fresh = 0.0, self._cost_of_screen, None
         self._before: np.ndarray | None = None
         self._state = self._images.state(
             lambda count: State(
@@ -114,21 +129,25 @@ class Hamerly:
 
     def assign(self, centroids: np.ndarray) -> Change:
         scorer = kmeans.scorer(centroids, self._images.units)
-        if self._before is None:
+        if self._columns and self._loss > self._price:
+            self._renew(centroids)
+        if self._before is None or (self._columns and self._basis is None):
+            # Most images are in doubt: no need for a graph that picks them.
             probes = _noise(self._images.num_features, self._columns).astype(np.float32)
-            self._state, outcome = self._first(self._state, (scorer, probes))
+            self._state, outcome = self._all(self._state, (scorer, probes))
             *totals, self._directions = outcome
-            unresolved: float = self._images.num_images
+            self._loss += self._images.num_images
         else:
-            if self._columns and self._unresolved > RENEWAL * self._images.num_images:
-                self._renew(centroids)
-            losses = losses_of(centroids, self._before)
-            shared = (scorer, losses, centroids, self._basis)
+            shared = (scorer, losses_of(centroids, self._before), self._basis)
             (self._state, self._rows), outcome = self._step((self._state, self._rows), shared)
-            *totals, screened, unresolved = outcome
-            if self._basis is not None and unresolved > WORTHWHILE * screened:
-                self._basis, self._rows = None, ()  # until it is renewed
-        self._unresolved += unresolved
+            *totals, screened, cost = outcome
+            share = cost / max(screened, 1)
+            self._fresh = share if self._fresh is None else self._fresh
+            self._loss += max(0.0, share - self._fresh) * screened
+            if share > WORTHWHILE:
+                # Here screens may never be worth it: the next try comes later.
+                self._basis, self._rows, self._loss = None, (), 0.0
+                self._price *= 2
         self._before = centroids
         return change(totals)
 
@@ -138,7 +157,7 @@ class Hamerly:
         self._basis = basis_of(centroids, self._before, start, self._directions)
         self._rows = ()  # their memory is for the new ones
         self._rows, _ = self._project((), self._basis)
-        self._unresolved = 0.0
+        self._loss, self._fresh = 0.0, None
 
 
 def _noise(num_features: int, columns: int) -> np.ndarray:
@@ -148,7 +167,7 @@ def _noise(num_features: int, columns: int) -> np.ndarray:
 def _assign_all(images, squared_norm, state, shared, units):
     scorer, probes = shared
     nearest = kmeans.assign(images, squared_norm, scorer, units)
-    sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, scorer.weights.shape)
+    sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, scorer.centroids.shape)
     return State(*nearest), [*sums, _leading(images, probes)]
 
 
@@ -184,22 +203,29 @@ def _project(images, squared_norm, _, basis, units):
 
 def _assign_in_doubt(images, squared_norm, state, shared, units):
     state, rows = state
-    scorer, losses, centroids, basis = shared
+    scorer, losses, basis = shared
     state = state._replace(gaps=state.gaps - tf.gather(losses, state.clusters))
     doubt = tf.where(state.gaps <= 0)[:, 0]
     before = tf.gather(state.clusters, doubt)
     if basis is None:
         found = State(*kmeans.assign(images, squared_norm, scorer, units, doubt))
-        unresolved = tf.size(doubt)
+        cost = tf.cast(tf.size(doubt), tf.float64)
     else:
-        found = _screened(rows, squared_norm, doubt, screen_of(centroids, basis), units)
+        screen = screen_of(scorer, basis, units)
+        if scorer.centroids.shape[0] < MANY_CENTROIDS:
+            found = _screened(rows, squared_norm, doubt, screen, units)
+            cost = tf.zeros([], tf.float64)
+        else:
+            found, cost = _compared(
+                images, rows, squared_norm, doubt, before, scorer, screen, units
+            )
         left = tf.where(found.gaps <= 0)[:, 0]
-        unresolved = tf.size(left)
         nearest = kmeans.assign(images, squared_norm, scorer, units, tf.gather(doubt, left))
         found = _updated(found, left, State(*nearest))
-    sums = kmeans.moved_sums(images, before, found.clusters, scorer.weights.shape, doubt)
-    counts = [tf.cast(count, tf.float64) for count in (tf.size(doubt), unresolved)]
-    return (_updated(state, doubt, found), rows), [*sums, *counts]
+        cost += tf.cast(tf.size(left), tf.float64)
+    sums = kmeans.moved_sums(images, before, found.clusters, scorer.centroids.shape, doubt)
+    screened = tf.cast(tf.size(doubt), tf.float64)
+    return (_updated(state, doubt, found), rows), [*sums, screened, cost]
 
 
 def _updated(state: State, rows: tf.Tensor, found: State) -> State:
@@ -216,24 +242,122 @@ def _screened(
     units: kmeans.Units,
 ) -> State:
     """The images in `doubt` as far as the screen can tell: gaps are 0 where it cannot."""
-    widest = max(screen.weights.shape)
-    size = int(np.clip(SCREEN_BYTES // (4 * widest), 256, 16_384))
 
     def block(start, stop):
         index = doubt[start:stop]
         row = tf.gather(rows, index)
-        product = tf.linalg.matmul(row, screen.weights, transpose_b=True)
-        clusters, lowest, others = kmeans.lowest_two(product + screen.bias)
-        rest = row[:, -1]
-        upper = lowest + tf.gather(screen.widths, clusters) * rest
-        norm = tf.cast(tf.sqrt(tf.gather(squared_norm, index)) / units.scale, tf.float32)
+        clusters, lowest, others = kmeans.lowest_two(_lower(row, screen))
+        upper = lowest + tf.gather(screen.widths, clusters) * row[:, -1]
+        norm = _norms(squared_norm, index, units)
         margin = screen.rounding[0] * norm + screen.rounding[1]
-        difference = tf.maximum(others - upper - margin, 0.0)
-        slack = margin + 4 * FLOAT32_ROUNDING * tf.square(norm)
-        distance = tf.maximum(tf.square(norm) + upper + 2 * rest * screen.rounding[2] + slack, 0.0)
-        return [clusters, kmeans.gap_of(distance, difference)]
+        return [clusters, _gaps(norm, upper, others, margin)]
 
-    return State(*kmeans.by_rows(block, tf.size(doubt), size, [tf.int64, tf.float32]))
+    return State(*kmeans.by_rows(block, tf.size(doubt), _rows(screen), [tf.int64, tf.float32]))
+
+
+def _compared(
+    images: tf.Tensor,
+    rows: tf.Tensor,
+    squared_norm: tf.Tensor,
+    doubt: tf.Tensor,
+    before: tf.Tensor,
+    scorer: kmeans.Scorer,
+    screen: Screen,
+    units: kmeans.Units,
+) -> tuple[State, tf.Tensor]:
+    """`_screened`, with distances to the own centroid and to those that may be nearer.
+
+    Args:
+      before: clusters of the images in `doubt`.
+
+    Returns:
+      The state, and what the distances cost: images that could have been scored in full.
+    """
+    weights, bias = (
+        part / np.float32(units.scale) for part in kmeans.rounded_weights(scorer, images)
+    )
+    # Distances to more than this cost more than those to all.
+    most = (scorer.centroids.shape[0] + IMAGE_COST) / DISTANCE_COST
+    margins = screen.rounding + scorer.margin * np.array([1, 1 / units.scale], np.float32)
+
+    def distances(pixels, clusters):
+        """Rounded ‖y − c‖² − ‖y‖² of images float32 [m, d] and their clusters [m]."""
+        product = tf.reduce_sum(pixels * tf.gather(weights, clusters), axis=1)
+        return product + tf.gather(bias, clusters)
+
+    def block(start, stop):
+        index, own = doubt[start:stop], before[start:stop]
+        norm = _norms(squared_norm, index, units)
+        margin = margins[0] * norm + margins[1]
+        pixels = tf.cast(kmeans.take(images, index), tf.float32)
+        upper = distances(pixels, own)
+        limit = upper + margin
+        # Centroids are looked at in groups, most of which are too far away.
+        groups = tf.reshape(_lower(tf.gather(rows, index), screen), [-1, GROUP])
+        num_groups = screen.bias.shape[0] // GROUP
+        lowest = tf.reshape(tf.reduce_min(groups, axis=1), [-1, num_groups])
+        near = lowest <= limit[:, None]  # the own group, too
+        places = tf.where(near)
+        image, group = places[:, 0], places[:, 1]
+        clusters = GROUP * group[:, None] + tf.range(GROUP, dtype=tf.int64)
+        bounds = tf.gather(groups, num_groups * image + group)
+        is_own = clusters == tf.gather(own, image)[:, None]
+        bounds = tf.where(is_own, tf.gather(upper, image)[:, None], bounds)
+        is_rival = (bounds <= tf.gather(limit, image)[:, None]) & ~is_own
+        count = tf.reduce_sum(tf.cast(is_rival, tf.float32), axis=1)
+        few = tf.math.unsorted_segment_sum(count, image, tf.size(own)) <= most
+        rivals = tf.where(is_rival & tf.gather(few, image)[:, None])
+
+        def some(start, stop):
+            part = rivals[start:stop]
+            rows = tf.gather(pixels, tf.gather(image, part[:, 0]))
+            return [distances(rows, tf.gather_nd(clusters, part))]
+
+        (exact,) = kmeans.by_rows(some, tf.shape(rivals)[0], RIVALS, [tf.float32])
+        bounds = tf.tensor_scatter_nd_update(bounds, rivals, exact)
+        # The lowest of each group, then of each image.
+        column, first, second = kmeans.lowest_two(bounds)
+        size = tf.size(own)
+        best = tf.math.unsorted_segment_min(first, image, size)
+        # One winner even of equal ones, which leave no gap. No GPU finds the highest of integers.
+        number = tf.range(tf.cast(tf.size(image), tf.float32))
+        ties = tf.where(first == tf.gather(best, image), number, -1.0)
+        winner = tf.math.unsorted_segment_max(ties, image, size)
+        others = tf.where(number == tf.gather(winner, image), second, first)
+        winner = tf.cast(winner, tf.int64)
+        found = tf.gather_nd(clusters, tf.stack([winner, tf.gather(column, winner)], axis=1))
+        others = tf.minimum(
+            tf.math.unsorted_segment_min(others, image, size),
+            tf.reduce_min(tf.where(near, np.float32(np.inf), lowest), axis=1),
+        )
+        gaps = tf.where(few, _gaps(norm, best, others, margin), 0.0)
+        return [found, gaps, tf.cast(tf.shape(rivals)[:1], tf.float32)]
+
+    dtypes = [tf.int64, tf.float32, tf.float32]
+    *found, counts = kmeans.by_rows(block, tf.size(doubt), _rows(screen), dtypes)
+    return State(*found), tf.reduce_sum(tf.cast(counts, tf.float64)) / most
+
+
+def _rows(screen: Screen) -> int:
+    """How many images are screened at a time."""
+    return int(np.clip(SCREEN_BYTES // (4 * max(screen.weights.shape)), 256, 16_384))
+
+
+def _lower(row: tf.Tensor, screen: Screen) -> tf.Tensor:
+    """Lower bounds of ‖y − c_j‖² − ‖y‖² for rows of a screen; float32 [B, k]."""
+    return tf.nn.bias_add(tf.linalg.matmul(row, screen.weights, transpose_b=True), screen.bias)
+
+
+def _norms(squared_norm: tf.Tensor, index: tf.Tensor, units: kmeans.Units) -> tf.Tensor:
+    """‖y‖ of the images in `index`, float32."""
+    return tf.cast(tf.sqrt(tf.gather(squared_norm, index)) / units.scale, tf.float32)
+
+
+def _gaps(norm: tf.Tensor, upper: tf.Tensor, others: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
+    """Lower bounds of gaps from bounds of ‖y − c‖² − ‖y‖² for the nearest and all others."""
+    slack = margin + 4 * FLOAT32_ROUNDING * tf.square(norm)
+    distance = tf.maximum(tf.square(norm) + upper + slack, 0.0)
+    return kmeans.gap_of(distance, tf.maximum(others - upper - margin, 0.0))
 
 
 @tf.function(autograph=False)
@@ -258,9 +382,10 @@ def basis_of(
             _, rotation = tf.linalg.eigh(tf.matmul(left, left, transpose_a=True))  # ascending
             v, _ = tf.linalg.qr(tf.concat([v, tf.matmul(left, rotation[:, -rest:])], axis=1))
         v = tf.cast(v, tf.float32)
+        wide = tf.cast(v, tf.float64)
         # ‖|V|‖₂² ≤ ‖|V|‖₁ ‖|V|‖∞
         sums = [tf.reduce_max(tf.reduce_sum(tf.abs(v), axis)) for axis in (0, 1)]
-        return Basis(v, tf.sqrt(sums[0] * sums[1]))
+        return Basis(v, tf.matmul(wide, wide, transpose_a=True), tf.sqrt(sums[0] * sums[1]))
 
 
 def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -276,24 +401,28 @@ def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
     return ((moves + rivals) * (1 + 2.0**-20) + 2.0**-20).astype(np.float32)
 
 
-def screen_of(centroids: tf.Tensor, basis: Basis) -> Screen:
-    """What a screen in `basis` needs of centroids float64 [k, d]."""
+def screen_of(scorer: kmeans.Scorer, basis: Basis, units: kmeans.Units) -> Screen:
+    """What a screen in `basis` needs of the centroids."""
     d, columns = basis.columns.shape
-    v = tf.cast(basis.columns, tf.float64)
-    z = tf.matmul(centroids, v)
-    left = centroids - tf.matmul(z, v, transpose_b=True)
-    middle = tf.reduce_mean(left, axis=0)
-    rho = tf.norm(left - middle, axis=1) * (1 + 2.0**-20)
-    squares = tf.reduce_sum(tf.square(centroids), axis=1)
+    z = tf.matmul(scorer.centroids, tf.cast(basis.columns, tf.float64))
+    squares = scorer.bias / units.scale
+    # ‖c − Vz‖², and some rounding.
+    rest = squares + tf.reduce_sum(z * (tf.matmul(z, basis.gram) - 2 * z), axis=1)
+    rho = tf.sqrt(tf.maximum(rest, 0.0) + 2.0**-40 * squares)
     # The rounding of z (a product over d) and of the screen's own product, for two of its values.
     gamma = 1.01 * FLOAT32_ROUNDING
-    largest = tf.reduce_max(tf.norm(z, axis=1))
+    largest = tf.sqrt(tf.reduce_max(squares))
     of_z = 4 * gamma * (d + 4) * tf.cast(basis.spread, tf.float64) * largest
     of_product = 4 * gamma * (columns + 5) * (largest + tf.reduce_max(rho))
     absolute = 4 * gamma * (columns + 8) * tf.reduce_max(squares)
+    k = scorer.centroids.shape[0]
+    border = -k % GROUP if k >= MANY_CENTROIDS else 0  # which is never near
     return Screen(
-        tf.cast(tf.concat([-2 * z, -2 * rho[:, None]], axis=1), tf.float32),
-        tf.cast(squares, tf.float32),
+        tf.pad(
+            tf.cast(tf.concat([-2 * z, -2 * rho[:, None]], axis=1), tf.float32),
+            [(0, border), (0, 0)],
+        ),
+        tf.pad(tf.cast(squares, tf.float32), [(0, border)], constant_values=np.inf),
         tf.cast(4 * rho, tf.float32),
-        tf.cast(tf.stack([of_z + of_product, absolute, tf.norm(middle)]), tf.float32),
+        tf.cast(tf.stack([of_z + of_product, absolute]), tf.float32),
     )

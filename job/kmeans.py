@@ -29,21 +29,17 @@ BLOCK_BYTES = 6 << 20
 
 
 class Scorer(NamedTuple):
-    """Centroids as a block needs them: −2c and scale · ‖c‖², rounded and not.
+    """Centroids as a block needs them.
 
     Attributes:
-      weights: float32 [k, d].
-      bias: float32 [k].
-      exact_weights: float64 [k, d].
-      exact_bias: float64 [k].
+      centroids: float64 [k, d], published units.
+      bias: scale · ‖c‖², float64 [k].
       margin: float32 [2]; two float32 scores of an image closer than
         margin[0] · ‖x‖ + margin[1] may be in the wrong order.
     """
 
-    weights: np.ndarray
+    centroids: np.ndarray
     bias: np.ndarray
-    exact_weights: np.ndarray
-    exact_bias: np.ndarray
     margin: np.ndarray
 
 
@@ -70,20 +66,14 @@ class ClusterSums(NamedTuple):
 
 def scorer(centroids: np.ndarray, units: Units) -> Scorer:
     """What blocks need to score against centroids [k, d] (on the grid, published units)."""
-    weights = -2.0 * centroids
-    bias = units.scale * squared_norms(centroids, units)
+    squares = squared_norms(centroids, units)
     # The rounding of any order of d products and additions (Higham 2002, section 3.1), of the
-    # weights and of the bias; twice, for either of two scores; a little more for higher orders.
+    # weights −2c and of the bias; twice, for either of two scores; a little more for higher orders.
     rounding = 2.02 * FLOAT32_ROUNDING
-    largest = np.sqrt(np.einsum("kd,kd->k", weights, weights).max())
+    largest = 2 * np.sqrt(squares.max())
+    bias = units.scale * squares
     margin = [(centroids.shape[1] + 4) * rounding * largest, 4 * rounding * bias.max()]
-    return Scorer(
-        weights.astype(np.float32),
-        bias.astype(np.float32),
-        weights,
-        bias,
-        np.array(margin, np.float32),
-    )
+    return Scorer(centroids, bias, np.array(margin, np.float32))
 
 
 def means(total: ClusterSums, units: Units) -> np.ndarray:
@@ -191,7 +181,7 @@ def assign(
       units: of the pixels.
       rows: int32 or int64 [m].
     """
-    scorer = _widened_scorer(scorer, images)
+    weights, bias = rounded_weights(scorer, images)
     if rows is not None:
         squared_norm = tf.gather(squared_norm, rows)
 
@@ -199,7 +189,10 @@ def assign(
         return images[start:stop] if rows is None else take(images, rows[start:stop])
 
     def nearest_two(start, stop):
-        return _nearest_two(block(start, stop), scorer)
+        product = tf.linalg.matmul(
+            tf.cast(block(start, stop), tf.float32), weights, transpose_b=True
+        )
+        return list(lowest_two(tf.nn.bias_add(product, bias)))
 
     count = tf.size(squared_norm)
     dtypes = [tf.int64, tf.float32, tf.float32]
@@ -208,13 +201,18 @@ def assign(
     gaps = others - scores - (scorer.margin[0] * norm + scorer.margin[1])
     near_tie = tf.where(gaps <= 0)[:, 0]
 
-    def decide(start, stop):
-        index = near_tie[start:stop]
-        pixels = take(images, index if rows is None else tf.gather(rows, index))
-        return [first_lowest(exact_scores(pixels, scorer.exact_weights, scorer.exact_bias))]
+    size = block_rows(images.shape[1])
 
-    (decided,) = by_block(decide, tf.size(near_tie), images.shape[1], [tf.int64])
-    clusters = tf.tensor_scatter_nd_update(clusters, near_tie[:, None], decided)
+    def decide(start, clusters):
+        index = near_tie[start : start + size]
+        pixels = take(images, index if rows is None else tf.gather(rows, index))
+        decided = first_lowest(exact_scores(pixels, exact_weights(scorer, images), scorer.bias))
+        return start + size, tf.tensor_scatter_nd_update(clusters, index[:, None], decided)
+
+    # Most passes have no near-tie.
+    _, clusters = tf.while_loop(
+        lambda start, _: start < tf.size(near_tie), decide, (0, clusters), parallel_iterations=1
+    )
     return Nearest(clusters, _distance_gaps(squared_norm, scores, gaps, units))
 
 
@@ -250,9 +248,14 @@ def widened(values: tf.Tensor, images: tf.Tensor, axis: int) -> tf.Tensor:
     return tf.pad(values, widths) if border else values
 
 
-def _widened_scorer(scorer: Scorer, images: tf.Tensor) -> Scorer:
-    weights = [widened(part, images, 1) for part in (scorer.weights, scorer.exact_weights)]
-    return scorer._replace(weights=weights[0], exact_weights=weights[1])
+def exact_weights(scorer: Scorer, images: tf.Tensor) -> tf.Tensor:
+    """−2c as `stored` images need it; float64 [k, d]."""
+    return widened(-2.0 * scorer.centroids, images, 1)
+
+
+def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """−2c float32 [k, d] as `stored` images need it, and the bias float32 [k]."""
+    return tf.cast(exact_weights(scorer, images), tf.float32), tf.cast(scorer.bias, tf.float32)
 
 
 def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -280,12 +283,6 @@ def first_lowest(scores: tf.Tensor) -> tf.Tensor:
     lowest = tf.reduce_min(scores, axis=1, keepdims=True)
     clusters = tf.range(tf.cast(tf.shape(scores)[1], tf.float64))
     return tf.cast(tf.reduce_min(tf.where(scores == lowest, clusters, np.inf), axis=1), tf.int64)
-
-
-def _nearest_two(images: tf.Tensor, scorer: Scorer) -> list[tf.Tensor]:
-    """The lowest score's cluster int64 [B], that score, and the lowest of the others."""
-    product = tf.linalg.matmul(tf.cast(images, tf.float32), scorer.weights, transpose_b=True)
-    return list(lowest_two(product + scorer.bias))
 
 
 def lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -321,15 +318,27 @@ def moved_sums(
     num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
     size = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
+    # Float images have no exact sums to keep; float64 keeps what they have.
+    dtype = tf.float32 if images.dtype == tf.uint8 else tf.float64
 
     def body(start, sums, counts):
         index = moved[start : start + size]
-        pixels = take(images, index if rows is None else tf.gather(rows, index))
-        gained, entered = _sums(pixels, tf.gather(after, index), num_clusters)
+        # One sum over what clusters gain and, behind that, what they lose.
         old = tf.gather(before, index)
-        known = tf.where(old >= 0)[:, 0]
-        lost, left = _sums(take(pixels, known), tf.gather(old, known), num_clusters)
-        return start + size, sums + gained - lost, counts + entered - left
+        segments = tf.concat([tf.gather(after, index), old + num_clusters], 0)
+        index = tf.tile(index if rows is None else tf.gather(rows, index), [2])
+        known = tf.where(tf.concat([tf.ones_like(old), old], 0) >= 0)[:, 0]
+        # A sum over sorted segments costs the same for any k, unlike a one-hot product.
+        order = tf.gather(known, tf.argsort(tf.gather(segments, known)))
+        segments = tf.gather(segments, order)
+        pixels = tf.cast(take(images, tf.gather(index, order)), dtype)
+        part = tf.cast(tf.math.segment_sum(pixels, segments), tf.float64)
+        part = tf.pad(part, [[0, 2 * num_clusters - tf.shape(part)[0]], [0, 0]])
+        part = tf.ensure_shape(part, [2 * num_clusters, images.shape[1]])
+        ones = tf.ones_like(segments, tf.float64)
+        count = tf.math.unsorted_segment_sum(ones, segments, 2 * num_clusters)
+        sums += part[:num_clusters] - part[num_clusters:]
+        return start + size, sums, counts + count[:num_clusters] - count[num_clusters:]
 
     zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
     _, sums, counts = tf.while_loop(
@@ -339,20 +348,6 @@ def moved_sums(
         parallel_iterations=1,
     )
     return sums[:, :num_features], counts, tf.cast(tf.size(moved), tf.float64)
-
-
-def _sums(pixels, clusters, num_clusters: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pixel sums float64 [k, d] and counts float64 [k] of a block."""
-    # Float images have no exact sums to keep; float64 keeps what they have.
-    dtype = tf.float32 if pixels.dtype == tf.uint8 else tf.float64
-    order = tf.argsort(clusters)
-    segments = tf.gather(clusters, order)
-    # A sum over sorted segments costs the same for any k, unlike a one-hot product.
-    sums = tf.math.segment_sum(tf.cast(take(pixels, order), dtype), segments)
-    sums = tf.pad(sums, [[0, num_clusters - tf.shape(sums)[0]], [0, 0]])
-    sums = tf.ensure_shape(sums, [num_clusters, pixels.shape[1]])  # lost where k is 1
-    ones = tf.ones_like(clusters, tf.float64)
-    return tf.cast(sums, tf.float64), tf.math.unsorted_segment_sum(ones, clusters, num_clusters)
 
 
 def squared_distances(
@@ -366,13 +361,13 @@ def squared_distances(
     Returns:
       float64 [n], the same bits for any block shape where the images are uint8.
     """
-    scorer = _widened_scorer(scorer, images)
+    weights = exact_weights(scorer, images)
 
     def own_score(start, stop):
         own = clusters[start:stop]
         rows = tf.cast(images[start:stop], tf.float64)
-        product = tf.reduce_sum(rows * tf.gather(scorer.exact_weights, own), axis=1)
-        return [product + tf.gather(scorer.exact_bias, own)]
+        product = tf.reduce_sum(rows * tf.gather(weights, own), axis=1)
+        return [product + tf.gather(scorer.bias, own)]
 
     (score,) = by_block(own_score, tf.shape(images)[0], images.shape[1], [tf.float64])
     return to_squared_distances(score, squared_norm, units, tf.where)

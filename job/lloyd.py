@@ -64,7 +64,7 @@ class Lloyd:
 
 def _assign(images, squared_norm, clusters, scorer, units):
     after = kmeans.assign(images, squared_norm, scorer, units).clusters
-    return after, list(kmeans.moved_sums(images, clusters, after, scorer.weights.shape))
+    return after, list(kmeans.moved_sums(images, clusters, after, scorer.centroids.shape))
 
 
 def change(totals: list[np.ndarray]) -> Change:

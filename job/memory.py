@@ -8,7 +8,7 @@ from job.replicas import Replicas
 from pipeline.shards import Manifest
 
 # What an image costs beside its pixels: norm, digest, cluster, gap and the widest screen.
-STATE_BYTES = 8 + 8 + 4 + 4 + 4 * 96
+STATE_BYTES = 8 + 8 + 8 + 4 + 4 * 128
 RESIDENT_SHARE = 0.75  # of what is available; the rest is for blocks, graphs and other processes
 # What a state may take: so much altogether, or this share of the bytes of the images where they are
 # held too and that is more; but no more than this share of what is left.

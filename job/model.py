@@ -45,7 +45,7 @@ def build(
     units = units_of(np.dtype(dtype), num_features)
     module = tf.Module()
     module.centroids = tf.Variable(centroids, trainable=False)
-    bias = kmeans.scorer(centroids.astype(np.float64), units).exact_bias
+    bias = kmeans.scorer(centroids.astype(np.float64), units).bias
     module.bias = tf.Variable(bias, trainable=False)
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:

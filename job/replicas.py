@@ -10,6 +10,7 @@ number of calls from everybody and nothing else.
 """
 
 import ctypes
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -113,7 +114,12 @@ class Replicas:
             value = values[context.replica_id_in_sync_group]
             return tf.nest.map_structure(_tensor, value)
 
-        return self._strategy.experimental_distribute_values_from_function(own)
+        placed = self._strategy.experimental_distribute_values_from_function(own)
+        if self.count > 1:
+            return placed
+        # What a pass returns for one replica has the type of its tensors: so no graph is traced
+        # twice.
+        return tf.nest.map_structure(lambda value: self.parts(value)[0], placed)
 
     def parts(self, value: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The tensor that `value` is on each replica."""
@@ -122,22 +128,30 @@ class Replicas:
     def compile(self, step: Step) -> Callable[[Any, Any, Any], tuple[Any, list[np.ndarray]]]:
         """`step` as one graph over all replicas: (images, state, shared) → (state, totals)."""
 
+        shapes: list[tuple[int, ...]] = []  # of the sums, known once the graph is traced
+
         def on_replica(images, state, shared):
             state, partial = step(images, state, shared)
+            shapes[:] = [tuple(part.shape) for part in partial]
             if not partial:
-                return state, []
+                return state, None
             # The one all-reduce of an iteration: everything the replicas must agree on.
+            packed = tf.concat([tf.reshape(part, [-1]) for part in partial], axis=0)
             context = tf.distribute.get_replica_context()
-            return state, context.all_reduce(tf.distribute.ReduceOp.SUM, partial)
+            return state, context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def graph(images, state, shared):
             return self._strategy.run(on_replica, (images, state, shared))
 
         def run(images, state, shared):
-            state, totals = graph(images, state, shared)
-            totals = [self.parts(total)[0].numpy() for total in totals]
-            return state, self.sum(totals) if totals else []
+            state, packed = graph(images, state, shared)
+            if not shapes:
+                return state, []
+            total = self.parts(packed)[0].numpy()
+            parts = np.split(total, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+            totals = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+            return state, self.sum(totals)
 
         return run
 

@@ -153,6 +153,7 @@ def _gpu_kernels():
     [("uint8", 20, 3), ("uint8", 22, 40), ("float32", 22, 40), ("float32", 20, 3)],
 )
 def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d, k):
+    monkeypatch.setattr(hamerly, "MANY_CENTROIDS", 40)
     monkeypatch.setattr(oversampling, "ROUNDS", 1)  # each of them traces its pass again
     pixels = np.random.default_rng(0).integers(0, 256, (200, d)).astype(dtype)
     images = Traced(make_shards(pixels))

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from job import kmeans, randomness
+from job import hamerly, kmeans, randomness
 from job.config import ALGORITHMS
 from job.dataset import squared_norms
 from job.kmeans import ClusterSums
@@ -136,10 +136,12 @@ CONFIGURATIONS = [
 ]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("algorithm", "many"), [("lloyd", 200), (*PRUNED, 200), (*PRUNED, 0)])
 @pytest.mark.parametrize("shape", CONFIGURATIONS, ids=str)
-def test_fits_against_the_oracle(fit, make_shards, shape, seed):
+def test_fits_against_the_oracle(fit, make_shards, monkeypatch, shape, algorithm, many):
     n, d, k, levels, copies, constant, empty = shape
+    seed = int(algorithm == "lloyd")
+    monkeypatch.setattr(hamerly, "MANY_CENTROIDS", many)  # few may be treated as many are
     rng = np.random.default_rng(seed)
     images = rng.integers(0, levels, (n, d)) * (255 // (levels - 1))
     images[:, :constant] = 9
@@ -148,13 +150,31 @@ def test_fits_against_the_oracle(fit, make_shards, shape, seed):
     initial[:empty] = 1 - initial[:1] / 2
     rank = randomness.hashes(randomness.digests(shard_set.numbered(len(images))), 0, "empty")
     expected = oracle.lloyd(images, initial, rank)
-    algorithm = "lloyd" if seed else PRUNED[0]
     result = fit(make_shards(images), k, init=initial, algorithm=algorithm)
     assert [line["changed"] for line in result.history] == expected.changed
     assert [line["empty"] for line in result.history] == expected.empty
     assert result.metrics["iterations"] == expected.iterations
     np.testing.assert_array_equal(result.centroids, expected.centroids.astype(np.float32))
     np.testing.assert_array_equal(result.clusters, expected.clusters)
+
+
+# With a deviation of 70 there is nothing to find: screens tell little, and are given up.
+@pytest.mark.parametrize(
+    ("dtype", "deviation"), [("uint8", 18), ("float32", 18), ("uint8", 70), ("float32", 70)]
+)
+def test_many_centroids_have_the_answer_of_lloyd(fit, make_shards, dtype, deviation):
+    rng = np.random.default_rng(5)
+    middles = rng.integers(40, 216, (150, 96))
+    images = middles[rng.integers(0, 150, 3000)] + rng.normal(0, deviation, (3000, 96))
+    images = np.clip(images, 0, 255).astype(dtype)
+    images[:40] = images[40:80]
+    initial = images[rng.choice(np.arange(40, 3000), 230, replace=False)]
+    initial = initial / units_of(images.dtype, 96).scale
+    shards = make_shards(images)
+    ours, plain = (fit(shards, 230, init=initial, algorithm=name) for name in (*PRUNED, "lloyd"))
+    np.testing.assert_array_equal(ours.clusters, plain.clusters)
+    np.testing.assert_array_equal(ours.centroids, plain.centroids)
+    assert [line["changed"] for line in ours.history] == [line["changed"] for line in plain.history]
 
 
 # Against scikit-learn.
