@@ -126,17 +126,22 @@ class Replicas:
         return self._strategy.experimental_local_results(value)
 
     def compile(self, step: Step) -> Callable[[Any, Any, Any], tuple[Any, list[np.ndarray]]]:
-        """`step` as one graph over all replicas: (images, state, shared) → (state, totals)."""
+        """`step` as one graph over all replicas: (images, state, shared) → (state, totals).
 
-        shapes: list[tuple[int, ...]] = []  # of the sums, known once the graph is traced
+        Where it returns several sums, their shapes are known when it is traced.
+        """
+
+        shapes: list[tuple[int, ...]] = []  # of several sums, known once the graph is traced
 
         def on_replica(images, state, shared):
             state, partial = step(images, state, shared)
-            shapes[:] = [tuple(part.shape) for part in partial]
             if not partial:
                 return state, None
             # The one all-reduce of an iteration: everything the replicas must agree on.
-            packed = tf.concat([tf.reshape(part, [-1]) for part in partial], axis=0)
+            packed, *more = partial
+            if more:
+                shapes[:] = [tuple(part.shape) for part in partial]
+                packed = tf.concat([tf.reshape(part, [-1]) for part in partial], axis=0)
             context = tf.distribute.get_replica_context()
             return state, context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
 
@@ -146,9 +151,11 @@ class Replicas:
 
         def run(images, state, shared):
             state, packed = graph(images, state, shared)
-            if not shapes:
+            if packed is None:
                 return state, []
             total = self.parts(packed)[0].numpy()
+            if not shapes:
+                return state, self.sum([total])
             parts = np.split(total, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
             totals = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
             return state, self.sum(totals)
