@@ -268,7 +268,9 @@ def _compared(
     """`_screened`, with distances to the own centroid and to those that may be nearer.
 
     Args:
-      before: clusters of the images in `doubt`.
+      images: [n, d], as `stored`; rows: of the screen, float32 [n, d' + 1].
+      squared_norm: pixels², float64 [n].
+      doubt: rows of images, int64 [m]; before: their clusters, int64 [m].
 
     Returns:
       The state, and what the distances cost: images that could have been scored in full.
@@ -315,20 +317,9 @@ def _compared(
 
         (exact,) = kmeans.by_rows(some, tf.shape(rivals)[0], RIVALS, [tf.float32])
         bounds = tf.tensor_scatter_nd_update(bounds, rivals, exact)
-        # The lowest of each group, then of each image.
-        column, first, second = kmeans.lowest_two(bounds)
-        size = tf.size(own)
-        best = tf.math.unsorted_segment_min(first, image, size)
-        # One winner even of equal ones, which leave no gap. No GPU finds the highest of integers.
-        number = tf.range(tf.cast(tf.size(image), tf.float32))
-        ties = tf.where(first == tf.gather(best, image), number, -1.0)
-        winner = tf.math.unsorted_segment_max(ties, image, size)
-        others = tf.where(number == tf.gather(winner, image), second, first)
-        winner = tf.cast(winner, tf.int64)
-        found = tf.gather_nd(clusters, tf.stack([winner, tf.gather(column, winner)], axis=1))
+        found, best, others = _lowest_two(bounds, clusters, image, tf.size(own))
         others = tf.minimum(
-            tf.math.unsorted_segment_min(others, image, size),
-            tf.reduce_min(tf.where(near, np.float32(np.inf), lowest), axis=1),
+            others, tf.reduce_min(tf.where(near, np.float32(np.inf), lowest), axis=1)
         )
         gaps = tf.where(few, _gaps(norm, best, others, margin), 0.0)
         return [found, gaps, tf.cast(tf.shape(rivals)[:1], tf.float32)]
@@ -336,6 +327,29 @@ def _compared(
     dtypes = [tf.int64, tf.float32, tf.float32]
     *found, counts = kmeans.by_rows(block, tf.size(doubt), _rows(screen), dtypes)
     return State(*found), tf.reduce_sum(tf.cast(counts, tf.float64)) / most
+
+
+def _lowest_two(
+    bounds: tf.Tensor, clusters: tf.Tensor, image: tf.Tensor, num_images: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`kmeans.lowest_two` of every image, whose bounds are spread over rows.
+
+    Args:
+      bounds, clusters: float32 and int64 [p, g]; image: whose they are, int64 [p].
+
+    Returns:
+      Cluster int64, lowest and second lowest bound float32, each [num_images].
+    """
+    column, first, second = kmeans.lowest_two(bounds)
+    best = tf.math.unsorted_segment_min(first, image, num_images)
+    # One winner even of equal ones, which leave no gap. No GPU finds the highest of integers.
+    number = tf.range(tf.cast(tf.size(image), tf.float32))
+    ties = tf.where(first == tf.gather(best, image), number, -1.0)
+    winner = tf.math.unsorted_segment_max(ties, image, num_images)
+    others = tf.where(number == tf.gather(winner, image), second, first)
+    winner = tf.cast(winner, tf.int64)
+    found = tf.gather_nd(clusters, tf.stack([winner, tf.gather(column, winner)], axis=1))
+    return found, best, tf.math.unsorted_segment_min(others, image, num_images)
 
 
 def _rows(screen: Screen) -> int:
