@@ -198,7 +198,8 @@ def assign(
     dtypes = [tf.int64, tf.float32, tf.float32]
     clusters, scores, others = by_block(nearest_two, count, images.shape[1], dtypes)
     norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
-    gaps = others - scores - (scorer.margin[0] * norm + scorer.margin[1])
+    margin = scorer.margin[0] * norm + scorer.margin[1]
+    gaps = others - scores - margin
     near_tie = tf.where(gaps <= 0)[:, 0]
 
     size = block_rows(images.shape[1])
@@ -213,11 +214,14 @@ def assign(
     _, clusters = tf.while_loop(
         lambda start, _: start < tf.size(near_tie), decide, (0, clusters), parallel_iterations=1
     )
-    return Nearest(clusters, _distance_gaps(squared_norm, scores, gaps, units))
+    return Nearest(clusters, _distance_gaps(squared_norm, scores + margin, gaps, units))
 
 
 def _distance_gaps(squared_norm, scores, gaps, units: Units) -> tf.Tensor:
-    """√(D + Δ) − √D for the squared distance D of a score and the difference Δ of two scores."""
+    """√(D + Δ) − √D for the squared distance D of a score and the difference Δ of two scores.
+
+    From below where D is from above and Δ from below.
+    """
     scale = tf.constant(units.scale, tf.float64)
     squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
     return gap_of(tf.maximum(squared, 0.0), tf.maximum(gaps / np.float32(units.scale), 0.0))

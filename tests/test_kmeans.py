@@ -9,7 +9,7 @@ import oracle
 import pytest
 import shard_set
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.cluster import KMeans
@@ -90,6 +90,8 @@ def sets(draw) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=150, deadline=None)
 @given(sets())
+# Half a level from its centroid: a distance that float32 scores tell to a few percent.
+@example((np.array([[97]], np.uint8), np.array([[97.5], [13]]) / 255))
 def test_assignments_against_the_oracle(drawn):
     images, centroids = drawn
     units = units_of(images.dtype, images.shape[1])
