@@ -321,37 +321,39 @@ def moved_sums(
     """
     num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
+    # One sum over what clusters lose and, behind that, what they gain.
+    lost, gained = tf.gather(before, moved), tf.gather(after, moved) + num_clusters
     size = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
     # Float images have no exact sums to keep; float64 keeps what they have.
     dtype = tf.float32 if images.dtype == tf.uint8 else tf.float64
 
-    def body(start, sums, counts):
-        index = moved[start : start + size]
-        # One sum over what clusters gain and, behind that, what they lose.
-        old = tf.gather(before, index)
-        segments = tf.concat([tf.gather(after, index), old + num_clusters], 0)
-        index = tf.tile(index if rows is None else tf.gather(rows, index), [2])
-        known = tf.where(tf.concat([tf.ones_like(old), old], 0) >= 0)[:, 0]
+    def body(start, sums):
+        stop = tf.minimum(start + size, tf.size(moved))
+        index = moved[start:stop]
+        pixels = tf.cast(take(images, index if rows is None else tf.gather(rows, index)), dtype)
+        segments = tf.concat([lost[start:stop], gained[start:stop]], 0)
         # A sum over sorted segments costs the same for any k, unlike a one-hot product.
-        order = tf.gather(known, tf.argsort(tf.gather(segments, known)))
-        segments = tf.gather(segments, order)
-        pixels = tf.cast(take(images, tf.gather(index, order)), dtype)
-        part = tf.cast(tf.math.segment_sum(pixels, segments), tf.float64)
-        part = tf.pad(part, [[0, 2 * num_clusters - tf.shape(part)[0]], [0, 0]])
-        part = tf.ensure_shape(part, [2 * num_clusters, images.shape[1]])
-        ones = tf.ones_like(segments, tf.float64)
-        count = tf.math.unsorted_segment_sum(ones, segments, 2 * num_clusters)
-        sums += part[:num_clusters] - part[num_clusters:]
-        return start + size, sums, counts + count[:num_clusters] - count[num_clusters:]
+        order = tf.cast(tf.argsort(segments), tf.int64)[tf.math.count_nonzero(segments < 0) :]
+        part = tf.sparse.segment_sum(
+            pixels,
+            tf.math.floormod(order, tf.size(index, tf.int64)),
+            tf.gather(segments, order),
+            num_segments=2 * num_clusters,
+        )
+        return stop, sums + tf.cast(part[num_clusters:] - part[:num_clusters], tf.float64)
 
     zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
-    _, sums, counts = tf.while_loop(
-        lambda start, *_: start < tf.size(moved),
-        body,
-        (0, zeros, tf.zeros([num_clusters], tf.float64)),
-        parallel_iterations=1,
+    _, sums = tf.while_loop(
+        lambda start, *_: start < tf.size(moved), body, (0, zeros), parallel_iterations=1
     )
-    return sums[:, :num_features], counts, tf.cast(tf.size(moved), tf.float64)
+    ones = tf.ones_like(lost, tf.float64)
+    segments = tf.concat([lost, gained], 0)
+    counts = tf.math.unsorted_segment_sum(tf.tile(ones, [2]), segments, 2 * num_clusters)
+    return (
+        sums[:, :num_features],
+        counts[num_clusters:] - counts[:num_clusters],
+        tf.cast(tf.size(moved), tf.float64),
+    )
 
 
 def squared_distances(
