@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from job import memory, randomness
-from job.kmeans import row_width, stored
+from job.kmeans import row_width, stored, take
 from job.replicas import Replicas, Step, aligned_empty
 from pipeline.errors import UserError
 from pipeline.shards import Block, Manifest, Shard, read_shard
@@ -125,10 +126,10 @@ class Images:
             if len(first) > count:
                 # All that might be among the smallest; equal ones are sorted out below.
                 rows = np.flatnonzero(first <= np.partition(first, count - 1)[count - 1])
-            candidates += [
-                (*(key[replica][row] for key in keys), Place(self._replicas.worker, replica, row))
-                for row in rows.tolist()
-            ]
+            columns = [key[replica][rows] for key in keys]
+            order = np.lexsort(columns[::-1])[:count]
+            places = [Place(self._replicas.worker, replica, row) for row in rows[order].tolist()]
+            candidates += zip(*(column[order] for column in columns), places, strict=True)
         return sorted(candidates)[:count]
 
     def holds(self, place: Place) -> bool:
@@ -137,11 +138,12 @@ class Images:
 
     def take(self, places: Sequence[Place]) -> np.ndarray:
         """Pixels of the images at `places`, of any worker, in the set's dtype; [m, d]."""
-        rows = np.zeros((len(places), self.num_features))
-        for row, place in zip(rows, places, strict=True):
-            if self.holds(place):
-                row[:] = self._row(place)
-        return self._replicas.sum([rows])[0].astype(self._dtype)
+        pixels = np.zeros((len(places), self.num_features))
+        for replica in range(self._replicas.count):
+            mine = [n for n, p in enumerate(places) if self.holds(p) and p.replica == replica]
+            if mine:
+                pixels[mine] = self._pixels(replica, [places[n].row for n in mine])
+        return self._replicas.sum([pixels])[0].astype(self._dtype)
 
     def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
         """Sets `digests`; ‖x‖² of the images of each replica."""
@@ -169,10 +171,10 @@ class Images:
         run = self._replicas.compile(step)
         return lambda state, shared: run(self._images, state, shared)
 
-    def _row(self, place: Place) -> np.ndarray:
-        """Pixels of an image of this worker."""
-        row = self._replicas.parts(self._images[0])[place.replica][place.row]
-        return row[: self.num_features].numpy()
+    def _pixels(self, replica: int, rows: list[int]) -> np.ndarray:
+        """Pixels [m, d] of images of this worker."""
+        images = self._replicas.parts(self._images[0])[replica]
+        return take(images, tf.constant(rows))[:, : self.num_features].numpy()
 
 
 class Share(NamedTuple):

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from job import kmeans, randomness
-from job.dataset import Images
+from job.dataset import Images, squared_norms
+from pipeline.units import ZERO_DISTANCE
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k
@@ -86,9 +87,8 @@ def reduce_weighted(
     pixels: np.ndarray, weights: np.ndarray, k: int, seed: int, purpose: str
 ) -> np.ndarray:
     """Weighted k-means++ on candidates [m, d]: rows [k], fewer if fewer are distinct."""
-    squared_norm = np.square(pixels.astype(np.float64)).sum(axis=1)
-    distances_to = tf.function(kmeans.squared_distances_to)
-    everyone = tf.constant(pixels)
+    wide = pixels.astype(np.float64)
+    squared_norm = squared_norms(pixels)
     rows: list[int] = []
     nearest = np.ones(len(pixels))
     while len(rows) < k:
@@ -96,7 +96,8 @@ def reduce_weighted(
             np.arange(len(pixels), dtype=np.uint64), seed, f"{purpose}/reduce/{len(rows)}"
         )
         rows.append(int(np.argmin(randomness.race(hashes, weights * nearest))))
-        squared = distances_to(everyone, squared_norm, pixels[rows[-1]]).numpy()
+        squared = squared_norm - 2 * (wide @ wide[rows[-1]]) + squared_norm[rows[-1]]
+        squared[squared <= ZERO_DISTANCE * squared_norm] = 0
         nearest = np.minimum(nearest, squared) if len(rows) > 1 else squared
         if not nearest.any():
             break

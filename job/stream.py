@@ -15,7 +15,6 @@ import tensorflow as tf
 from job import memory, randomness
 from job.dataset import (
     Images,
-    Place,
     blocks_by_replica,
     empty_facts,
     own_shards,
@@ -157,9 +156,9 @@ class StreamedImages(Images):
         start = min(chunk * self._chunk_rows, count)
         return slice(start, min(start + self._chunk_rows, count))
 
-    def _row(self, place: Place) -> np.ndarray:
-        reader = self._readers[place.replica]
-        return reader.read(slice(place.row, place.row + 1))[0]
+    def _pixels(self, replica: int, rows: list[int]) -> np.ndarray:
+        reader = self._readers[replica]
+        return np.concatenate([reader.read(slice(row, row + 1)) for row in rows])
 
 
 class Reader:
