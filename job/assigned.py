@@ -59,7 +59,7 @@ def _second_nearest(
         return scores + hidden
 
     def nearest_others(start, stop):
-        pixels = tf.cast(images[start:stop], tf.float32)
+        pixels = tf.cast(kmeans.between(images, start, stop), tf.float32)
         scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + bias
         seconds, lowest, third = kmeans.lowest_two(without_own(scores, clusters[start:stop]))
         return [seconds, third - lowest]

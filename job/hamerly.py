@@ -190,7 +190,8 @@ def _project(images, squared_norm, _, basis, units):
     matrix = kmeans.widened(basis.columns / np.float32(units.scale), images, 0)
 
     def rows(start, stop):
-        z = tf.linalg.matmul(tf.cast(images[start:stop], tf.float32), matrix)  # [B, d']
+        pixels = tf.cast(kmeans.between(images, start, stop), tf.float32)
+        z = tf.linalg.matmul(pixels, matrix)  # [B, d']
         norm = tf.cast(squared_norm[start:stop] / units.scale**2, tf.float32)
         # ‖r‖² from above: the rounding of a difference of numbers as large as these.
         slack = 4 * FLOAT32_ROUNDING * (images.shape[1] + 8) * norm
@@ -207,6 +208,10 @@ def _assign_in_doubt(images, squared_norm, state, shared, units):
     state = state._replace(gaps=state.gaps - tf.gather(losses, state.clusters))
     doubt = tf.where(state.gaps <= 0)[:, 0]
     before = tf.gather(state.clusters, doubt)
+    if basis is not None and scorer.centroids.shape[0] >= MANY_CENTROIDS:
+        # Images of a cluster follow each other: see _own_products.
+        order = tf.argsort(before)
+        doubt, before = tf.gather(doubt, order), tf.gather(before, order)
     if basis is None:
         found = State(*kmeans.assign(images, squared_norm, scorer, units, doubt))
         cost = tf.cast(tf.size(doubt), tf.float64)
@@ -270,7 +275,7 @@ def _compared(
     Args:
       images: [n, d], as `stored`; rows: of the screen, float32 [n, d' + 1].
       squared_norm: pixels², float64 [n].
-      doubt: rows of images, int64 [m]; before: their clusters, int64 [m].
+      doubt: rows of images, int64 [m]; before: their clusters, ascending, int64 [m].
 
     Returns:
       The state, and what the distances cost: images that could have been scored in full.
@@ -282,74 +287,111 @@ def _compared(
     most = (scorer.centroids.shape[0] + IMAGE_COST) / DISTANCE_COST
     margins = screen.rounding + scorer.margin * np.array([1, 1 / units.scale], np.float32)
 
-    def distances(pixels, clusters):
-        """Rounded ‖y − c‖² − ‖y‖² of images float32 [m, d] and their clusters [m]."""
-        product = tf.reduce_sum(pixels * tf.gather(weights, clusters), axis=1)
-        return product + tf.gather(bias, clusters)
-
     def block(start, stop):
         index, own = doubt[start:stop], before[start:stop]
         norm = _norms(squared_norm, index, units)
         margin = margins[0] * norm + margins[1]
         pixels = tf.cast(kmeans.take(images, index), tf.float32)
-        upper = distances(pixels, own)
-        limit = upper + margin
-        # Centroids are looked at in groups, most of which are too far away.
-        groups = tf.reshape(_lower(tf.gather(rows, index), screen), [-1, GROUP])
-        num_groups = screen.bias.shape[0] // GROUP
-        lowest = tf.reshape(tf.reduce_min(groups, axis=1), [-1, num_groups])
-        near = lowest <= limit[:, None]  # the own group, too
-        places = tf.where(near)
-        image, group = places[:, 0], places[:, 1]
-        clusters = GROUP * group[:, None] + tf.range(GROUP, dtype=tf.int64)
-        bounds = tf.gather(groups, num_groups * image + group)
-        is_own = clusters == tf.gather(own, image)[:, None]
-        bounds = tf.where(is_own, tf.gather(upper, image)[:, None], bounds)
-        is_rival = (bounds <= tf.gather(limit, image)[:, None]) & ~is_own
-        count = tf.reduce_sum(tf.cast(is_rival, tf.float32), axis=1)
-        few = tf.math.unsorted_segment_sum(count, image, tf.size(own)) <= most
-        rivals = tf.where(is_rival & tf.gather(few, image)[:, None])
+        # Rounded ‖y − c‖² − ‖y‖², here and below.
+        upper = _own_products(pixels, own, weights) + tf.gather(bias, own)
+        lower = _lower(tf.gather(rows, index), screen)
+        image, clusters, others = _nearer(lower, upper + margin, own)
+        ones = tf.ones_like(image, tf.float32)
+        few = tf.math.unsorted_segment_sum(ones, image, tf.size(own)) <= most
+        rivals = tf.where(tf.gather(few, image))[:, 0]
+        image, clusters = tf.gather(image, rivals), tf.gather(clusters, rivals)
 
-        def some(start, stop):
-            part = rivals[start:stop]
-            rows = tf.gather(pixels, tf.gather(image, part[:, 0]))
-            return [distances(rows, tf.gather_nd(clusters, part))]
+        def distances(start, stop):
+            rival = clusters[start:stop]
+            pixels_of = tf.gather(pixels, image[start:stop])
+            product = tf.reduce_sum(pixels_of * tf.gather(weights, rival), axis=1)
+            return [product + tf.gather(bias, rival)]
 
-        (exact,) = kmeans.by_rows(some, tf.shape(rivals)[0], RIVALS, [tf.float32])
-        bounds = tf.tensor_scatter_nd_update(bounds, rivals, exact)
-        found, best, others = _lowest_two(bounds, clusters, image, tf.size(own))
-        others = tf.minimum(
-            others, tf.reduce_min(tf.where(near, np.float32(np.inf), lowest), axis=1)
-        )
-        gaps = tf.where(few, _gaps(norm, best, others, margin), 0.0)
-        return [found, gaps, tf.cast(tf.shape(rivals)[:1], tf.float32)]
+        (exact,) = kmeans.by_rows(distances, tf.size(rivals), RIVALS, [tf.float32])
+        found, best, second = _lowest_two(exact, clusters, image, upper, own)
+        gaps = _gaps(norm, best, tf.minimum(others, second), margin)
+        return [found, tf.where(few, gaps, 0.0), tf.cast(tf.size(rivals)[None], tf.float32)]
 
     dtypes = [tf.int64, tf.float32, tf.float32]
     *found, counts = kmeans.by_rows(block, tf.size(doubt), _rows(screen), dtypes)
     return State(*found), tf.reduce_sum(tf.cast(counts, tf.float64)) / most
 
 
-def _lowest_two(
-    bounds: tf.Tensor, clusters: tf.Tensor, image: tf.Tensor, num_images: tf.Tensor
+def _own_products(pixels: tf.Tensor, own: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Products of images [m, d] with the weights [k, d] of their clusters, ascending; [m].
+
+    One of matrices: what lies between the first and the last cluster is little of all, or there
+    are few images.
+    """
+    nowhere = tf.zeros([1], tf.int64)
+    first = tf.concat([own, nowhere], 0)[0]
+    last = tf.concat([nowhere, own], 0)[-1]
+    products = tf.linalg.matmul(pixels, weights[first : last + 1], transpose_b=True)
+    return tf.gather(products, own - first, batch_dims=1)
+
+
+def _nearer(
+    lower: tf.Tensor, limit: tf.Tensor, own: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`kmeans.lowest_two` of every image, whose bounds are spread over rows.
+    """Which centroids other than the own may be as near as `limit`.
+
+    Centroids are looked at in groups, most of which are too far away.
 
     Args:
-      bounds, clusters: float32 and int64 [p, g]; image: whose they are, int64 [p].
+      lower: bounds, float32 [m, k]; limit: float32 [m]; own: clusters, int64 [m].
 
     Returns:
-      Cluster int64, lowest and second lowest bound float32, each [num_images].
+      Images and clusters, int64 [p]; the lowest bound of the centroids that are too far, [m].
     """
-    column, first, second = kmeans.lowest_two(bounds)
-    best = tf.math.unsorted_segment_min(first, image, num_images)
-    # One winner even of equal ones, which leave no gap. No GPU finds the highest of integers.
+    num_groups = lower.shape[1] // GROUP
+    groups = tf.reshape(lower, [-1, GROUP])
+    lowest = tf.reshape(tf.reduce_min(groups, axis=1), [-1, num_groups])
+    is_near = lowest <= limit[:, None]
+    places = tf.where(is_near)
+    image, group = places[:, 0], places[:, 1]
+    bounds = tf.gather(groups, num_groups * image + group)
+    is_nearer = bounds <= tf.gather(limit, image)[:, None]
+    infinite = np.float32(np.inf)
+    far = tf.reduce_min(tf.where(is_nearer, infinite, bounds), axis=1)
+    others = tf.minimum(
+        tf.reduce_min(tf.where(is_near, infinite, lowest), axis=1),
+        tf.math.unsorted_segment_min(far, image, tf.size(own)),
+    )
+    pairs = tf.where(is_nearer)
+    image, group = tf.gather(image, pairs[:, 0]), tf.gather(group, pairs[:, 0])
+    clusters = GROUP * group + pairs[:, 1]
+    rivals = tf.where(clusters != tf.gather(own, image))[:, 0]
+    return tf.gather(image, rivals), tf.gather(clusters, rivals), others
+
+
+def _lowest_two(
+    exact: tf.Tensor, clusters: tf.Tensor, image: tf.Tensor, upper: tf.Tensor, own: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The nearest of an image's own centroid and its rivals; equal ones leave no gap.
+
+    Args:
+      exact: distances float32 [p] to the centroids of `clusters` from images number `image`, int64.
+      upper: distances float32 [m] to those of `own`, int64 [m].
+
+    Returns:
+      Cluster int64, lowest and second lowest distance float32, each [m].
+    """
+    count = tf.size(own)
+    nearest = tf.math.unsorted_segment_min(exact, image, count)
+    # One winner even of equal ones. No GPU finds the highest of integers.
     number = tf.range(tf.cast(tf.size(image), tf.float32))
-    ties = tf.where(first == tf.gather(best, image), number, -1.0)
-    winner = tf.math.unsorted_segment_max(ties, image, num_images)
-    others = tf.where(number == tf.gather(winner, image), second, first)
-    winner = tf.cast(winner, tf.int64)
-    found = tf.gather_nd(clusters, tf.stack([winner, tf.gather(column, winner)], axis=1))
-    return found, best, tf.math.unsorted_segment_min(others, image, num_images)
+    ties = tf.where(exact == tf.gather(nearest, image), number, -1.0)
+    winner = tf.math.unsorted_segment_max(ties, image, count)
+    rest = tf.where(number == tf.gather(winner, image), np.float32(np.inf), exact)
+    second = tf.math.unsorted_segment_min(rest, image, count)
+    moves = nearest < upper
+    places = tf.where(moves)
+    moved = tf.gather(clusters, tf.cast(tf.gather_nd(winner, places), tf.int64))
+    return (
+        tf.tensor_scatter_nd_update(own, places, moved),
+        tf.minimum(nearest, upper),
+        tf.minimum(second, tf.maximum(nearest, upper)),
+    )
 
 
 def _rows(screen: Screen) -> int:

@@ -24,6 +24,8 @@ FLOAT32_ROUNDING = 2.0**-24
 MAX_EXACT_IMAGES = 65_793
 # Bytes of a float32.
 WORD = 4
+# TensorFlow's operations on CPUs work on memory that starts at a multiple of this.
+ALIGNED_BYTES = 64
 # Scored at a time: a float32 copy that fits the last-level cache next to its uint8 original.
 BLOCK_BYTES = 6 << 20
 
@@ -99,7 +101,8 @@ def inertia(
 
 def block_rows(num_features: int) -> int:
     """Images scored at a time, so that their float32 copy stays in the cache."""
-    return int(np.clip(BLOCK_BYTES // (4 * num_features), 64, 16_384))
+    rows = int(np.clip(BLOCK_BYTES // (4 * num_features), 64, 16_384))
+    return rows // ALIGNED_BYTES * ALIGNED_BYTES
 
 
 def by_block(function, count: tf.Tensor, num_features: int, dtypes: list) -> list[tf.Tensor]:
@@ -186,7 +189,7 @@ def assign(
         squared_norm = tf.gather(squared_norm, rows)
 
     def block(start, stop):
-        return images[start:stop] if rows is None else take(images, rows[start:stop])
+        return between(images, start, stop) if rows is None else take(images, rows[start:stop])
 
     def nearest_two(start, stop):
         product = tf.linalg.matmul(
@@ -260,6 +263,17 @@ def exact_weights(scorer: Scorer, images: tf.Tensor) -> tf.Tensor:
 def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """−2c float32 [k, d] as `stored` images need it, and the bias float32 [k]."""
     return tf.cast(exact_weights(scorer, images), tf.float32), tf.cast(scorer.bias, tf.float32)
+
+
+def between(images: tf.Tensor, start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+    """images[start:stop], a view where `start` begins a block.
+
+    TensorFlow copies rows of a matrix unless each begins at a multiple of ALIGNED_BYTES; of a
+    vector it asks that only of the first.
+    """
+    width = images.shape[1]
+    start, stop = (tf.cast(row, tf.int64) * width for row in (start, stop))
+    return tf.reshape(tf.reshape(images, [-1])[start:stop], [-1, width])
 
 
 def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -371,7 +385,7 @@ def squared_distances(
 
     def own_score(start, stop):
         own = clusters[start:stop]
-        rows = tf.cast(images[start:stop], tf.float64)
+        rows = tf.cast(between(images, start, stop), tf.float64)
         product = tf.reduce_sum(rows * tf.gather(weights, own), axis=1)
         return [product + tf.gather(scorer.bias, own)]
 
@@ -396,7 +410,7 @@ def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.T
     columns = widened(tf.stack([wide - low, low], axis=1), images, 0)  # [d, 2]
 
     def product(start, stop):
-        parts = tf.linalg.matmul(tf.cast(images[start:stop], dtype), columns)
+        parts = tf.linalg.matmul(tf.cast(between(images, start, stop), dtype), columns)
         return [tf.reduce_sum(tf.cast(parts, tf.float64), axis=1)]
 
     (products,) = by_block(product, tf.shape(images)[0], images.shape[1], [tf.float64])
