@@ -313,7 +313,8 @@ def _compared(
         return [found, tf.where(few, gaps, 0.0), tf.cast(tf.size(rivals)[None], tf.float32)]
 
     dtypes = [tf.int64, tf.float32, tf.float32]
-    *found, counts = kmeans.by_rows(block, tf.size(doubt), _rows(screen), dtypes)
+    size = min(_rows(screen), kmeans.block_rows(images.shape[1]))
+    *found, counts = kmeans.by_rows(block, tf.size(doubt), size, dtypes)
     return State(*found), tf.reduce_sum(tf.cast(counts, tf.float64)) / most
 
 
