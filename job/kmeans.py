@@ -188,23 +188,17 @@ def assign(
     if rows is not None:
         squared_norm = tf.gather(squared_norm, rows)
 
-    def block(start, stop):
-        return between(images, start, stop) if rows is None else take(images, rows[start:stop])
+    def nearest(start, stop):
+        part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
+        product = tf.linalg.matmul(tf.cast(part, tf.float32), weights, transpose_b=True)
+        clusters, scores, others = lowest_two(tf.nn.bias_add(product, bias))
+        squared = squared_norm[start:stop]
+        margin = scorer.margin[0] * tf.cast(tf.sqrt(squared), tf.float32) + scorer.margin[1]
+        return [clusters, _gaps(squared, scores + margin, others - scores - margin, units)]
 
-    def nearest_two(start, stop):
-        product = tf.linalg.matmul(
-            tf.cast(block(start, stop), tf.float32), weights, transpose_b=True
-        )
-        return list(lowest_two(tf.nn.bias_add(product, bias)))
-
-    count = tf.size(squared_norm)
-    dtypes = [tf.int64, tf.float32, tf.float32]
-    clusters, scores, others = by_block(nearest_two, count, images.shape[1], dtypes)
-    norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
-    margin = scorer.margin[0] * norm + scorer.margin[1]
-    gaps = others - scores - margin
+    count, dtypes = tf.size(squared_norm), [tf.int64, tf.float32]
+    clusters, gaps = by_block(nearest, count, images.shape[1], dtypes)
     near_tie = tf.where(gaps <= 0)[:, 0]
-
     size = block_rows(images.shape[1])
 
     def decide(start, clusters):
@@ -217,17 +211,19 @@ def assign(
     _, clusters = tf.while_loop(
         lambda start, _: start < tf.size(near_tie), decide, (0, clusters), parallel_iterations=1
     )
-    return Nearest(clusters, _distance_gaps(squared_norm, scores + margin, gaps, units))
+    return Nearest(clusters, gaps)
 
 
-def _distance_gaps(squared_norm, scores, gaps, units: Units) -> tf.Tensor:
+def _gaps(squared_norm, scores, differences, units: Units) -> tf.Tensor:
     """√(D + Δ) − √D for the squared distance D of a score and the difference Δ of two scores.
 
     From below where D is from above and Δ from below.
     """
     scale = tf.constant(units.scale, tf.float64)
     squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
-    return gap_of(tf.maximum(squared, 0.0), tf.maximum(gaps / np.float32(units.scale), 0.0))
+    return gap_of(
+        tf.maximum(squared, 0.0), tf.maximum(differences / np.float32(units.scale), 0.0)
+    )
 
 
 def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
@@ -335,39 +331,37 @@ def moved_sums(
     """
     num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
-    # One sum over what clusters lose and, behind that, what they gain.
-    lost, gained = tf.gather(before, moved), tf.gather(after, moved) + num_clusters
     size = min(block_rows(images.shape[1]), MAX_EXACT_IMAGES)
     # Float images have no exact sums to keep; float64 keeps what they have.
     dtype = tf.float32 if images.dtype == tf.uint8 else tf.float64
 
-    def body(start, sums):
-        stop = tf.minimum(start + size, tf.size(moved))
-        index = moved[start:stop]
+    def body(start, sums, counts):
+        index = moved[start : start + size]
         pixels = tf.cast(take(images, index if rows is None else tf.gather(rows, index)), dtype)
-        segments = tf.concat([lost[start:stop], gained[start:stop]], 0)
+        # One sum over what clusters lose and, behind that, what they gain.
+        segments = tf.concat([tf.gather(before, index), tf.gather(after, index) + num_clusters], 0)
         # A sum over sorted segments costs the same for any k, unlike a one-hot product.
         order = tf.cast(tf.argsort(segments), tf.int64)[tf.math.count_nonzero(segments < 0) :]
+        segments = tf.gather(segments, order)
         part = tf.sparse.segment_sum(
             pixels,
             tf.math.floormod(order, tf.size(index, tf.int64)),
-            tf.gather(segments, order),
+            segments,
             num_segments=2 * num_clusters,
         )
-        return stop, sums + tf.cast(part[num_clusters:] - part[:num_clusters], tf.float64)
+        ones = tf.ones_like(segments, tf.float64)
+        count = tf.math.unsorted_segment_sum(ones, segments, 2 * num_clusters)
+        sums += tf.cast(part[num_clusters:] - part[:num_clusters], tf.float64)
+        return start + size, sums, counts + count[num_clusters:] - count[:num_clusters]
 
     zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
-    _, sums = tf.while_loop(
-        lambda start, *_: start < tf.size(moved), body, (0, zeros), parallel_iterations=1
+    _, sums, counts = tf.while_loop(
+        lambda start, *_: start < tf.size(moved),
+        body,
+        (0, zeros, tf.zeros([num_clusters], tf.float64)),
+        parallel_iterations=1,
     )
-    ones = tf.ones_like(lost, tf.float64)
-    segments = tf.concat([lost, gained], 0)
-    counts = tf.math.unsorted_segment_sum(tf.tile(ones, [2]), segments, 2 * num_clusters)
-    return (
-        sums[:, :num_features],
-        counts[num_clusters:] - counts[:num_clusters],
-        tf.cast(tf.size(moved), tf.float64),
-    )
+    return sums[:, :num_features], counts, tf.cast(tf.size(moved), tf.float64)
 
 
 def squared_distances(
