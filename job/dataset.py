@@ -120,7 +120,7 @@ class Images:
 
     def _smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         """`smallest` of this worker's images."""
-        candidates = []
+        candidates: list[tuple] = []
         for replica, first in enumerate(keys[0]):
             rows = np.arange(len(first))
             if len(first) > count:

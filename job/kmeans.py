@@ -20,7 +20,7 @@ import tensorflow as tf
 from pipeline.units import ZERO_DISTANCE, Units, on_grid, squared_norms, to_squared_distances
 
 FLOAT32_ROUNDING = 2.0**-24
-# One-hot × uint8 sums stay below 2²⁴, exact in float32, up to this many images (× 255).
+# Sums of uint8 stay below 2²⁴, exact in float32, up to this many images (× 255).
 MAX_EXACT_IMAGES = 65_793
 # Bytes of a float32.
 WORD = 4
@@ -221,9 +221,7 @@ def _gaps(squared_norm, scores, differences, units: Units) -> tf.Tensor:
     """
     scale = tf.constant(units.scale, tf.float64)
     squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
-    return gap_of(
-        tf.maximum(squared, 0.0), tf.maximum(differences / np.float32(units.scale), 0.0)
-    )
+    return gap_of(tf.maximum(squared, 0.0), tf.maximum(differences / np.float32(units.scale), 0.0))
 
 
 def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
