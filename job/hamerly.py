@@ -38,7 +38,7 @@ LEAST_COLUMNS = 16
 # How many of a replica's images these directions are those of.
 SAMPLE_IMAGES = 2048
 # Costs in products with one column: reading an image, a distance to a single centroid. A screen is
-# renewed when what it left in doubt has cost as much as a renewal.
+# renewed when it has lost as much, against what it was when fresh, as a renewal costs.
 IMAGE_COST, DISTANCE_COST = 40, 40
 # From so many centroids on, distances to a few cost less than to all.
 MANY_CENTROIDS = 200
@@ -292,8 +292,7 @@ def _compared(
         norm = _norms(squared_norm, index, units)
         margin = margins[0] * norm + margins[1]
         pixels = tf.cast(kmeans.take(images, index), tf.float32)
-        # Rounded ‖y − c‖² − ‖y‖², here and below.
-        upper = _own_products(pixels, own, weights) + tf.gather(bias, own)
+        upper = _own_products(pixels, own, weights) + tf.gather(bias, own)  # as in _distances
         lower = _lower(tf.gather(rows, index), screen)
         image, clusters, others = _nearer(lower, upper + margin, own)
         ones = tf.ones_like(image, tf.float32)
@@ -301,13 +300,7 @@ def _compared(
         rivals = tf.where(tf.gather(few, image))[:, 0]
         image, clusters = tf.gather(image, rivals), tf.gather(clusters, rivals)
 
-        def distances(start, stop):
-            rival = clusters[start:stop]
-            pixels_of = tf.gather(pixels, image[start:stop])
-            product = tf.reduce_sum(pixels_of * tf.gather(weights, rival), axis=1)
-            return [product + tf.gather(bias, rival)]
-
-        (exact,) = kmeans.by_rows(distances, tf.size(rivals), RIVALS, [tf.float32])
+        exact = _distances(pixels, image, clusters, weights, bias)
         found, best, second = _lowest_two(exact, clusters, image, upper, own)
         gaps = _gaps(norm, best, tf.minimum(others, second), margin)
         return [found, tf.where(few, gaps, 0.0), tf.cast(tf.size(rivals)[None], tf.float32)]
@@ -316,6 +309,25 @@ def _compared(
     size = min(_rows(screen), kmeans.block_rows(images.shape[1]))
     *found, counts = kmeans.by_rows(block, tf.size(doubt), size, dtypes)
     return State(*found), tf.reduce_sum(tf.cast(counts, tf.float64)) / most
+
+
+def _distances(
+    pixels: tf.Tensor, image: tf.Tensor, clusters: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor
+) -> tf.Tensor:
+    """Rounded ‖y − c‖² − ‖y‖² of pairs, images number `image` of pixels [m, d]; float32 [p].
+
+    Args:
+      image, clusters: int64 [p].
+      weights: −2c / scale, float32 [k, d]; bias: ‖c‖², float32 [k].
+    """
+
+    def some(start, stop):
+        rival = clusters[start:stop]
+        product = tf.gather(pixels, image[start:stop]) * tf.gather(weights, rival)
+        return [tf.reduce_sum(product, axis=1) + tf.gather(bias, rival)]
+
+    (found,) = kmeans.by_rows(some, tf.size(image), RIVALS, [tf.float32])
+    return found
 
 
 def _own_products(pixels: tf.Tensor, own: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from job import kmeans, randomness
-from job.dataset import Images, squared_norms
+from job.dataset import Images
 from pipeline.units import ZERO_DISTANCE
 
 ROUNDS = 5
@@ -88,7 +88,7 @@ def reduce_weighted(
 ) -> np.ndarray:
     """Weighted k-means++ on candidates [m, d]: rows [k], fewer if fewer are distinct."""
     wide = pixels.astype(np.float64)
-    squared_norm = squared_norms(pixels)
+    squared_norm = np.einsum("md,md->m", wide, wide)
     rows: list[int] = []
     nearest = np.ones(len(pixels))
     while len(rows) < k:
