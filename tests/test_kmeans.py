@@ -16,9 +16,11 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from job import hamerly, kmeans, randomness
-from job.config import ALGORITHMS
-from job.dataset import squared_norms
+from job.config import ALGORITHMS, FitConfig
+from job.dataset import Images, squared_norms
 from job.kmeans import ClusterSums
+from job.replicas import local_replicas
+from pipeline.shards import load_manifest
 from pipeline.units import units_of
 
 BYTES = units_of(np.dtype("uint8"), 784)
@@ -177,6 +179,42 @@ def test_many_centroids_have_the_answer_of_lloyd(fit, make_shards, dtype, deviat
     np.testing.assert_array_equal(ours.clusters, plain.clusters)
     np.testing.assert_array_equal(ours.centroids, plain.centroids)
     assert [line["changed"] for line in ours.history] == [line["changed"] for line in plain.history]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("many", [False, True])
+def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
+    """On a line, where a bound loses no more than it has to; few steps are by far the largest."""
+    monkeypatch.setattr(hamerly, "MANY_CENTROIDS", 10 - 9 * many)
+    rng, k = np.random.default_rng(0), 9
+    middles = np.full((k, 8), 30.0)
+    middles[:, 0] = rng.uniform(0, 255, k)
+    pixels = np.full((3000, 8), 30)
+    pixels[:, 0] = rng.integers(0, 256, 3000)
+    pixels = pixels.astype(dtype)
+    folder = make_shards(pixels)
+    images = Images(folder, load_manifest(folder), local_replicas())
+    algorithm = hamerly.Hamerly(images, FitConfig(folder, "", k))
+    exact = pixels / images.units.scale
+    skipped = []
+    for step in (10, 3, 1, 0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0.01, 0.01, 0):
+        middles[:, 0] += step * rng.pareto(2, k) * rng.choice((-1, 1), k) / k
+        centroids = kmeans.on_grid(middles / images.units.scale, images.units)
+        algorithm.assign(centroids)
+        distances = np.linalg.norm(exact[:, None] - centroids, axis=2)
+        clusters = algorithm.clusters.numpy()
+        np.testing.assert_array_equal(clusters, distances.argmin(axis=1))
+        own, second = np.sort(distances, axis=1)[:, :2].T
+        if many:
+            _, upper, lower = (part.numpy() for part in algorithm.bounds)
+            assert (upper >= own).all()
+            assert (lower <= second).all()
+            gaps = lower - upper
+        else:
+            gaps = algorithm.bounds.gaps.numpy()
+            assert (gaps <= second - own).all()
+        skipped.append((gaps > 0).mean())
+    assert skipped[-1] > 0.5, skipped
 
 
 # Against scikit-learn.
