@@ -72,7 +72,8 @@ class Hamerly:
         # In images scored in full. A screen is renewed when it has lost as much, against what it
         # was when fresh, as a renewal costs.
         self._cost_of_screen = images.num_images * (columns + IMAGE_COST) / (config.k + IMAGE_COST)
-        self._all = images.compile(_assign_all, images.units, self._many)
+        known = rivals.known if self._many else _known
+        self._all = images.compile(_assign_all, images.units, known)
         self._project = images.compile(project, images.units)
         if self._many:
             self._guess = images.compile(rivals.guess, images.units)
@@ -104,8 +105,8 @@ class Hamerly:
             state, guessed = self._guess((self.bounds, self._rows), (scorer, self._basis))
             self.bounds, self._rows = state
             found = self._assign_in_doubt(centroids, scorer)
-            changed = self._images.num_images
-            found = Change(change(guessed).sums.merge(found.sums), changed)
+            sums = change(guessed).sums.merge(found.sums)
+            found = Change(sums, self._images.num_images)
         elif self._before is None or (self._columns and self._basis is None):
             # Most images are in doubt: no need for a graph that picks them.
             probes = _noise(self._images.num_features, self._columns).astype(np.float32)
@@ -151,12 +152,15 @@ def _unknown(count: int) -> Gaps:
     return Gaps(np.full(count, -1, np.int64), np.zeros(count, np.float32))
 
 
-def _assign_all(images, squared_norm, state, shared, units, many):
+def _known(nearest: kmeans.Nearest) -> Gaps:
+    return Gaps(*nearest)
+
+
+def _assign_all(images, squared_norm, state, shared, units, known):
     scorer, probes = shared
     nearest = kmeans.assign(images, squared_norm, scorer, units)
     sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, scorer.centroids.shape)
-    state = rivals.known(nearest) if many else Gaps(*nearest)
-    return state, [*sums, leading(images, probes)]
+    return known(nearest), [*sums, leading(images, probes)]
 
 
 def _assign_in_doubt(images, squared_norm, state, shared, units):
@@ -221,8 +225,8 @@ def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
     """
     moves = np.sqrt(np.square(centroids - before).sum(axis=1))
     order = np.argsort(moves)
-    rivals = np.full(len(moves), moves[order[-1]])
-    rivals[order[-1]] = moves[order[-2]] if len(moves) > 1 else 0.0
+    others = np.full(len(moves), moves[order[-1]])
+    others[order[-1]] = moves[order[-2]] if len(moves) > 1 else 0.0
     # A little more, for the float32 subtraction from the gap, which is at most ‖c‖ + ‖c'‖.
     largest = np.sqrt(np.einsum("kd,kd->k", centroids, centroids).max())
-    return ((moves + rivals) * (1 + 2.0**-20) + 2.0**-22 * largest).astype(np.float32)
+    return ((moves + others) * (1 + 2.0**-20) + 2.0**-22 * largest).astype(np.float32)
