@@ -23,6 +23,7 @@ from job import workers
 from job.interruption import InterruptedFit
 from job.workers import Cluster
 from pipeline.errors import UserError
+from pipeline.terminal import without_chatter
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
@@ -136,7 +137,7 @@ class Replicas:
         def on_replica(images, state, shared):
             state, partial = step(images, state, shared)
             if not partial:
-                return state, []
+                return state, None
             # The one all-reduce of an iteration: everything the replicas must agree on.
             packed, *more = partial
             if more:
@@ -149,11 +150,11 @@ class Replicas:
         def graph(images, state, shared):
             return self._strategy.run(on_replica, (images, state, shared))
 
-        traced: dict[Any, tf.types.experimental.ConcreteFunction] = {}
+        quiet = quiet_at_first(graph)
 
         def run(images, state, shared):
-            state, packed = _call(graph, traced, (images, state, shared))
-            if isinstance(packed, list):
+            state, packed = quiet(images, state, shared)
+            if packed is None:
                 return state, []
             total = self.parts(packed)[0].numpy()
             if not shapes:
@@ -175,8 +176,10 @@ class Replicas:
         def graph(images, state, shared):
             return self._strategy.run(step, (images, state, shared))
 
+        quiet = quiet_at_first(graph)
+
         def run(images, state, shared):
-            outcome = graph(images, state, shared)
+            outcome = quiet(images, state, shared)
             parts = [self.parts(leaf) for leaf in tf.nest.flatten(outcome)]
             replicas = [
                 tf.nest.pack_sequence_as(outcome, [part[r].numpy() for part in parts])
@@ -187,24 +190,20 @@ class Replicas:
         return run
 
 
-def _call(graph: Any, traced: dict, arguments: tuple) -> Any:
-    """`graph(*arguments)`, without the half a millisecond in which Python binds them.
+def quiet_at_first(graph: Callable) -> Callable:
+    """`graph` without what TensorFlow prints on some processors when it optimises one."""
+    seen: set[tuple] = set()
 
-    Args:
-      traced: the graphs traced so far, by what their arguments look like.
-    """
-    leaves = tf.nest.flatten(arguments, expand_composites=True)
-    tensors = [tf.convert_to_tensor(leaf) for leaf in leaves if leaf is not None]
-    key = (*(leaf is None for leaf in leaves), *((t.dtype, *t.shape) for t in tensors))
-    if key not in traced:
-        traced[key] = graph.get_concrete_function(*arguments)
-    concrete = traced[key]
-    outputs = tf.raw_ops.StatefulPartitionedCall(
-        args=tensors + concrete.captured_inputs,
-        Tout=[output.dtype for output in concrete.outputs],
-        f=concrete,
-    )
-    return tf.nest.pack_sequence_as(concrete.structured_outputs, outputs, expand_composites=True)
+    def run(*arguments):
+        leaves = tf.nest.flatten(arguments, expand_composites=True)
+        key = tuple(leaf if leaf is None else (*leaf.shape, leaf.dtype) for leaf in leaves)
+        if key in seen:
+            return graph(*arguments)
+        seen.add(key)
+        with without_chatter():
+            return graph(*arguments)
+
+    return run
 
 
 def _all_reduce(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:

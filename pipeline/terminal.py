@@ -20,7 +20,7 @@ PROGRAM = "kmeans-job"
 # What TensorFlow and Beam's workers print on a machine where nothing is wrong.
 CHATTER = re.compile(
     r"(INFO|WARNING):|I\d{4} |To enable the following instructions|"
-    r"E\d{4} .*(cuInit|Unable to register cu)"
+    r"E\d{4} .*(cuInit|Unable to register cu)|W\d{4} .*Not handling type DT_DOUBLE"
 )
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal to redraw
 
