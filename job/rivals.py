@@ -140,11 +140,8 @@ def _moved(
     units: kmeans.Units,
 ) -> Bounds:
     """The bounds after centroids moved: screened against the fast ones, looser by the others."""
-    fast = Screen(
-        tf.gather(screen.weights, moves.fast),
-        tf.gather(screen.bias, moves.fast),
-        screen.widths,
-        screen.rounding,
+    fast = screen._replace(
+        weights=tf.gather(screen.weights, moves.fast), bias=tf.gather(screen.bias, moves.fast)
     )
     places = tf.gather(moves.places, bounds.clusters)
 
@@ -221,16 +218,12 @@ def _compared(
         rough = screen.rounding[0] * norm + screen.rounding[1]
         near = lower_bounds(tf.gather(rows, index), screen)
         image, clusters, others = _nearer(near, score + margin + rough, own)
-        ones = tf.ones_like(image, tf.float32)
-        few = tf.math.unsorted_segment_sum(ones, image, tf.size(own)) <= most
-        rivals = tf.where(tf.gather(few, image))[:, 0]
-        image, clusters = tf.gather(image, rivals), tf.gather(clusters, rivals)
-
+        few, image, clusters = _of_few(image, clusters, tf.size(own), most)
         exact = _distances(pixels, tf.gather(overlap, image), clusters, weights, bias)
         nearest, best, second = _lowest_two(exact, clusters, image, score, own)
         lower = _at_least(norm, tf.minimum(others - rough, second - margin))
         found = Bounds(nearest, _at_most(norm, best + margin), tf.where(few, lower, 0.0))
-        sizes = tf.cast(tf.stack([tf.size(overlap), tf.size(rivals)]), tf.float32)
+        sizes = tf.cast(tf.stack([tf.size(overlap), tf.size(image)]), tf.float32)
         return [*_updated(bounds, overlap, found), sizes]
 
     dtypes = [tf.int64, tf.float32, tf.float32, tf.float32]
@@ -238,6 +231,16 @@ def _compared(
     *found, sizes = kmeans.by_rows(block, tf.size(doubt), size, dtypes)
     sizes = tf.reduce_sum(tf.cast(tf.reshape(sizes, [-1, 2]), tf.float64), axis=0)
     return Bounds(*found), sizes[0], sizes[1] / most
+
+
+def _of_few(
+    image: tf.Tensor, clusters: tf.Tensor, count: tf.Tensor, most: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Which of `count` images have at most `most` rivals, bool [count]; their pairs, int64 [p]."""
+    rivals = tf.math.unsorted_segment_sum(tf.ones_like(image, tf.float32), image, count)
+    few = rivals <= most
+    kept = tf.where(tf.gather(few, image))[:, 0]
+    return few, tf.gather(image, kept), tf.gather(clusters, kept)
 
 
 def _bordered(screen: Screen) -> Screen:
