@@ -28,7 +28,6 @@ from job.screen import (
     basis_of,
     block_rows,
     leading,
-    lower_bounds,
     norms,
     project,
     screen_of,
@@ -203,7 +202,7 @@ def _screened(
     def block(start, stop):
         index = doubt[start:stop]
         row = tf.gather(rows, index)
-        clusters, lowest, others = kmeans.lowest_two(lower_bounds(row, screen))
+        clusters, lowest, others = kmeans.nearest_two(row, screen.weights, screen.bias)
         upper = lowest + tf.gather(screen.widths, clusters) * row[:, -1]
         norm = norms(squared_norm, index, units)
         margin = screen.rounding[0] * norm + screen.rounding[1]
