@@ -6,7 +6,7 @@ import tensorflow as tf
 from job import kmeans, metrics, randomness
 from job.dataset import squared_norms
 from job.kmeans import ClusterSums, Scorer
-from job.replicas import quiet_at_first
+from job.replicas import traced
 from pipeline.assignments import Assigned
 from pipeline.shards import Block
 from pipeline.units import Units
@@ -35,7 +35,7 @@ class Assigner:
             seconds = _second_nearest(images, squared_norm, clusters, scorer)
             return clusters, squared, squared_to(seconds)
 
-        self._assign = quiet_at_first(assign)
+        self._assign = traced(assign)
 
     def __call__(self, block: Block) -> tuple[Assigned, np.ndarray]:
         """The nearest centroid of each image of `block`, and their silhouettes; float64 [B]."""

@@ -167,7 +167,7 @@ def _assign_all(images, squared_norm, state, shared, units, known):
 def _assign_in_doubt(images, squared_norm, state, shared, units):
     state, rows = state
     scorer, losses, basis = shared
-    state = state._replace(gaps=state.gaps - tf.gather(losses, state.clusters))
+    state = state._replace(gaps=state.gaps - tf.gather_nd(losses, state.clusters[:, None]))
     doubt = tf.where(state.gaps <= 0)[:, 0]
     before = tf.gather(state.clusters, doubt)
     if basis is None:

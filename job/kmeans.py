@@ -302,11 +302,12 @@ def nearest_two(
     rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The `lowest_two` of the scores of rows [B, d] with weights [k, d] and bias [k]."""
-    if weights.shape[0] > NARROW:
+    k = weights.shape[0]
+    if k is None or k > NARROW:
         return lowest_two(tf.nn.bias_add(tf.linalg.matmul(rows, weights, transpose_b=True), bias))
     scores = tf.linalg.matmul(weights, rows, transpose_b=True) + bias[:, None]  # [k, B]
     lowest = tf.reduce_min(scores, axis=0)
-    numbers = tf.range(weights.shape[0], dtype=tf.float32)[:, None]
+    numbers = tf.range(k, dtype=tf.float32)[:, None]
     infinite = np.float32(np.inf)
     clusters = tf.reduce_min(tf.where(scores == lowest, numbers, infinite), axis=0)
     others = tf.reduce_min(tf.where(numbers == clusters, infinite, scores), axis=0)

@@ -150,10 +150,10 @@ class Replicas:
         def graph(images, state, shared):
             return self._strategy.run(on_replica, (images, state, shared))
 
-        quiet = quiet_at_first(graph)
+        call = traced(graph)
 
         def run(images, state, shared):
-            state, packed = quiet(images, state, shared)
+            state, packed = call(images, state, shared)
             if packed is None:
                 return state, []
             total = self.parts(packed)[0].numpy()
@@ -176,10 +176,10 @@ class Replicas:
         def graph(images, state, shared):
             return self._strategy.run(step, (images, state, shared))
 
-        quiet = quiet_at_first(graph)
+        call = traced(graph)
 
         def run(images, state, shared):
-            outcome = quiet(images, state, shared)
+            outcome = call(images, state, shared)
             parts = [self.parts(leaf) for leaf in tf.nest.flatten(outcome)]
             replicas = [
                 tf.nest.pack_sequence_as(outcome, [part[r].numpy() for part in parts])
@@ -190,18 +190,21 @@ class Replicas:
         return run
 
 
-def quiet_at_first(graph: Callable) -> Callable:
-    """`graph` without what TensorFlow prints on some processors when it optimises one."""
-    seen: set[tuple] = set()
+def traced(graph: Any) -> Callable:
+    """`graph` with its traces found by the shapes of what they take: TensorFlow looks for longer.
+
+    Without what it prints on some processors when it optimises one.
+    """
+    traces: dict[tuple, Callable] = {}
 
     def run(*arguments):
         leaves = tf.nest.flatten(arguments, expand_composites=True)
         key = tuple(leaf if leaf is None else (*leaf.shape, leaf.dtype) for leaf in leaves)
-        if key in seen:
-            return graph(*arguments)
-        seen.add(key)
+        if key in traces:
+            return traces[key](*arguments)
         with without_chatter():
-            return graph(*arguments)
+            traces[key] = graph.get_concrete_function(*arguments)
+            return traces[key](*arguments)
 
     return run
 
