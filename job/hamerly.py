@@ -36,7 +36,7 @@ from pipeline.terminal import without_chatter
 
 # Columns of V for few, some and many centroids: beyond the span of few, V has the images' leading
 # directions, in which they move; that of many is never whole. With ‖r‖ they fill vector registers.
-FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 47, 127, 79
+FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 47, 111, 79
 # Where memory is left for fewer, a screen is worth less than the pass that makes it.
 LEAST_COLUMNS = 16
 # From so many centroids on, distances to a few cost less than to all.
@@ -58,7 +58,7 @@ class Gaps(NamedTuple):
 
 
 class Hamerly:
-    """Bounds and a screen: 12 or 16, and 4 (d' + 1) bytes an image, d' ≤ 127 and at most d / 4."""
+    """Bounds and a screen: 12 or 16, and 4 (d' + 1) bytes an image, d' ≤ 111 and at most d / 4."""
 
     def __init__(self, images: Images, config: FitConfig):
         self._images = images
