@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from job import kmeans, metrics, randomness
 from job.dataset import squared_norms
+from job.graphs import traced
 from job.kmeans import ClusterSums, Scorer
-from job.replicas import traced
 from pipeline.assignments import Assigned
 from pipeline.shards import Block
 from pipeline.units import Units

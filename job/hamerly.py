@@ -32,7 +32,6 @@ from job.screen import (
     project,
     screen_of,
 )
-from pipeline.terminal import without_chatter
 
 # Columns of V for few, some and many centroids: beyond the span of few, V has the images' leading
 # directions, in which they move; that of many is never whole. With ‖r‖ they fill vector registers.
@@ -138,8 +137,7 @@ class Hamerly:
         """Projects all images into a basis for the next iterations."""
         start = _noise(*self._directions.shape)
         before = centroids if self._before is None else self._before
-        with without_chatter():
-            self._basis = basis_of(centroids, before, start, self._directions)
+        self._basis = basis_of(centroids, before, start, self._directions)
         self._rows = ()  # their memory is for the new ones
         self._rows, _ = self._project((), self._basis)
         self._loss, self._fresh = 0.0, None

@@ -21,10 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 from job import workers
+from job.graphs import traced
 from job.interruption import InterruptedFit
 from job.workers import Cluster
 from pipeline.errors import UserError
-from pipeline.terminal import without_chatter
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
@@ -189,25 +189,6 @@ class Replicas:
             return [state for state, _ in replicas], [partial for _, partial in replicas]
 
         return run
-
-
-def traced(graph: Any) -> Callable:
-    """`graph` with its traces found by the shapes of what they take: TensorFlow looks for longer.
-
-    Without what it prints on some processors when it optimises one.
-    """
-    traces: dict[tuple, Callable] = {}
-
-    def run(*arguments):
-        leaves = tf.nest.flatten(arguments, expand_composites=True)
-        key = tuple(leaf if leaf is None else (*leaf.shape, leaf.dtype) for leaf in leaves)
-        if key in traces:
-            return traces[key](*arguments)
-        with without_chatter():
-            traces[key] = graph.get_concrete_function(*arguments)
-            return traces[key](*arguments)
-
-    return run
 
 
 def _all_reduce(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:

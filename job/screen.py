@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from job import kmeans
+from job.graphs import traced
 from job.kmeans import FLOAT32_ROUNDING
 
 # How many of a replica's images the leading directions are those of.
@@ -53,6 +54,7 @@ class Screen(NamedTuple):
     rounding: tf.Tensor
 
 
+@traced
 @tf.function(autograph=False)
 def basis_of(
     centroids: tf.Tensor, before: tf.Tensor, start: tf.Tensor, directions: tf.Tensor
