@@ -1,6 +1,5 @@
 """Graphs that TensorFlow has traced: found quickly, and without a word."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ def traced(graph: Any) -> Callable:
     """
     traces: dict[tuple, Callable] = {}
 
-    @functools.wraps(graph.python_function)
     def run(*arguments):
         leaves = tf.nest.flatten(arguments, expand_composites=True)
         key = tuple(leaf if leaf is None else (*leaf.shape, leaf.dtype) for leaf in leaves)

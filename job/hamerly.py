@@ -19,6 +19,7 @@ import tensorflow as tf
 from job import kmeans, rivals
 from job.config import FitConfig
 from job.dataset import Images
+from job.graphs import traced
 from job.kmeans import FLOAT32_ROUNDING
 from job.lloyd import Change, change
 from job.rivals import IMAGE_COST
@@ -42,6 +43,8 @@ LEAST_COLUMNS = 16
 MANY_CENTROIDS = 200
 # A screen that leaves more than this share of all images in doubt costs more than it saves.
 WORTHWHILE = 0.6
+
+_basis_of = traced(tf.function(basis_of, autograph=False))
 
 
 class Gaps(NamedTuple):
@@ -137,7 +140,7 @@ class Hamerly:
         """Projects all images into a basis for the next iterations."""
         start = _noise(*self._directions.shape)
         before = centroids if self._before is None else self._before
-        self._basis = basis_of(centroids, before, start, self._directions)
+        self._basis = _basis_of(centroids, before, start, self._directions)
         self._rows = ()  # their memory is for the new ones
         self._rows, _ = self._project((), self._basis)
         self._loss, self._fresh = 0.0, None

@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from job import kmeans
-from job.graphs import traced
 from job.kmeans import FLOAT32_ROUNDING
 
 # How many of a replica's images the leading directions are those of.
@@ -54,8 +53,6 @@ class Screen(NamedTuple):
     rounding: tf.Tensor
 
 
-@traced
-@tf.function(autograph=False)
 def basis_of(
     centroids: tf.Tensor, before: tf.Tensor, start: tf.Tensor, directions: tf.Tensor
 ) -> Basis:

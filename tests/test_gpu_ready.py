@@ -200,7 +200,9 @@ def test_the_basis_is_made_on_the_host():
     assert _host_arguments("Qr", {"T": {tf.float64.as_datatype_enum}}) == {"input", "q", "r"}
     matrix = tf.TensorSpec([3, 20], tf.float64)
     columns = tf.TensorSpec([20, 8], "double")
-    traced = screen.basis_of.get_concrete_function(matrix, matrix, columns, columns)
+    traced = tf.function(screen.basis_of, autograph=False).get_concrete_function(
+        matrix, matrix, columns, columns
+    )
     factors = ("Qr", "SelfAdjointEigV2")
     devices = {(op.type, op.device) for op in traced.graph.get_operations() if op.type in factors}
     assert devices == {(factor, "/device:CPU:0") for factor in factors}
