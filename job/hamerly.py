@@ -35,8 +35,9 @@ from job.screen import (
 )
 
 # Columns of V for few, some and many centroids: beyond the span of few, V has the images' leading
-# directions, in which they move; that of many is never whole. With ‖r‖ they fill vector registers.
-FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 47, 111, 79
+# directions, in which they move; that of many is never whole. Two more columns fill vector
+# registers.
+FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
 # Where memory is left for fewer, a screen is worth less than the pass that makes it.
 LEAST_COLUMNS = 16
 # From so many centroids on, distances to a few cost less than to all.
@@ -60,14 +61,14 @@ class Gaps(NamedTuple):
 
 
 class Hamerly:
-    """Bounds and a screen: 12 or 16, and 4 (d' + 1) bytes an image, d' ≤ 111 and at most d / 4."""
+    """Bounds and a screen: 12 or 16, and 4 (d' + 2) bytes an image, d' ≤ 110 and at most d / 4."""
 
     def __init__(self, images: Images, config: FitConfig):
         self._images = images
         many = config.k >= MANY_CENTROIDS
         wanted = SOME_COLUMNS if 2 * config.k > FEW_COLUMNS else FEW_COLUMNS
         wanted = MANY_COLUMNS if many else wanted
-        columns = min(wanted, images.num_features // 4, images.spare_row_bytes // 4 - 1)
+        columns = min(wanted, images.num_features // 4, images.spare_row_bytes // 4 - 2)
         narrow = columns < min(LEAST_COLUMNS, images.num_features // 4)
         self._columns = 0 if narrow else columns  # 0: no screen
         self._many = many and self._columns > 0
@@ -91,7 +92,7 @@ class Hamerly:
 
     def start(self) -> None:
         self._basis: Basis | None = None
-        self._rows: Any = ()  # of the screen: z, ‖r‖; float32 [n, d' + 1]
+        self._rows: Any = ()  # of the screen: z, ‖r‖, 1; float32 [n, d' + 2]
         # In images scored in full: what a fresh screen would have saved, and has to save; of those
         # that are screened, the share that a fresh one costs.
         self._loss, self._price, self._fresh = 0.0, self._cost_of_screen, None
@@ -203,8 +204,8 @@ def _screened(
     def block(start, stop):
         index = doubt[start:stop]
         row = tf.gather(rows, index)
-        clusters, lowest, others = kmeans.nearest_two(row, screen.weights, screen.bias)
-        upper = lowest + tf.gather(screen.widths, clusters) * row[:, -1]
+        clusters, lowest, others = kmeans.nearest_two(row, screen.weights)
+        upper = lowest + tf.gather(screen.widths, clusters) * row[:, -2]
         norm = norms(squared_norm, index, units)
         margin = screen.rounding[0] * norm + screen.rounding[1]
         return [clusters, _gaps(norm, upper, others, margin)]

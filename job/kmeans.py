@@ -299,13 +299,15 @@ def first_lowest(scores: tf.Tensor) -> tf.Tensor:
 
 
 def nearest_two(
-    rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor
+    rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The `lowest_two` of the scores of rows [B, d] with weights [k, d] and bias [k]."""
+    """The `lowest_two` of the scores of rows [B, d] with weights [k, d] and a bias [k]."""
     k = weights.shape[0]
     if k is None or k > NARROW:
-        return lowest_two(tf.nn.bias_add(tf.linalg.matmul(rows, weights, transpose_b=True), bias))
-    scores = tf.linalg.matmul(weights, rows, transpose_b=True) + bias[:, None]  # [k, B]
+        scores = tf.linalg.matmul(rows, weights, transpose_b=True)
+        return lowest_two(scores if bias is None else tf.nn.bias_add(scores, bias))
+    scores = tf.linalg.matmul(weights, rows, transpose_b=True)  # [k, B]
+    scores = scores if bias is None else scores + bias[:, None]
     lowest = tf.reduce_min(scores, axis=0)
     numbers = tf.range(k, dtype=tf.float32)[:, None]
     infinite = np.float32(np.inf)

@@ -26,6 +26,7 @@ IMAGE_COST, DISTANCE_COST = 40, 40
 FAST_SHARE = 0.2  # of the centroids: those that all images are screened against
 RIVALS = 1024  # whose distances are computed at a time
 GROUP = 32  # centroids that one lowest bound stands for
+FAR = 2.0**126  # beyond any ‖c‖²
 # What float32 rounds by a little, made a bound again.
 SMALLER, LARGER = np.float32(1 - 2.0**-20), np.float32(1 + 2.0**-20)
 
@@ -140,15 +141,13 @@ def _moved(
     units: kmeans.Units,
 ) -> Bounds:
     """The bounds after centroids moved: screened against the fast ones, looser by the others."""
-    fast = screen._replace(
-        weights=tf.gather(screen.weights, moves.fast), bias=tf.gather(screen.bias, moves.fast)
-    )
+    fast = screen._replace(weights=tf.gather(screen.weights, moves.fast))
     places = tf.gather(moves.places, bounds.clusters)
 
     def block(start, stop):
         norm = tf.cast(tf.sqrt(squared_norm[start:stop]) / units.scale, tf.float32)
         # Added, not chosen by a condition: see kmeans.lowest_two.
-        own = tf.one_hot(places[start:stop], fast.bias.shape[0], np.float32(np.inf), 0.0)
+        own = tf.one_hot(places[start:stop], fast.weights.shape[0], np.float32(np.inf), 0.0)
         lowest = tf.reduce_min(lower_bounds(rows[start:stop], fast) + own, axis=1)
         return [_at_least(norm, lowest - (screen.rounding[0] * norm + screen.rounding[1]))]
 
@@ -185,7 +184,7 @@ def _compared(
     """The images in `doubt` as far as distances to few centroids tell.
 
     Args:
-      images: [n, d], as `stored`; rows: of the screen, float32 [n, d' + 1].
+      images: [n, d], as `stored`; rows: of the screen, float32 [n, d' + 2].
       squared_norm: pixels², float64 [n].
       doubt: rows of images, int64 [m]; before: their bounds, by cluster in ascending order.
 
@@ -245,11 +244,10 @@ def _of_few(
 
 def _bordered(screen: Screen) -> Screen:
     """With centroids that are never near, so that groups are whole."""
-    border = -screen.bias.shape[0] % GROUP
-    return screen._replace(
-        weights=tf.pad(screen.weights, [(0, border), (0, 0)]),
-        bias=tf.pad(screen.bias, [(0, border)], constant_values=np.inf),
-    )
+    num_clusters, width = screen.weights.shape
+    border = np.zeros((-num_clusters % GROUP, width), np.float32)
+    border[:, -1] = FAR
+    return screen._replace(weights=tf.concat([screen.weights, border], axis=0))
 
 
 def _distances(

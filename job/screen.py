@@ -5,8 +5,9 @@ and e_j what it leaves of c_j,
 
     ‖y − c_j‖² − ‖y‖² = ‖c_j‖² − 2 z·z_j − 2 r·e_j,    |r·e_j| ≤ ‖r‖ ‖e_j‖
 
-which bounds the distance to every centroid by a product of d' + 1 columns (compare block vectors:
-Bottesch, Bühler, Kächele, ICML 2016). Every bound carries a margin for float32.
+which bounds the distance to every centroid by a product of d' + 2 columns: an image's row is z, ‖r‖
+and 1 (compare block vectors: Bottesch, Bühler, Kächele, ICML 2016). Every bound carries a margin
+for float32.
 """
 
 from typing import NamedTuple
@@ -41,14 +42,13 @@ class Screen(NamedTuple):
     """The centroids as the screen needs them.
 
     Attributes:
-      weights: float32 [k, d' + 1], and bias: float32 [k]; with an image's row they give a lower
-        bound of ‖y − c_j‖² − ‖y‖².
+      weights: float32 [k, d' + 2]; with an image's row they give a lower bound of
+        ‖y − c_j‖² − ‖y‖².
       widths: 4 ‖e_j‖, float32 [k]; times ‖r‖ it makes an upper bound of the lower one.
       rounding: float32 [2]: relative to ‖y‖, and absolute.
     """
 
     weights: tf.Tensor
-    bias: tf.Tensor
     widths: tf.Tensor
     rounding: tf.Tensor
 
@@ -95,8 +95,7 @@ def screen_of(scorer: kmeans.Scorer, basis: Basis, units: kmeans.Units) -> Scree
     of_product = 4 * gamma * (columns + 5) * (largest + tf.reduce_max(rho))
     absolute = 4 * gamma * (columns + 8) * tf.reduce_max(squares)
     return Screen(
-        tf.cast(tf.concat([-2 * z, -2 * rho[:, None]], axis=1), tf.float32),
-        tf.cast(squares, tf.float32),
+        tf.cast(tf.concat([-2 * z, -2 * rho[:, None], squares[:, None]], axis=1), tf.float32),
         tf.cast(4 * rho, tf.float32),
         tf.cast(tf.stack([of_z + of_product, absolute]), tf.float32),
     )
@@ -127,9 +126,9 @@ def project(images, squared_norm, _, basis, units):
         # ‖r‖² from above: the rounding of a difference of numbers as large as these.
         slack = 4 * FLOAT32_ROUNDING * (images.shape[1] + 8) * norm
         rest = tf.sqrt(tf.maximum(norm - tf.reduce_sum(tf.square(z), axis=1), 0.0) + slack)
-        return tf.concat([z, rest[:, None]], axis=1)
+        return tf.concat([z, rest[:, None], tf.ones_like(rest)[:, None]], axis=1)
 
-    width = basis.columns.shape[1] + 1
+    width = basis.columns.shape[1] + 2
     return kmeans.fill_rows(rows, tf.size(squared_norm), images.shape[1], width), []
 
 
@@ -140,7 +139,7 @@ def block_rows(screen: Screen) -> int:
 
 def lower_bounds(row: tf.Tensor, screen: Screen) -> tf.Tensor:
     """Lower bounds of ‖y − c_j‖² − ‖y‖² for rows of a screen; float32 [B, k]."""
-    return tf.nn.bias_add(tf.linalg.matmul(row, screen.weights, transpose_b=True), screen.bias)
+    return tf.linalg.matmul(row, screen.weights, transpose_b=True)
 
 
 def norms(squared_norm: tf.Tensor, index: tf.Tensor, units: kmeans.Units) -> tf.Tensor:
