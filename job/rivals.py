@@ -22,7 +22,7 @@ from job.kmeans import FLOAT32_ROUNDING
 from job.screen import Screen, block_rows, lower_bounds, norms, screen_of
 
 # Costs in products with one column: reading an image, a distance to a single centroid.
-IMAGE_COST, DISTANCE_COST = 40, 40
+IMAGE_COST, DISTANCE_COST = 30, 40
 FAST_SHARE = 0.2  # of the centroids: those that all images are screened against
 RIVALS = 1024  # whose distances are computed at a time
 GROUP = 32  # centroids that one lowest bound stands for
