@@ -162,6 +162,29 @@ def test_fits_against_the_oracle(fit, make_shards, monkeypatch, shape, algorithm
     np.testing.assert_array_equal(result.clusters, expected.clusters)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_configurations_have_one_answer(fit, make_shards, monkeypatch, seed):
+    """Lloyd = each pruned algorithm = any number of replicas, to the bit."""
+    rng = np.random.default_rng(seed)
+    n, d, k = rng.integers([20, 4, 1], [200, 100, 16]).tolist()
+    levels, copies = (int(rng.choice(of)) for of in ([4, 16, 256], [1, 1, 2, 3]))
+    images = rng.integers(0, levels, (n, d)) * (255 // (levels - 1))
+    images[:, : rng.integers(0, d // 2)] = 9
+    shards = make_shards(np.tile(images.astype(np.uint8), (copies, 1)))
+    initial = images[rng.choice(n, k, replace=False)] / 255
+    initial[: rng.integers(0, k // 2 + 1)] = 1 - initial[:1] / 2  # these start empty
+    plain = fit(shards, k, init=initial)
+    for many, replicas in [(200, 1), (200, 3), (0, 1), (0, 2)]:
+        monkeypatch.setattr(hamerly, "MANY_CENTROIDS", many)
+        pruned = fit(shards, k, init=initial, algorithm=PRUNED[0], replicas=replicas)
+        np.testing.assert_array_equal(pruned.centroids, plain.centroids)
+        np.testing.assert_array_equal(pruned.clusters, plain.clusters)
+        assert [line["changed"] for line in pruned.history] == [
+            line["changed"] for line in plain.history
+        ]
+
+
 # With a deviation of 70 there is nothing to find: screens tell little, and are given up.
 @pytest.mark.parametrize(
     ("dtype", "deviation"), [("uint8", 18), ("float32", 18), ("uint8", 70), ("float32", 70)]
