@@ -301,7 +301,11 @@ def first_lowest(scores: tf.Tensor) -> tf.Tensor:
 def nearest_two(
     rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The `lowest_two` of the scores of rows [B, d] with weights [k, d] and a bias [k]."""
+    """The `lowest_two` of scores rows · weightsᵀ + bias.
+
+    Args:
+      rows: float32 [B, d]; weights: float32 [k, d]; bias: float32 [k], or none.
+    """
     k = weights.shape[0]
     if k is None or k > NARROW:
         scores = tf.linalg.matmul(rows, weights, transpose_b=True)
@@ -310,9 +314,9 @@ def nearest_two(
     scores = scores if bias is None else scores + bias[:, None]
     lowest = tf.reduce_min(scores, axis=0)
     numbers = tf.range(k, dtype=tf.float32)[:, None]
-    infinite = np.float32(np.inf)
-    clusters = tf.reduce_min(tf.where(scores == lowest, numbers, infinite), axis=0)
-    others = tf.reduce_min(tf.where(numbers == clusters, infinite, scores), axis=0)
+    # Of scores that overflowed none may equal the lowest: a cluster all the same.
+    clusters = tf.reduce_min(tf.where(scores == lowest, numbers, np.float32(k - 1)), axis=0)
+    others = tf.reduce_min(tf.where(numbers == clusters, np.float32(np.inf), scores), axis=0)
     return tf.cast(clusters, tf.int64), lowest, others
 
 

@@ -26,7 +26,6 @@ IMAGE_COST, DISTANCE_COST = 30, 40
 FAST_SHARE = 0.2  # of the centroids: those that all images are screened against
 RIVALS = 1024  # whose distances are computed at a time
 GROUP = 32  # centroids that one lowest bound stands for
-FAR = 2.0**126  # beyond any ‖c‖²
 # What float32 rounds by a little, made a bound again.
 SMALLER, LARGER = np.float32(1 - 2.0**-20), np.float32(1 + 2.0**-20)
 
@@ -246,7 +245,7 @@ def _bordered(screen: Screen) -> Screen:
     """With centroids that are never near, so that groups are whole."""
     num_clusters, width = screen.weights.shape
     border = np.zeros((-num_clusters % GROUP, width), np.float32)
-    border[:, -1] = FAR
+    border[:, -1] = np.inf
     return screen._replace(weights=tf.concat([screen.weights, border], axis=0))
 
 
