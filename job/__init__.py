@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from job.result import Result
+    from job.result.read import (Result)
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ def fit(
     from pipeline.terminal import without_chatter
 
     with without_chatter():
-        from job import fitting
+        from job import (fit as fitting)
         from job.config import FitConfig
 
     config = FitConfig(os.fspath(shards), os.fspath(output), k, **options)
@@ -46,6 +46,6 @@ def load_result(folder: str | os.PathLike) -> "Result":
     Raises:
       pipeline.errors.UserError: there is none, or a file of it cannot be read.
     """
-    from job import result
+    from job.result import (read as result)
 
     return result.load_result(os.fspath(folder))

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import pipeline.__main__ as sharding
-from job import __version__, workers
+from pipeline import (shard as sharding)
+from job import (__version__)
+from job.distribute import (workers)
 from job.config import SHARDS, FitConfig, of_each, parse_ks
-from pipeline import assigning, storage
+from pipeline import (assign as assigning, storage)
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
-from pipeline.transformed import add_transform_argument
+from pipeline.features.source import (add_transform_argument)
 
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
 FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
@@ -208,7 +209,7 @@ def _fit_flags(args: argparse.Namespace) -> list[str]:
 
 
 def _submit(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    from job import services, submit
+    from job.cloud import (services, submit)
 
     # A fit that starts again with --overwrite would lose its checkpoint: `submit` removes instead.
     fit_flags = _fit_flags(argparse.Namespace(**{**vars(args), "overwrite": False}))
@@ -235,7 +236,7 @@ def _fit(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    from job import outputs
+    from job.result import (folder as outputs)
 
     if _workers_number() is not None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
@@ -248,7 +249,8 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
     with without_chatter():
-        from job import fitting, publishing, sweep
+        from job import (fit as fitting, sweep)
+        from job.result import (write as publishing)
 
     quiet = args.quiet or bool(_workers_number())
     if len(args.k) > 1:
@@ -261,7 +263,8 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
-    from job import outputs, report, result
+    from job import (report)
+    from job.result import (folder as outputs, read as result)
 
     if sweep := result.read_sweep(args.run):
         report.write_sweep(args.run, sweep)

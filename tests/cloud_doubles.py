@@ -12,8 +12,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1
 from google.cloud import dataflow as dataflow_api
 
-from job.cloud import CloudConfig
-from job.services import Clients
+from job.cloud.dataflow import (CloudConfig)
+from job.cloud.services import (Clients)
 
 PROJECT, REGION, BUCKET = "my-project", "us-central1", "bucket"
 IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'0123456789abcdef' * 4}"

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics.cluster import contingency_matrix
 
-from job import metrics
+from job.result import (metrics)
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist.npz"
 CONFIG = {

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.shards import Block, Manifest, load_manifest, read_shard
-from pipeline.tfrecord import Example, frame
+from pipeline.shards.block import (Block, read_shard)
+from pipeline.shards.manifest import (Manifest, load_manifest)
+from pipeline.shards.tfrecord import (Example, frame)
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist.npz"
 NO_MNIST = f"no MNIST at {MNIST}"

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import plan, storage
-from pipeline.shards import MANIFEST, Block, Fingerprint, Manifest, ShardWriter, shard_file
+from pipeline import (storage)
+from pipeline.shards import (plan)
+from pipeline.shards.block import (Block, Fingerprint, ShardWriter)
+from pipeline.shards.manifest import (MANIFEST, Manifest, shard_file)
 
 
 def write(

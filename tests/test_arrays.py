@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.shards import Block
+from pipeline.shards.block import (Block)
 from pipeline.sources import open_source
 
 

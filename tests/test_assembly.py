@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.shards import Block
+from pipeline.shards.block import (Block)
 from pipeline.sources import Rejection, Request, checks
-from pipeline.sources.assembly import Row, assemble, first_row, read_row
-from pipeline.sources.images import Unreadable
+from pipeline.sources.rows import (Row, assemble, first_row, read_row)
+from pipeline.sources.decode import (Unreadable)
 
 REQUEST = Request(("set",))
 

@@ -17,15 +17,16 @@ from sklearn.datasets import load_digits
 from test_kmeans import sets as kmeans_sets
 from test_transforms import Numbers, Refused
 
-from job.assigned import Assigner
+from job.result.assigner import (Assigner)
 from job.cli import main
-from pipeline import plan, storage
-from pipeline.assign import WriteAssignments, complete, write_assignments
-from pipeline.assignments import SCHEMA
+from pipeline import (storage)
+from pipeline.shards import (plan)
+from pipeline.transforms.assign_images import (WriteAssignments, complete, write_assignments)
+from pipeline.shards.assignments import (SCHEMA)
 from pipeline.errors import UserError
-from pipeline.scoring import Model, Nearest, read_model
-from pipeline.shards import Block
-from pipeline.units import on_grid, units_of
+from pipeline.nearest import (Model, Nearest, read_model)
+from pipeline.shards.block import (Block)
+from pipeline.shards.pixel_scale import (on_grid, units_of)
 
 
 def save_model(folder: Path, centroids: np.ndarray, shape: tuple[int, ...], dtype="uint8") -> Path:
@@ -97,7 +98,7 @@ def test_blocks_of_any_size(monkeypatch):
     model = Model("", np.random.default_rng(0).random((4, 30)).astype(np.float32), (6, 5), "uint8")
     block = Block([str(i) for i in range(100)], None, images.reshape(100, 30))
     expected = Nearest(model)(block)
-    monkeypatch.setattr("pipeline.scoring.SCORED_BYTES", 8 * 34 * 7)  # seven images
+    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 8 * 34 * 7)  # seven images
     found = Nearest(model)(block)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
 

@@ -14,11 +14,11 @@ import pytest
 import sets
 from sklearn.datasets import load_digits
 
-from job import outputs
+from job.result import (folder as outputs)
 from job.checkpoint import Checkpoints
 from job.cli import main
-from job.disk_copy import PREFIX
-from job.loop import State
+from job.images.disk_copy import (PREFIX)
+from job.kmeans.loop import (State)
 from pipeline import storage
 from pipeline.errors import Taken
 

@@ -6,8 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from job import fitting, loop, outputs, publishing
-from job.assigned import Examples, Tally
+from job import (fit as fitting)
+from job.kmeans import (loop)
+from job.result import (folder as outputs, write as publishing)
+from job.result.assigner import (Examples, Tally)
 from job.checkpoint import (
     Checkpoints,
     DamagedError,
@@ -18,14 +20,15 @@ from job.checkpoint import (
     encode_state,
 )
 from job.config import FitConfig
-from job.dataset import Images
-from job.kmeans import ClusterSums
-from job.loop import Fitted, Seconds, State
-from job.replicas import local_replicas
-from pipeline.assignments import Assigned
+from job.images.resident import (Images)
+from job.kmeans.blocks import (ClusterSums)
+from job.kmeans.loop import (Fitted, Seconds, State)
+from job.distribute.replicas import (local_replicas)
+from pipeline.shards.assignments import (Assigned)
 from pipeline.errors import UserError
-from pipeline.plan import spans
-from pipeline.shards import MANIFEST, Block, Fingerprint, Manifest, ShardWriter
+from pipeline.shards.plan import (spans)
+from pipeline.shards.block import (Block, Fingerprint, ShardWriter)
+from pipeline.shards.manifest import (MANIFEST, Manifest)
 
 OPTIONS = {"k": 3, "seed": 1}
 

@@ -9,7 +9,8 @@ import cloud_doubles
 import pytest
 from google.cloud import aiplatform_v1, dataflow
 
-from job import cloud, workers
+from job.cloud import (dataflow as cloud)
+from job.distribute import (workers)
 from job.cli import build_parser, main
 from pipeline.errors import UserError
 

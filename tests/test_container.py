@@ -13,7 +13,7 @@ import yaml
 from google.cloud.devtools import cloudbuild_v1
 
 from job.cli import build_parser
-from job.submit import Submission
+from job.cloud.submit import (Submission)
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

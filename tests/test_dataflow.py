@@ -11,8 +11,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud import dataflow, storage
 
-import pipeline.__main__ as sharding
-from job import services, submit
+from pipeline import (shard as sharding)
+from job.cloud import (services, submit)
 from job.cli import build_parser
 from pipeline.errors import UserError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from job import disk_copy
-from job.disk_copy import PREFIX, DiskCopy
+from job.images import (disk_copy)
+from job.images.disk_copy import (DiskCopy, PREFIX)
 from pipeline import storage
 from pipeline.errors import UserError
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.embedding import BATCH, load_embedding
+from pipeline.features.keras_model import (BATCH, load_embedding)
 from pipeline.errors import UserError
 
 SHAPE = (6, 5)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sets
 
-from pipeline.__main__ import main
+from pipeline.shard import (main)
 
 PROCESSES = ("--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
 DASK = ("--runner", "apache_beam.runners.dask.dask_runner.DaskRunner", "--dask_npartitions", "4")
@@ -65,7 +65,7 @@ def test_a_cluster(tmp_path, kind, cluster):
     assert shard(spec, tmp_path / "one") == 0
     assert shard(spec, tmp_path / "many", *on(cluster)) == 0
     assert sets.contents(tmp_path / "many") == sets.contents(tmp_path / "one")
-    worked = cluster.run(lambda: (os.getpid(), "pipeline.transforms" in sys.modules))
+    worked = cluster.run(lambda: (os.getpid(), "pipeline.transforms.shard_images" in sys.modules))
     assert len({pid for pid, _ in worked.values()}) == 2
     assert all(loaded for _, loaded in worked.values())
 

@@ -7,9 +7,9 @@ import pytest
 import sets
 from test_arrays import read
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.sources import Rejection, examples, open_source
+from pipeline.sources import (Rejection, open_source, tfrecords as examples)
 
 IMAGES, LABELS = sets.digits(6)
 PNGS = [sets.encoded(pixels) for pixels in IMAGES]

@@ -9,7 +9,7 @@ import pytest
 import shard_set
 from sklearn.datasets import load_digits
 
-from job import fitting
+from job import (fit as fitting)
 from job.config import ALGORITHMS, INITS, FitConfig
 from pipeline.errors import UserError
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import sets
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.errors import Refused, UserError
-from pipeline.shards import Block
+from pipeline.shards.block import (Block)
 from pipeline.sources import Rejection, folders, open_source
 
 IMAGES, LABELS = sets.digits(6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sets
 
-from pipeline.__main__ import main
+from pipeline.shard import (main)
 
 
 def shard(*arguments: str) -> int:

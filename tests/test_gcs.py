@@ -13,9 +13,9 @@ from gcs_double import Double, Fault
 from google.cloud import storage
 from google.oauth2.credentials import Credentials
 
-from pipeline import gcs, gcs_files
+from pipeline.storage import (gcs, gcs_files)
 from pipeline.errors import Refused, Taken, UserError
-from pipeline.gcs_client import Patience
+from pipeline.storage.gcs_client import (Patience)
 
 LARGE = os.urandom(2 * gcs.PART_BYTES + 12345)  # uploaded in three parts
 BUSY, LIMITED = Fault(503), Fault(429, (("Retry-After", "7"),))

@@ -14,15 +14,15 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
-from job import hamerly, kmeans, loop, oversampling, screen
+from job.kmeans import (blocks as kmeans, hamerly, kmeans_parallel, loop, screen)
 from job.config import FitConfig
-from job.dataset import Images
-from job.replicas import Replicas, local_replicas
-from pipeline.shards import load_manifest
+from job.images.resident import (Images)
+from job.distribute.replicas import (Replicas, local_replicas)
+from pipeline.shards.manifest import (load_manifest)
 
 PASSES = {
     *("lloyd._assign", "hamerly._assign_all", "screen.project", "loop._own_distances"),
-    *("init._approach", "oversampling._approach", "oversampling._count_nearest"),
+    *("init._approach", "kmeans_parallel._approach", "kmeans_parallel._count_nearest"),
 }
 FEW_PASSES, MANY_PASSES = {"hamerly._assign_in_doubt"}, {"rivals.guess", "rivals.assign_in_doubt"}
 ROWS = tf.TensorSpec([None], tf.int64)

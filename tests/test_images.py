@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.sources import Request
-from pipeline.sources.images import Unreadable, converted, decode, from_array
+from pipeline.sources.decode import (Unreadable, converted, decode, from_array)
 
 AS_IT_IS = Request(("x",))
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -167,7 +167,7 @@ def test_memory_that_runs_out_is_no_reason(monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("pipeline.sources.images.convert", fail)
+    monkeypatch.setattr("pipeline.sources.decode.convert", fail)
     with pytest.raises(MemoryError):
         decode(sets.encoded(GREY), AS_IT_IS)
 

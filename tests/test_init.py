@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from job import init
+from job.kmeans import (init)
 from job.config import INITS, FitConfig
-from job.dataset import Images, Place
-from job.replicas import local_replicas
+from job.images.resident import (Images, Place)
+from job.distribute.replicas import (local_replicas)
 from pipeline.errors import UserError
-from pipeline.shards import load_manifest
+from pipeline.shards.manifest import (load_manifest)
 
 LINE = np.array([[0, 3], [10, 3], [40, 3], [100, 3]], np.uint8)
 

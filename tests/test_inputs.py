@@ -8,9 +8,9 @@ import pytest
 import sets
 
 from pipeline.errors import UserError
-from pipeline.sources import Listed, Request, named, open_source
+from pipeline.sources import (Listed, Request, builtin as named, open_source)
 from pipeline.sources.folders import FolderSource
-from pipeline.sources.images import Converted
+from pipeline.sources.decode import (Converted)
 
 
 def test_digits():
@@ -104,7 +104,7 @@ def test_a_folder_is_listed_by_workers(tmp_path):
     assert isinstance(source, Listed)
 
 
-@pytest.mark.parametrize("module", ["pipeline", "pipeline.__main__", "pipeline.sources.folders"])
+@pytest.mark.parametrize("module", ["pipeline", "pipeline.shard", "pipeline.sources.folders"])
 def test_imports_load_neither_tensorflow_nor_beam(module):
     code = f"import sys, {module}; print({{'tensorflow', 'apache_beam'}} & set(sys.modules))"
     output = subprocess.run(

@@ -15,13 +15,14 @@ from hypothesis.extra import numpy as arrays
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from job import hamerly, kmeans, randomness
+from job import (hashing)
+from job.kmeans import (blocks as kmeans, hamerly)
 from job.config import ALGORITHMS, FitConfig
-from job.dataset import Images, squared_norms
-from job.kmeans import ClusterSums
-from job.replicas import local_replicas
-from pipeline.shards import load_manifest
-from pipeline.units import units_of
+from job.images.resident import (Images, squared_norms)
+from job.kmeans.blocks import (ClusterSums)
+from job.distribute.replicas import (local_replicas)
+from pipeline.shards.manifest import (load_manifest)
+from pipeline.shards.pixel_scale import (units_of)
 
 BYTES = units_of(np.dtype("uint8"), 784)
 FLOATS = units_of(np.dtype("float32"), 784)
@@ -152,7 +153,7 @@ def test_fits_against_the_oracle(fit, make_shards, monkeypatch, shape, algorithm
     images = np.tile(images.astype(np.uint8), (copies, 1))
     initial = images[rng.choice(n, k, replace=False)] / 255
     initial[:empty] = 1 - initial[:1] / 2
-    rank = randomness.hashes(randomness.digests(shard_set.numbered(len(images))), 0, "empty")
+    rank = hashing.hashes(hashing.digests(shard_set.numbered(len(images))), 0, "empty")
     expected = oracle.lloyd(images, initial, rank)
     result = fit(make_shards(images), k, init=initial, algorithm=algorithm)
     assert [line["changed"] for line in result.history] == expected.changed

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from scipy.spatial.distance import pdist
 from sklearn import metrics as reference
 
-from job import metrics
+from job.result import (metrics)
 
 # Three clusters of four images: one pure, one three to one, one even.
 BY_HAND = np.array([[4, 0, 0], [0, 3, 1], [0, 2, 2]])

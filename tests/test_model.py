@@ -10,7 +10,7 @@ import pytest
 import shard_set
 import tensorflow as tf
 
-from job import model
+from job.result import (saved_model as model)
 from pipeline import storage
 
 KINDS = {
@@ -199,7 +199,7 @@ def test_the_marker_of_the_model_and_that_of_the_result_come_last(fit, make_shar
 
 
 def test_overwriting_replaces_the_model(fit, make_shards, new_folder):
-    from job import fitting
+    from job import (fit as fitting)
     from job.config import FitConfig
 
     shards, output = make_shards(images_of((6, 5), "uint8")), new_folder()

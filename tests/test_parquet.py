@@ -9,7 +9,7 @@ import pytest
 import sets
 from test_arrays import read
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.errors import UserError
 from pipeline.sources import Rejection, open_source
 

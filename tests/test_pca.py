@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from pipeline.pca import BASIS_STEP, Moments, Pca, principal_components
+from pipeline.features.pca import (BASIS_STEP, Moments, Pca, principal_components)
 
 
 def moments_of(*parts: np.ndarray) -> Moments:

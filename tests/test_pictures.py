@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from job.report import pictures, wording
+from job.report import (charts as pictures, formatting)
 
 counts = st.lists(st.integers(1, 10**6), min_size=2, max_size=30)
 
@@ -203,7 +203,7 @@ def test_equal_centroids_lie_in_the_middle_of_the_map():
     ],
 )
 def test_figures(value, text):
-    assert wording.figure(value) == text
+    assert formatting.figure(value) == text
 
 
 @pytest.mark.parametrize(
@@ -220,23 +220,23 @@ def test_figures(value, text):
     ],
 )
 def test_percentages(share, text):
-    assert wording.percent(share).replace("\u00a0", " ") == text
+    assert formatting.percent(share).replace("\u00a0", " ") == text
 
 
 def test_durations_and_small_numbers():
-    assert [wording.duration(s) for s in (4.14, 59.94, 125, 3780)] == [
+    assert [formatting.duration(s) for s in (4.14, 59.94, 125, 3780)] == [
         "4.1 s",
         "59.9 s",
         "2 min 5 s",
         "1 h 3 min",
     ]
-    assert [wording.number_word(n) for n in (2, 10, 11)] == ["two", "ten", "11"]
+    assert [formatting.number_word(n) for n in (2, 10, 11)] == ["two", "ten", "11"]
 
 
 @given(st.text(max_size=300))
 def test_bounded_text_is_short_printable_and_else_itself(text):
-    shown = wording.bounded(text)
-    assert len(shown) <= wording.MAX_TEXT
+    shown = formatting.bounded(text)
+    assert len(shown) <= formatting.MAX_TEXT
     assert shown.isprintable()
-    if text.isprintable() and len(text) <= wording.MAX_TEXT:
+    if text.isprintable() and len(text) <= formatting.MAX_TEXT:
         assert shown == text

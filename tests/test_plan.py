@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plan
+from pipeline.shards import (plan)
 from pipeline.errors import UserError
 
 

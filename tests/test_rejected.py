@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.rejected import REJECTED, check_fraction, merge_parts, part_file, write_part
+from pipeline.shards.rejected import (REJECTED, check_fraction, merge_parts, part_file, write_part)
 from pipeline.sources import Rejection
 
 

@@ -13,7 +13,7 @@ import sets
 from test_images import png_header
 
 from pipeline import storage
-from pipeline.__main__ import main
+from pipeline.shard import (main)
 from pipeline.errors import Refused
 
 ROOT = Path(__file__).resolve().parents[1]

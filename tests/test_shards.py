@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards import (
-    MANIFEST,
-    Block,
-    Fingerprint,
-    Manifest,
-    ShardWriter,
-    decode_block,
-    encode_block,
-    load_manifest,
-    read_shard,
-    shard_file,
-)
+from pipeline.shards.block import (Block, Fingerprint, ShardWriter, decode_block, encode_block, read_shard)
+from pipeline.shards.manifest import (MANIFEST, Manifest, load_manifest, shard_file)
 
 NAMES = ("cat", "dog", "élan")
 

@@ -7,14 +7,15 @@ import pytest
 import tensorflow as tf
 import test_checkpoint
 
-from job import loop, memory, stream
+from job.images import (memory, streamed as stream)
+from job.kmeans import (loop)
 from job.config import FitConfig
-from job.dataset import Images, Place
-from job.replicas import Replicas, local_replicas
-from job.stream import StreamedImages
+from job.images.resident import (Images, Place)
+from job.distribute.replicas import (Replicas, local_replicas)
+from job.images.streamed import (StreamedImages)
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards import load_manifest
+from pipeline.shards.manifest import (load_manifest)
 
 
 class Silent:

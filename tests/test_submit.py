@@ -10,10 +10,10 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import aiplatform_v1
 
-import pipeline.__main__ as sharding
-from job import submit
+from pipeline import (shard as sharding)
+from job.cloud import (submit)
 from job.cli import build_parser, main
-from job.submit import Submission
+from job.cloud.submit import (Submission)
 from pipeline import storage
 from pipeline.errors import JobError, UserError
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from job import fitting, summaries, sweep
+from job import (fit as fitting, sweep, tensorboard as summaries)
 from job.config import FitConfig
-from job.loop import IterationRecord, State
+from job.kmeans.loop import (IterationRecord, State)
 from pipeline.errors import UserError
 
 

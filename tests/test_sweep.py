@@ -12,7 +12,9 @@ import pytest
 from report_page import Page
 from sklearn.datasets import load_digits
 
-from job import loop, outputs, report, sweep
+from job import (report, sweep)
+from job.kmeans import (loop)
+from job.result import (folder as outputs)
 from job.cli import main
 from job.config import FitConfig, parse_ks
 from pipeline.errors import UserError

@@ -7,7 +7,7 @@ import sets
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tfrecord import DamagedRecord, Example, frame, read_records, record_offsets
+from pipeline.shards.tfrecord import (DamagedRecord, Example, frame, read_records, record_offsets)
 
 
 def file_of(*data: bytes) -> io.BytesIO:

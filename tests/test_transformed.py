@@ -17,11 +17,12 @@ from sklearn.metrics import adjusted_rand_score
 from job.cli import main
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.pca import Pca
-from pipeline.plan import pieces
-from pipeline.shards import MANIFEST, Block, Fingerprint, load_manifest
+from pipeline.features.pca import (Pca)
+from pipeline.shards.plan import (pieces)
+from pipeline.shards.block import (Block, Fingerprint)
+from pipeline.shards.manifest import (MANIFEST, load_manifest)
 from pipeline.sources import open_source
-from pipeline.transformed import Transformed, is_same_transform, load, transformed_again
+from pipeline.features.source import (Transformed, is_same_transform, load, transformed_again)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import sets
 
-from pipeline import plan, storage
+from pipeline import (storage)
+from pipeline.shards import (plan)
 from pipeline.errors import Refused, UserError
-from pipeline.shards import Block, load_manifest
+from pipeline.shards.block import (Block)
+from pipeline.shards.manifest import (load_manifest)
 from pipeline.sources import Rejection, Request
-from pipeline.transforms import WriteShard, complete, write_shard
+from pipeline.transforms.shard_images import (WriteShard, complete, write_shard)
 
 REQUEST = Request(("numbers",))
 
@@ -169,7 +171,7 @@ def test_metrics_count_images_and_bytes(tmp_path):
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipeline.transforms import ShardImages
+    from pipeline.transforms.shard_images import (ShardImages)
 
     run = beam.Pipeline(options=PipelineOptions(["--runner", "FnApiRunner"]))
     _ = run | ShardImages(Numbers(), str(tmp_path), 2, 0.1)
@@ -188,7 +190,7 @@ def test_a_write_that_is_interrupted_leaves_nothing(tmp_path):
 
 def test_a_manifest_that_cannot_be_written_at_once(tmp_path, quick, monkeypatch):
     """The last step is tried again as well, after the parts of rejected.jsonl are gone."""
-    from pipeline.__main__ import main
+    from pipeline.shard import (main)
 
     images, labels = sets.digits(120)
     spec = sets.write_folder(tmp_path, images, labels)

@@ -6,8 +6,8 @@ import jobs
 import numpy as np
 import pytest
 
-from job import workers
-from job.workers import Cluster
+from job.distribute import (workers)
+from job.distribute.workers import (Cluster)
 from pipeline.errors import JobError, UserError
 
 OPTIONS = ("--k", 40, "--seed", 2, "--init", "random", "--algorithm", "hamerly")

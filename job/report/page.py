@@ -14,8 +14,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from job.report import clusters, confusions, pictures, wording
-from job.result import Result, read, read_metrics
+from job.report import (charts as pictures, clusters, confusions, formatting)
+from job.result.read import (Result, read, read_metrics)
 from pipeline import storage
 
 NAME = "report.html"
@@ -68,11 +68,11 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        bounded=wording.bounded,
-        duration=wording.duration,
-        figure=wording.figure,
-        percent=wording.percent,
-        words=wording.number_word,
+        bounded=formatting.bounded,
+        duration=formatting.duration,
+        figure=formatting.figure,
+        percent=formatting.percent,
+        words=formatting.number_word,
     )
     style = Markup((FOLDER / "page.css").read_text(encoding="utf-8"))
     return environment.get_template(name, globals={"style": style, "box": pictures})
@@ -94,7 +94,7 @@ def view(result: Result) -> dict[str, Any]:
         "close": clusters.close_pairs(described),
         "charts": charts(result.history),
         "history": result.history,
-        "transform": wording.transformed(metrics.get("transform"), result.pca),
+        "transform": formatting.transformed(metrics.get("transform"), result.pca),
         "command": command(metrics.get("config") or {}),
         "columns": grid_columns(len(described)),
         "sizes": (min(metrics["cluster_sizes"]), max(metrics["cluster_sizes"])),
@@ -138,12 +138,12 @@ def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
         "Algorithm": metrics.get("algorithm"),
         "Replicas": metrics.get("replicas"),
         "Workers": metrics.get("workers"),
-        "Time": _list({name: wording.duration(value) for name, value in seconds.items()}),
+        "Time": _list({name: formatting.duration(value) for name, value in seconds.items()}),
         "Versions": _list(versions),
         "Options": _list(metrics.get("config") or {}),
     }
     return {
-        name: wording.bounded(value, MAX_FACT)
+        name: formatting.bounded(value, MAX_FACT)
         for name, value in facts.items()
         if value not in (None, "")
     }

@@ -11,9 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from pipeline import plan, storage
+from pipeline import (storage)
+from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.shards import Block
+from pipeline.shards.block import (Block)
 from pipeline.sources import Request
 from pipeline.sources.checks import (
     check_finite,

@@ -1,0 +1,95 @@
+"""Who watches the loop of a fit: what ends it, and what tells people and later fits of it."""
+
+import numpy as np
+
+from job.result import (folder as outputs)
+from job.checkpoint import Checkpoints
+from job.kmeans.loop import (IterationRecord, Observer, State)
+from job.distribute.replicas import (Replicas)
+from pipeline.terminal import Progress
+
+
+class Observers:
+    """Several observers as one: each is told in turn."""
+
+    def __init__(self, *observers: Observer):
+        self._observers = observers
+
+    def seeding(self, restart: int, num_centroids: int) -> None:
+        for observer in self._observers:
+            observer.seeding(restart, num_centroids)
+
+    def iteration(self, record: IterationRecord) -> None:
+        for observer in self._observers:
+            observer.iteration(record)
+
+    def reached(self, state: State) -> None:
+        for observer in self._observers:
+            observer.reached(state)
+
+
+class Silent:
+    """Does nothing with what it is told: for observers to begin from."""
+
+    def seeding(self, restart: int, num_centroids: int) -> None: ...
+    def iteration(self, record: IterationRecord) -> None: ...
+    def reached(self, state: State) -> None: ...
+
+
+class Ending(Silent):
+    """Ends a fit when its workers are asked to; told last, when the state is kept."""
+
+    def __init__(self, replicas: Replicas):
+        self._replicas = replicas
+
+    def reached(self, state: State) -> None:
+        done = f"restart {state.restart + 1}, iteration {state.iteration}"
+        self._replicas.end_if_asked(f"after {done}", together=True)
+
+
+class Draws(Silent):
+    """Keeps the images that seeding drew: a fit with fewer clusters draws the first of them.
+
+    Attributes:
+      by_restart: images [d] in the order in which they were drawn.
+    """
+
+    def __init__(self) -> None:
+        self.by_restart: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def reached(self, state: State) -> None:
+        if state.chosen:
+            self.by_restart[state.restart] = state.chosen
+
+
+class Recording(Silent):
+    """Writes what happens to history.jsonl, the checkpoint and the terminal."""
+
+    def __init__(
+        self,
+        num_images: int,
+        k: int,
+        history: outputs.History,
+        progress: Progress,
+        checkpoints: Checkpoints,
+    ):
+        self._num_images, self._k = num_images, k
+        self._history, self._progress, self._checkpoints = history, progress, checkpoints
+        self._iterations = history.text.count(b"\n")
+
+    def seeding(self, restart: int, num_centroids: int) -> None:
+        figures = f"restart {restart + 1}, {num_centroids} of {self._k} initial centroids"
+        self._progress.update(self._iterations, figures)
+
+    def iteration(self, record: IterationRecord) -> None:
+        self._history.write(record)
+        self._iterations += 1
+        rate = self._num_images / record.seconds if record.seconds else 0
+        self._progress.update(
+            self._iterations,
+            f"inertia {record.inertia:.6g}, {record.changed:,} changed, {rate:,.0f} images/s",
+        )
+
+    def reached(self, state: State) -> None:
+        if self._checkpoints.reached(state, self._history.text):
+            self._history.flush()

@@ -1,0 +1,105 @@
+"""k-means||: initial centroids for large k in a few passes.
+
+Bahmani, Moseley, Vattani, Kumar, Vassilvitskii: Scalable k-means++ (PVLDB 2012). A round keeps
+each image as a candidate with probability ℓ·D²/Σ D². A candidate then counts as often as there are
+images nearest to it, and a weighted k-means++ draws k of the candidates.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from job import (hashing)
+from job.kmeans import (blocks as kmeans)
+from job.images.resident import (Images)
+from pipeline.shards.pixel_scale import (ZERO_DISTANCE)
+
+ROUNDS = 5
+OVERSAMPLING = 0.5  # ℓ / k
+
+
+def candidates(
+    images: Images, first: np.ndarray, k: int, seed: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [m, d] of m ≥ k candidates, and how many images are nearest to each; float64 [m].
+
+    There are fewer than k where the set has fewer distinct images.
+
+    Args:
+      first: pixels [1, d] of the first candidate.
+    """
+    approach = images.compile(_approach, images.units)
+    state = images.state(lambda count: (np.full(count, np.inf), np.zeros(count, np.int64)))
+    parts, number, rounds = [first], 0, 0
+    while True:
+        new = parts[-1].astype(np.float64) / images.units.scale
+        scorer = kmeans.scorer(kmeans.on_grid(new, images.units), images.units)
+        state, (potential,) = approach(state, (scorer, np.int64(number)))
+        number += len(new)
+        if potential == 0 or (rounds >= ROUNDS and number >= k):
+            break
+        drawn = images.take([])
+        while not len(drawn):
+            rounds += 1
+            places = _draw(images, state[0], k, potential, seed, f"{purpose}/{rounds}")
+            drawn = images.take(places)
+        parts.append(drawn)
+    _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
+    return np.concatenate(parts), weights
+
+
+def _draw(images: Images, nearest, k: int, potential: float, seed: int, purpose: str) -> list:
+    """The places of images whose number falls below ℓ·D²/Σ D², in the order of the numbers."""
+    rate = k * OVERSAMPLING / potential
+    hashes = [hashing.hashes(part, seed, purpose) for part in images.digests]
+    keys = []
+    for part, squared in zip(hashes, images.local(nearest), strict=True):
+        number = hashing.uniforms(part)
+        keys.append(np.where(number < rate * squared, number, np.inf))
+    # ℓ are expected at most, and ten standard deviations more are never seen.
+    expected = k * OVERSAMPLING
+    limit = int(expected + 10 * math.sqrt(expected) + 10)
+    found = images.smallest([keys, hashes], min(limit, images.num_images))
+    return [place for number, _, place in found if number < np.inf]
+
+
+def _approach(images, squared_norm, state, shared, units):
+    """D² to the nearest candidate and which one that is, with more of them; and Σ D²."""
+    nearest, owner = state
+    scorer, first = shared
+    clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
+    squared = kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+    if units.step:
+        squared = tf.round(squared * units.scale**2)  # in pixels² an integer, whose sums are exact
+    nearer = squared < nearest
+    nearest = tf.where(nearer, squared, nearest)
+    owner = tf.where(nearer, clusters + first, owner)
+    return (nearest, owner), [tf.reduce_sum(nearest)]
+
+
+def _count_nearest(images, squared_norm, state, empty):
+    """How many images are nearest to each candidate."""
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(squared_norm), state[1], tf.shape(empty)[0])
+    return state, [counts]
+
+
+def reduce_weighted(
+    pixels: np.ndarray, weights: np.ndarray, k: int, seed: int, purpose: str
+) -> np.ndarray:
+    """Weighted k-means++ on candidates [m, d]: rows [k], fewer if fewer are distinct."""
+    wide = pixels.astype(np.float64)
+    squared_norm = np.einsum("md,md->m", wide, wide)
+    rows: list[int] = []
+    nearest = np.ones(len(pixels))
+    while len(rows) < k:
+        hashes = hashing.hashes(
+            np.arange(len(pixels), dtype=np.uint64), seed, f"{purpose}/reduce/{len(rows)}"
+        )
+        rows.append(int(np.argmin(hashing.race(hashes, weights * nearest))))
+        squared = squared_norm - 2 * (wide @ wide[rows[-1]]) + squared_norm[rows[-1]]
+        squared[squared <= ZERO_DISTANCE * squared_norm] = 0
+        nearest = np.minimum(nearest, squared) if len(rows) > 1 else squared
+        if not nearest.any():
+            break
+    return np.array(rows)

@@ -1,0 +1,269 @@
+"""The outer loop: initial centroids → iterations → convergence, for each restart."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from job import (hashing)
+from job.kmeans import (blocks as kmeans, init)
+from job.config import FitConfig
+from job.images.resident import (Images)
+from job.kmeans.hamerly import (Hamerly)
+from job.kmeans.blocks import (ClusterSums)
+from job.kmeans.lloyd import (Algorithm, Lloyd)
+
+ALGORITHMS: dict[str, Callable[[Images, FitConfig], Algorithm]] = {
+    "hamerly": Hamerly,
+    "lloyd": Lloyd,
+}
+
+
+class IterationRecord(NamedTuple):
+    """One line of history.jsonl.
+
+    Attributes:
+      restart: from 0.
+      iteration: from 1, in its restart.
+      inertia: Σ squared distances to the means of the clusters just assigned.
+      changed: images that changed cluster.
+      shift: Σ squared distances that the centroids moved.
+      empty: clusters that were empty, and were given the farthest images.
+      seconds: of this iteration.
+    """
+
+    restart: int
+    iteration: int
+    inertia: float
+    changed: int
+    shift: float
+    empty: int
+    seconds: float
+
+
+class Fitted(NamedTuple):
+    """The outcome of one restart.
+
+    Attributes:
+      centroids: float32 [k, d], published units.
+      inertia: of its last iteration.
+      iterations: how many.
+      converged: whether it stopped by itself.
+      restart: which one.
+    """
+
+    centroids: np.ndarray
+    inertia: float
+    iterations: int
+    converged: bool
+    restart: int
+
+
+class Seconds(NamedTuple):
+    """Where the time went."""
+
+    init: float
+    fit: float
+
+
+class State(NamedTuple):
+    """Where a fit stands, after a round of seeding or an iteration: all it needs to go on.
+
+    Attributes:
+      restart: the one under way; all of them: the fit is done.
+      chosen: images that seeding has chosen so far, [d] each, in the set's dtype.
+      iteration: iterations done in this restart.
+      before: centroids of its last assignment, float64 [k, d]; None before the first.
+      centroids: those of its next; None while seeding.
+      total: sums of its last assignment.
+      inertia: of its last iteration.
+      converged: whether that was the last one needed.
+      best: of the restarts before.
+      seconds: so far.
+    """
+
+    restart: int = 0
+    chosen: tuple[np.ndarray, ...] = ()
+    iteration: int = 0
+    before: np.ndarray | None = None
+    centroids: np.ndarray | None = None
+    total: ClusterSums | None = None
+    inertia: float = 0.0
+    converged: bool = False
+    best: Fitted | None = None
+    seconds: Seconds = Seconds(0.0, 0.0)
+
+
+class Observer(Protocol):
+    """What wants to know how a fit goes on."""
+
+    def seeding(self, restart: int, num_centroids: int) -> None: ...
+    def iteration(self, record: IterationRecord) -> None: ...
+    def reached(self, state: State) -> None:
+        """Told every state from which `fit` could go on."""
+
+
+def fit(
+    images: Images,
+    config: FitConfig,
+    observer: Observer,
+    clock: Callable[[], float] = time.monotonic,
+    state: State | None = None,
+    drawn: Mapping[int, Sequence[np.ndarray]] | None = None,
+) -> tuple[Fitted, Seconds]:
+    """The restart with the lowest inertia, the first of equal ones.
+
+    Args:
+      state: to go on from, one that an observer was told; the outcome is that of the fit that told
+        it, to the bit.
+      drawn: by restart, images that k-means++ drew for a larger k, all else equal.
+
+    Raises:
+      UserError: fewer distinct images than k, or a bad file of initial centroids.
+    """
+    algorithm = ALGORITHMS[chosen_algorithm(config)](images, config)
+    state = state or State()
+    while state.restart < config.restarts:
+        if state.centroids is None:
+            if not state.chosen and drawn:
+                state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
+            state = _seed(images, state, config, observer, clock)
+        state = _iterate(images, algorithm, state, config, observer, clock)
+        assert state.centroids is not None
+        fitted = Fitted(
+            state.centroids.astype(np.float32),
+            state.inertia,
+            state.iteration,
+            state.converged,
+            state.restart,
+        )
+        best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
+        state = State(state.restart + 1, best=best, seconds=state.seconds)
+        observer.reached(state)
+    assert state.best is not None  # there is at least one restart
+    return state.best, state.seconds
+
+
+def _seed(
+    images: Images,
+    state: State,
+    config: FitConfig,
+    observer: Observer,
+    clock: Callable[[], float],
+) -> State:
+    """The state with its restart's initial centroids."""
+    start = clock()
+    chosen = list(state.chosen)
+
+    def seconds() -> Seconds:
+        return state.seconds._replace(init=state.seconds.init + clock() - start)
+
+    def progress(num_centroids: int) -> None:
+        observer.seeding(state.restart, num_centroids)
+        observer.reached(state._replace(chosen=tuple(chosen), seconds=seconds()))
+
+    centroids = init.initial_centroids(images, config, state.restart, progress, chosen)
+    return state._replace(chosen=(), centroids=centroids, seconds=seconds())
+
+
+def chosen_algorithm(config: FitConfig) -> str:
+    """The name of what `--algorithm` asks for; `auto` is what is fastest."""
+    if config.algorithm != "auto":
+        return config.algorithm
+    return "hamerly" if config.k > 1 else "lloyd"
+
+
+def _iterate(
+    images: Images,
+    algorithm: Algorithm,
+    state: State,
+    config: FitConfig,
+    observer: Observer,
+    clock: Callable[[], float],
+) -> State:
+    """The state at the end of its restart."""
+    algorithm.start()
+    if state.before is not None:
+        # The clusters of the last assignment once more; what they add up to is in the state.
+        algorithm.assign(state.before)
+    while not state.converged and state.iteration < config.max_iterations:
+        state, record = _step(images, algorithm, state, config, clock)
+        observer.iteration(record)
+        observer.reached(state)
+    return state
+
+
+def _step(
+    images: Images,
+    algorithm: Algorithm,
+    state: State,
+    config: FitConfig,
+    clock: Callable[[], float],
+) -> tuple[State, IterationRecord]:
+    """One iteration."""
+    start, before = clock(), state.centroids
+    assert before is not None
+    change = algorithm.assign(before)
+    total = change.sums if state.total is None else state.total.merge(change.sums)
+    num_empty = int((total.counts == 0).sum())
+    filled = total
+    if num_empty:
+        filled = _fill_empty(images, algorithm.clusters, before, total, config)
+    centroids = kmeans.means(filled, images.units)
+    inertia = kmeans.inertia_of_means(images.squared_norm_total, filled, images.units)
+    shift = float(np.square(centroids - before).sum())
+    record = IterationRecord(
+        state.restart,
+        state.iteration + 1,
+        inertia,
+        change.changed,
+        shift,
+        num_empty,
+        clock() - start,
+    )
+    after = state._replace(
+        iteration=record.iteration,
+        before=before,
+        centroids=centroids,
+        total=total,
+        inertia=inertia,
+        converged=num_empty == 0 and bool(change.changed == 0 or shift <= config.tol),
+        seconds=state.seconds._replace(fit=state.seconds.fit + record.seconds),
+    )
+    return after, record
+
+
+def _fill_empty(
+    images: Images, clusters: Any, centroids: np.ndarray, total: ClusterSums, config: FitConfig
+) -> ClusterSums:
+    """The sums as if each empty cluster had the image farthest from its centroid.
+
+    Farthest first, equal ones by hash; never the only image of a cluster.
+
+    Raises:
+      UserError: no image is away from its centroid: the distinct images are fewer than k.
+    """
+
+    scorer = kmeans.scorer(centroids, images.units)
+    distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
+    sums, counts = total.sums.copy(), total.counts.copy()
+    own, far = images.local(clusters), [-part for part in images.local(distances)]
+    hashes = [hashing.hashes(part, config.seed, "empty") for part in images.digests]
+    for empty in np.flatnonzero(total.counts == 0):
+        keys = [np.where(counts[part] > 1, key, 0.0) for part, key in zip(own, far, strict=True)]
+        ((key, _, donor, place),) = images.smallest([keys, hashes, own], 1)
+        if key == 0:
+            raise init.too_few_distinct(int((counts > 0).sum()), config.k)
+        if images.holds(place):
+            far[place.replica][place.row] = 0.0  # taken
+        (row,) = images.take([place])
+        sums[donor] -= row
+        sums[empty] += row
+        counts[donor] -= 1
+        counts[empty] += 1
+    return ClusterSums(sums, counts)
+
+
+def _own_distances(images, squared_norm, clusters, scorer, units):
+    return kmeans.squared_distances(images, squared_norm, clusters, scorer, units), []

@@ -1,0 +1,78 @@
+"""Numbers and names as people read them."""
+
+import math
+from typing import Any
+
+from pipeline.features.pca import (Pca)
+
+MAX_TEXT = 64  # characters of an id or a name
+SMALL_NUMBERS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+)
+
+
+def bounded(text: Any, length: int = MAX_TEXT) -> str:
+    """Text at most `length` characters long, cut in the middle, without control characters."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A number for people: `digits` significant ones, thousands apart, a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if isinstance(value, int) or value == 0 or 10 ** (digits - 1) <= abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:#,.{digits}g}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, in whole ones from 1 % to 99 %, and never 0 % or 100 % of a part."""
+    if 0 < share < 0.001:
+        return "< 0.1\u00a0%"
+    if 0.999 < share < 1:
+        return "> 99.9\u00a0%"
+    return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}\u00a0%"
+
+
+def transformed(transform: dict[str, Any] | None, pca: Pca | None) -> str | None:
+    """What K-means saw instead of images, and what the page shows of it; None: it saw images."""
+    if transform is None:
+        return None
+    count, shape = transform["num_features"], " × ".join(map(str, transform["image_shape"]))
+    if pca is not None:
+        return (
+            f"K-means saw the first {count:,} principal components of these {shape} images, which "
+            f"keep {percent(pca.variance_share)} of their variance. Pictures, those of members as "
+            "well, are drawn from these components."
+        )
+    return (
+        f"K-means saw the {count:,} numbers that {bounded(transform['spec'])} makes of each of "
+        f"these {shape} images. No picture belongs to them: centroids are drawn as lines, members "
+        "named by their ids."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 4.1 s, 2 min 5 s, 1 h 3 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def number_word(count: int) -> str:
+    """Small numbers in words."""
+    return SMALL_NUMBERS[count] if count < len(SMALL_NUMBERS) else str(count)

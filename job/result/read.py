@@ -1,0 +1,119 @@
+"""A finished result, read back from its folder."""
+
+import dataclasses
+import functools
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.result import (folder as outputs)
+from pipeline import storage
+from pipeline.shards.assignments import (SCHEMA)
+from pipeline.errors import UserError
+from pipeline.features.pca import (Pca)
+from pipeline.shards.manifest import (TransformFile)
+from pipeline.features.source import (load_pca)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """What a result folder says.
+
+    Attributes:
+      folder: where it lies.
+      metrics: metrics.json.
+      centroids: float32 [k, d].
+      history: of the published restart, by iteration.
+      examples: pixels [m, d], ids, labels, clusters, distances, kinds, each [m].
+      pca: the principal components that the images became; None where they became none.
+    """
+
+    folder: str
+    metrics: dict[str, Any]
+    centroids: np.ndarray
+    history: list[dict[str, Any]]
+    examples: dict[str, np.ndarray]
+    pca: Pca | None = None
+
+    @functools.cached_property
+    def assignments(self) -> pa.Table:
+        """A row for each image: id, label (null if none), cluster, distance; read when asked for.
+
+        Raises:
+          UserError: a file of it cannot be read.
+        """
+        folder = storage.join(self.folder, outputs.ASSIGNMENTS)
+        names = [name for name in storage.list_names(folder) if name.endswith(".parquet")]
+        tables = [_rows(storage.join(folder, name)) for name in names]
+        return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+
+def load_result(folder: str) -> Result:
+    """The finished result in `folder`.
+
+    Raises:
+      UserError: there is none, or a file of it cannot be read.
+    """
+    return read(folder, read_metrics(folder))
+
+
+def read_metrics(folder: str) -> dict[str, Any]:
+    """metrics.json of the finished result in `folder`."""
+    path = storage.join(folder, outputs.METRICS)
+    if not storage.exists(path):
+        raise UserError(
+            f"{path}: no such file, so there is no finished result; run `kmeans-job fit` first"
+        )
+    return _json(path, storage.read_bytes(path))
+
+
+def read_sweep(folder: str) -> dict[str, Any] | None:
+    """sweep.json of the finished sweep in `folder`; None where there is none."""
+    path = storage.join(folder, outputs.SWEEP)
+    return _json(path, storage.read_bytes(path)) if storage.exists(path) else None
+
+
+def read(folder: str, metrics: dict[str, Any]) -> Result:
+    """Reads the result in `folder`, whose metrics.json says or will say `metrics`."""
+    path = storage.join(folder, outputs.HISTORY)
+    lines = storage.read_bytes(path).splitlines()
+    rows = [_json(path, line) for line in lines if line.strip()]
+    restart = metrics.get("restart")
+    rows = [row for row in rows if row.get("restart", restart) == restart]
+    history = {row["iteration"]: row for row in rows}
+    examples = _arrays(storage.join(folder, outputs.EXAMPLES))
+    transform = TransformFile.from_fields(metrics.get("transform"))
+    return Result(
+        folder,
+        metrics,
+        _arrays(storage.join(folder, outputs.CENTROIDS)),
+        [history[iteration] for iteration in sorted(history)],
+        {name: examples[name] for name in examples.files},
+        load_pca(folder, transform) if transform else None,
+    )
+
+
+def _json(path: str, text: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); run `kmeans-job fit` again") from error
+
+
+def _rows(path: str) -> pa.Table:
+    try:
+        with storage.open_read(path) as file:
+            return pq.read_table(file, schema=SCHEMA)
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error
+
+
+def _arrays(path: str) -> Any:
+    try:
+        return np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: no numpy file ({error}); run `kmeans-job fit` again") from error

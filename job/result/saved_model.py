@@ -1,0 +1,88 @@
+"""The result as a SavedModel, which answers as `fit` did in whatever loads it: DIR/model."""
+
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from job.kmeans import (blocks as kmeans)
+from job.result import (folder as outputs)
+from pipeline import storage
+from pipeline.terminal import without_chatter
+from pipeline.shards.pixel_scale import (to_squared_distances, units_of)
+
+MARKER = "saved_model.pb"  # without it no program takes the folder for a model
+# float32 keeps x / 255 · 255 within this of the pixel x, however it was divided.
+PIXEL_ROUNDING = 2.0**-14
+
+
+def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str) -> None:
+    """Publishes the model of centroids float32 [k, d] in the result folder `folder`."""
+    module, signatures = build(centroids, image_shape, dtype)
+    with tempfile.TemporaryDirectory() as local, without_chatter():
+        tf.saved_model.save(module, local, signatures)
+        for name in sorted(storage.walk(local), key=lambda name: name == MARKER):
+            data = storage.read_bytes(storage.join(local, name))
+            storage.write_bytes(storage.join(folder, outputs.MODEL, name), data)
+
+
+def build(
+    centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str
+) -> tuple[tf.Module, dict[str, Callable]]:
+    """A module with the centroids float32 [k, d], and its signatures: functions that assign.
+
+    They take `images` [batch, *image_shape] and return `cluster` int32 [batch], `distance` float32
+    [batch], and `distances` float32 [batch, k], in published units. Where images are bytes, an
+    answer does not depend on the batch that the image is in.
+
+      serving_default: images of `dtype`.
+      scaled: float32 in 0 … 1, where `dtype` is uint8. A value that is a pixel / 255, but for
+        rounding, counts as that pixel; others count as they are.
+
+    Calling one with images of another shape or dtype is an error that names both.
+    """
+    num_features = centroids.shape[1]
+    units = units_of(np.dtype(dtype), num_features)
+    module = tf.Module()
+    module.centroids = tf.Variable(centroids, trainable=False)
+    bias = kmeans.scorer(centroids.astype(np.float64), units).bias
+    module.bias = tf.Variable(bias, trainable=False)
+
+    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # No loader checks the shape that a signature names.
+        checked = tf.ensure_shape(images, [None, *image_shape], "images")
+        rows = tf.reshape(tf.cast(checked, tf.float64), [-1, num_features])
+        # −2c is exact: these are the weights that `fit` had.
+        weights = -2.0 * tf.cast(module.centroids, tf.float64)
+        scores = kmeans.exact_scores(rows, weights, module.bias)  # [batch, k]
+        clusters = kmeans.first_lowest(scores)
+        norm = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
+        squared = to_squared_distances(scores, norm, units, tf.where)
+        distances = tf.cast(tf.sqrt(squared), tf.float32)
+        return {
+            "cluster": tf.cast(clusters, tf.int32),
+            "distance": tf.gather(distances, clusters, batch_dims=1),
+            "distances": distances,
+        }
+
+    def signature(function, dtype: str):
+        spec = tf.TensorSpec([None, *image_shape], dtype, "images")
+        return tf.function(function, input_signature=[spec], autograph=False)
+
+    signatures = {"serving_default": signature(answer, dtype)}
+    if dtype == "uint8":
+        signatures["scaled"] = signature(lambda images: answer(to_pixels(images)), "float32")
+    return module, signatures
+
+
+def to_pixels(images: tf.Tensor) -> tf.Tensor:
+    """Pixels, float64, of images float32 in 0 … 1; InvalidArgumentError if they are not."""
+    within = tf.reduce_all((images >= 0) & (images <= 1))
+    check = tf.debugging.Assert(
+        within, ["images are not within 0 … 1; give pixels as uint8 to serving_default"]
+    )
+    with tf.control_dependencies([check]):
+        pixels = 255.0 * tf.cast(images, tf.float64)
+    whole = tf.round(pixels)
+    return tf.where(tf.abs(pixels - whole) <= PIXEL_ROUNDING, whole, pixels)

@@ -1,0 +1,139 @@
+"""Images as the vectors that a saved Keras model makes of them. Loads TensorFlow when asked to."""
+
+import math
+import os
+import shutil
+import tempfile
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from pipeline import (storage)
+from pipeline.shards import (plan)
+from pipeline.errors import UserError
+
+ENDINGS = (".keras", ".h5")
+BATCH = 256  # images that a model sees at once
+
+
+class Embedding:
+    """A Keras model that makes one vector of each image.
+
+    Attributes:
+      num_features: length of the vectors.
+    """
+
+    def __init__(self, model: Any, image_shape: tuple[int, ...], dtype: str):
+        """Checks that `model` takes such images.
+
+        Raises:
+          ValueError: it does not; the text says why.
+        """
+        import tensorflow as tf
+
+        inputs = getattr(model, "inputs", None) or []
+        if len(inputs) != 1:
+            raise ValueError(f"it has {len(inputs)} inputs; one is needed")
+        self._shape = _input_shape(tuple(inputs[0].shape)[1:], image_shape)
+        self._dtype = tf.as_dtype(inputs[0].dtype)
+        as_they_are = dtype != "uint8" or self._dtype == tf.uint8
+        self._scale = np.float32(1 if as_they_are else 255)
+        self._run = tf.function(
+            lambda images: tf.nest.flatten(model(images, training=False)),
+            input_signature=[tf.TensorSpec((None, *self._shape), self._dtype)],
+            autograph=False,
+        )
+        self.num_features = self._length(math.prod(image_shape), dtype)
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Images [B, d] as vectors, float32 [B, num_features]."""
+        parts = plan.spans(0, len(pixels), BATCH)
+        return np.concatenate([self._vectors(pixels[start:stop]) for start, stop in parts])
+
+    def _vectors(self, pixels: np.ndarray) -> np.ndarray:
+        images = pixels if self._scale == 1 else pixels / self._scale
+        images = images.reshape(len(images), *self._shape)
+        (vectors,) = self._run(images.astype(self._dtype.as_numpy_dtype))
+        return vectors.numpy().astype("<f4")
+
+    def _length(self, num_pixels: int, dtype: str) -> int:
+        outputs = self._run.get_concrete_function().structured_outputs
+        if len(outputs) != 1:
+            raise ValueError(f"it has {len(outputs)} outputs; one is needed")
+        if len(outputs[0].shape) != 2:
+            shape = " × ".join(
+                "any" if size is None else str(size) for size in outputs[0].shape[1:]
+            )
+            raise ValueError(
+                f"it makes {shape or 'one number'} of each image; a vector is needed, so end it "
+                "with GlobalAveragePooling2D or Flatten"
+            )
+        # Run once, because a model may leave open how long its vectors are.
+        return self.apply(np.zeros((1, num_pixels), dtype)).shape[1]
+
+
+def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embedding:
+    """The model saved at `path`, a .keras or .h5 file, for images of a shape and dtype.
+
+    uint8 images are handed to it as float32 in 0 … 1, or as they are if its input is uint8.
+
+    Raises:
+      UserError: there is none, or it does not take such images.
+    """
+    ending = os.path.splitext(path)[1]
+    if ending not in ENDINGS:
+        raise UserError(
+            f"--transform keras:{path}: a Keras model is a {' or '.join(ENDINGS)} file; save it "
+            "with model.save('model.keras')"
+        )
+    if not storage.exists(path):
+        raise UserError(f"--transform keras:{path}: no such file")
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, f"model{ending}")
+        with storage.open_read(path) as source, open(local, "wb") as target:
+            shutil.copyfileobj(source, target)
+        model = _load(local, path)
+    try:
+        return Embedding(model, image_shape, dtype)
+    except Exception as error:  # whatever its layers raise
+        raise UserError(
+            f"--transform keras:{path}: no model for these images: {_first_line(error)}"
+        ) from error
+
+
+def _load(local: str, path: str) -> Any:
+    """The model in the file `local`, a copy of `path`."""
+    import keras
+
+    try:
+        if local.endswith(".keras") and not zipfile.is_zipfile(local):
+            raise ValueError("no zip file")
+        return keras.models.load_model(local, compile=False)
+    except Exception as error:  # a damaged file can raise whatever Keras did not expect
+        raise UserError(
+            f"--transform keras:{path}: not a Keras model that can be loaded "
+            f"({_first_line(error).replace(local, path)})"
+        ) from error
+
+
+def _input_shape(wanted: tuple[int | None, ...], image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`image_shape`, with a channel or flat, as a model wants it; None stands for any length.
+
+    Raises:
+      ValueError: none of these.
+    """
+    for shape in (image_shape, (*image_shape, 1), (math.prod(image_shape),)):
+        if len(shape) == len(wanted) and all(
+            length in (None, size) for length, size in zip(wanted, shape, strict=True)
+        ):
+            return shape
+    needed, given = (
+        " × ".join("any" if size is None else str(size) for size in shape)
+        for shape in (wanted, image_shape)
+    )
+    raise ValueError(f"it takes {needed}, the images are {given}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,136 @@
+"""The nearest centroid of images, with a result's centroids and numpy: the bits that `fit` had.
+
+For images of bytes a product with a centroid is exact in float64, so that one matrix product in
+float64 decides and measures at once, and whoever computes it, in blocks of any shape, gets the
+same. float32 images are scored the same way, equal but for rounding.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from pipeline import (storage)
+from pipeline.shards import (plan)
+from pipeline.shards.assignments import (Assigned)
+from pipeline.errors import UserError
+from pipeline.shards.block import (Block)
+from pipeline.shards.manifest import (TransformFile)
+from pipeline.sources import Source
+from pipeline.shards.pixel_scale import (squared_norms, to_squared_distances, units_of)
+
+SAVED_MODEL = "saved_model.pb"
+SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
+
+
+class Model(NamedTuple):
+    """What a finished fit says of new images.
+
+    Attributes:
+      folder: of the result.
+      centroids: float32 [k, d], published units.
+      image_shape: (h, w), (h, w, c) or (d,).
+      dtype: of the images, "uint8" or "float32".
+      transform: what made vectors of images, to be applied to new ones; None: nothing did.
+    """
+
+    folder: str
+    centroids: np.ndarray
+    image_shape: tuple[int, ...]
+    dtype: str
+    transform: TransformFile | None = None
+
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: equal for models that give equal answers."""
+        seen = self.image_shape, self.dtype, self.transform and self.transform.crc32c
+        content = repr(seen).encode() + self.centroids.tobytes()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def check(self, source: Source) -> None:
+        """Raises UserError if the images of `source` are of another shape or dtype."""
+        if (source.image_shape, source.dtype) == (self.image_shape, self.dtype):
+            return
+        remedy = "give images like those of the fit"
+        if source.dtype == self.dtype == "uint8" and len(self.image_shape) >= 2:
+            height, width = self.image_shape[:2]
+            gray = " --grayscale" if len(source.image_shape) > len(self.image_shape) else ""
+            remedy += f", or make them so: --image-size {height}x{width}{gray}"
+        raise UserError(
+            f"--input {source.request}: images of {_text(source.image_shape, source.dtype)}, but "
+            f"--model {self.folder} has seen images of {_text(self.image_shape, self.dtype)}; "
+            f"{remedy}"
+        )
+
+
+def _text(shape: tuple[int, ...], dtype: str) -> str:
+    return f"{' × '.join(map(str, shape))} {dtype}"
+
+
+def read_model(folder: str) -> Model:
+    """The model of the finished result in `folder`, which may also be its model/.
+
+    Raises:
+      UserError: there is none, or its files do not go together.
+    """
+    if storage.exists(storage.join(folder, SAVED_MODEL)):
+        folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
+    path = storage.join(folder, "metrics.json")
+    if not storage.exists(path):
+        raise UserError(
+            f"--model {folder}: no finished result, for it has no metrics.json; give the --output "
+            "of `kmeans-job fit`"
+        )
+    try:
+        facts = json.loads(storage.read_bytes(path))
+        shape, dtype = tuple(facts["image_shape"]), facts["dtype"]
+        transform = TransformFile.from_fields(facts.get("transform"))
+        path = storage.join(folder, "centroids.npy")
+        centroids = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
+        if centroids.shape != (facts["num_clusters"], math.prod(shape)):
+            raise ValueError(f"shape {centroids.shape}")
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise UserError(f"{path}: damaged ({error}); run `kmeans-job fit` again") from error
+    return Model(folder, centroids, shape, dtype, transform)
+
+
+class Nearest:
+    """Finds the nearest centroid of images, block by block.
+
+    Attributes:
+      num_clusters: k.
+    """
+
+    def __init__(self, model: Model):
+        """Takes the centroids of `model`."""
+        self.num_clusters = len(model.centroids)
+        self._units = units_of(np.dtype(model.dtype), math.prod(model.image_shape))
+        centroids = model.centroids.astype(np.float64)
+        self._weights = -2.0 * centroids.T  # [d, k]
+        self._bias = self._units.scale * squared_norms(centroids, self._units)
+        self._threads = ThreadpoolController()
+        self._rows = max(1, SCORED_BYTES // (8 * sum(centroids.shape)))
+
+    def __call__(self, block: Block) -> Assigned:
+        """The nearest centroid of each image of `block`; of equally near ones the lowest."""
+        clusters = np.empty(len(block.ids), np.int32)
+        squared = np.empty(len(block.ids))
+        # An engine has a worker for each core: threads that wait for each other only slow it down.
+        with self._threads.limit(limits=1, user_api="blas"):
+            for start, stop in plan.spans(0, len(block.ids), self._rows):
+                clusters[start:stop], squared[start:stop] = self._nearest(block.pixels[start:stop])
+        return Assigned(block, clusters, squared)
+
+    def _nearest(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Clusters [n] of pixels [n, d], and squared distances in published units²."""
+        wide = pixels.astype(np.float64)
+        scores = wide @ self._weights
+        scores += self._bias
+        clusters = scores.argmin(axis=1)
+        lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
+        norm = np.einsum("nd,nd->n", wide, wide)
+        return clusters, to_squared_distances(lowest, norm, self._units)

@@ -1,0 +1,123 @@
+"""Images with their nearest centroid, as rows of Parquet files."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.shards.block import (Block)
+from pipeline.shards.manifest import (Shard)
+
+ASSIGNMENTS = "assignments"  # the folder of the files
+FORMAT_VERSION = 1
+ROW_GROUP = 65_536
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("label", pa.int64()),
+        pa.field("cluster", pa.int32(), nullable=False),
+        pa.field("distance", pa.float32(), nullable=False),
+    ]
+)
+
+
+class Assigned(NamedTuple):
+    """Images with their nearest published centroid.
+
+    Attributes:
+      block: the images.
+      clusters: int32 [B].
+      squared_distances: float64 [B], published units².
+    """
+
+    block: Block
+    clusters: np.ndarray
+    squared_distances: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class AssignmentsManifest:
+    """What `assign` leaves; its presence says that the assignments are complete.
+
+    Attributes:
+      model: folder of the model and its fingerprint.
+      label_names: a label is an index into it; None where the images have none.
+      cluster_sizes: images of each cluster.
+      files: below assignments/, in order.
+      source: the input and the options it was read with.
+    """
+
+    model: dict[str, str]
+    num_images: int
+    num_clusters: int
+    cluster_sizes: tuple[int, ...]
+    label_names: tuple[str, ...] | None
+    files: tuple[Shard, ...]
+    num_rejected: int
+    source: dict[str, Any]
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The text of manifest.json."""
+        return (json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+class Summed(io.RawIOBase):
+    """Passes bytes on to a file, and keeps what a manifest says of them."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__()
+        self._file = file
+        self._crc = self.num_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)
+        self._file.write(part)
+        self._crc = google_crc32c.extend(self._crc, part)
+        self.num_bytes += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+    def shard(self, file: str, num_images: int) -> Shard:
+        """The manifest's entry for what was written, under the name `file`."""
+        return Shard(file, num_images, self.num_bytes, f"{self._crc:08x}")
+
+
+def assignments_file(number: int, num_shards: int) -> str:
+    """Name of the assignments of a shard."""
+    return f"assignments-{number:05d}-of-{num_shards:05d}.parquet"
+
+
+def write_rows(file: BinaryIO | io.RawIOBase, assigned: Iterable[Assigned]) -> None:
+    """Writes a Parquet file with a row for each image."""
+    with pq.ParquetWriter(file, SCHEMA) as writer:
+        for table in _tables(assigned):
+            writer.write_table(table)
+
+
+def _tables(parts: Iterable[Assigned]) -> Iterator[pa.Table]:
+    held: list[pa.RecordBatch] = []
+    for assigned in parts:
+        held.append(_rows(assigned))
+        if sum(len(batch) for batch in held) >= ROW_GROUP:
+            yield pa.Table.from_batches(held, SCHEMA)
+            held = []
+    yield pa.Table.from_batches(held, SCHEMA)
+
+
+def _rows(assigned: Assigned) -> pa.RecordBatch:
+    block, clusters, squared = assigned
+    labels = pa.nulls(len(clusters), pa.int64()) if block.labels is None else block.labels
+    distances = np.sqrt(squared).astype(np.float32)
+    return pa.record_batch([pa.array(block.ids), labels, clusters, distances], schema=SCHEMA)

@@ -1,0 +1,119 @@
+"""Images that are decoded one by one → blocks of one shape."""
+
+import collections
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.shards import (plan)
+from pipeline.errors import UserError
+from pipeline.shards.block import (Block)
+from pipeline.sources import Rejection, Request
+from pipeline.sources.checks import MAX_LABEL, check_finite
+from pipeline.sources.decode import (Unreadable, shape_text)
+
+FLOAT_KEYS = ("image", "features", "embedding")  # where a set of float32 rows has them
+
+
+class Row(NamedTuple):
+    """One image.
+
+    Attributes:
+      label: −1 in an unlabelled set.
+      pixels: uint8 [h, w] or [h, w, 3], or float32 [d].
+    """
+
+    id: str
+    label: int
+    pixels: np.ndarray
+
+
+def read_row(image_id: str, label: int | None, pixels: Callable[[], np.ndarray]) -> Row | Rejection:
+    """A row with `pixels()`, or its rejection if that is Unreadable; None is a missing label."""
+    if label is None:
+        return Rejection(image_id, "no label, though others have one")
+    try:
+        return Row(image_id, label, pixels())
+    except Unreadable as error:
+        return Rejection(image_id, str(error))
+
+
+def first_row(rows: Iterable[Row | Rejection], request: Request) -> Row:
+    """The first image that can be read, which tells the shape and dtype of the set.
+
+    Raises:
+      UserError: there is none.
+    """
+    rejected = None
+    for row in rows:
+        if isinstance(row, Row):
+            return row
+        rejected = rejected or row
+    if rejected is None:
+        raise UserError(f"--input {request}: 0 images; nothing to cluster")
+    raise UserError(
+        f"--input {request}: no image can be read; the first, {rejected.id}: {rejected.reason}"
+    )
+
+
+def assemble(
+    rows: Iterable[Row | Rejection],
+    shape: tuple[int, ...],
+    dtype: str,
+    labelled: bool,
+    request: Request,
+) -> Iterator[Block | Rejection]:
+    """Blocks of about 1 MiB of the images among `rows`, and the rejections in their order.
+
+    Raises:
+      UserError: images differ in shape; raised at the end, when they have been counted.
+    """
+    size = plan.block_rows(math.prod(shape) * np.dtype(dtype).itemsize)
+    shapes = collections.Counter({shape: 0})
+    pending: list[Row] = []
+    for row in rows:
+        if isinstance(row, Rejection):
+            yield row
+            continue
+        shapes[row.pixels.shape] += 1
+        if row.pixels.shape == shape:
+            pending.append(row)
+        if len(pending) == size:
+            yield _block(pending, labelled, request)
+            pending = []
+    if shapes.keys() - {shape}:
+        raise UserError(_different(shapes, request))
+    if pending:
+        yield _block(pending, labelled, request)
+
+
+def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
+    ids = [row.id for row in rows]
+    pixels = np.stack([row.pixels.reshape(-1) for row in rows])
+    if pixels.dtype != np.uint8:
+        check_finite(pixels, ids, str(request))
+    if not labelled:
+        return Block(ids, None, pixels)
+    labels = np.array([row.label for row in rows], np.int64)
+    wrong = np.flatnonzero((labels < 0) | (labels > MAX_LABEL))
+    if len(wrong):
+        raise UserError(
+            f"{request}: image {ids[wrong[0]]} has label {labels[wrong[0]]}; "
+            f"integers 0 … {MAX_LABEL} are needed"
+        )
+    return Block(ids, labels, pixels)
+
+
+def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:
+    seen = ", ".join(
+        f"{count:,} of {shape_text(shape)}"
+        for shape, count in sorted(shapes.items(), key=lambda item: (-item[1], item[0]))
+    )
+    flags = []
+    if len({shape[:2] for shape in shapes}) > 1:
+        flags.append("--image-size HxW")
+    if len({shape[2:] for shape in shapes}) > 1:
+        flags.append("--grayscale")
+    return f"--input {request}: images of different shapes: {seen}; add {' and '.join(flags)}"

@@ -1,0 +1,315 @@
+"""Objects of Google Cloud Storage: what storage.py does with gs:// paths.
+
+A bucket has no folders: what lies in one are the objects whose names begin with the folder's and a
+slash. An object appears whole, when its upload is complete. Everything is compared by CRC-32C: an
+upload by the server, a download here.
+"""
+
+import collections
+import contextlib
+import fnmatch
+import functools
+import glob
+import io
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+from pipeline.storage import (local)
+from pipeline.errors import Refused, UserError
+from pipeline.storage.gcs_client import (Patience, TIMEOUT_SECONDS, connect, refusals)
+from pipeline.storage.gcs_files import (Checked, Log, Recent, View, measure, on_disk)
+
+PART_BYTES = 8 << 20  # a larger upload can go on after it broke; a multiple of 256 KiB
+SMALL_BYTES = 1 << 20  # below this, objects are read into memory
+RECENT_BYTES = 1 << 30  # disk for the objects that were read last
+TRIES = 3  # of a transfer that does not arrive as it was sent
+SENT_AGAIN = {400, 410}  # statuses of an upload: a wrong checksum, one that was forgotten
+REQUESTS = 8  # at the same time: Google's client holds ten connections
+BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
+
+
+class Objects:
+    """The objects of all buckets; one client, which threads may share."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Any] = connect,
+        make_patience: Callable[[], Patience] = Patience,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Connects when it is first used."""
+        self._connect, self._make_patience, self._clock = connect, make_patience, clock
+        self._recent = Recent(RECENT_BYTES)
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return self._connect()
+
+    @functools.cached_property
+    def _patience(self) -> Patience:
+        return self._make_patience()
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object or a folder at `path`."""
+        bucket, name = split(path)
+        with self._asking(path, "read"):
+            return bool(name and self._find(bucket, name)) or self.is_folder(path)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether anything lies below `path`; a bucket is a folder even if it is empty."""
+        bucket, name = split(path)
+        with self._asking(path, "read"):
+            found = self._list(bucket, _below(name), max_results=1)
+            return bool(list(found)) or not name
+
+    def list_names(self, folder: str) -> list[str]:
+        """Names of the objects and folders in `folder`, sorted."""
+        sizes, folders = self._entries(folder)
+        return sorted({*sizes, *folders})
+
+    def file_sizes(self, folder: str) -> dict[str, int]:
+        """Size in bytes of each object in `folder`."""
+        return self._entries(folder)[0]
+
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders in `path`, sorted, without hidden ones."""
+        return sorted(name for name in self._entries(path)[1] if not name.startswith("."))
+
+    def matching(self, pattern: str) -> Iterator[str]:
+        """Paths that a glob matches."""
+        bucket, name = split(pattern)
+        return self._matching(f"gs://{bucket}", name.split("/"))
+
+    def walk(self, folder: str, deep: bool) -> Iterator[str]:
+        """Objects in `folder` and, if `deep`, below it, without hidden ones."""
+        bucket, name = split(folder)
+        with self._asking(folder, "list"):
+            for blob in self._list(bucket, _below(name), delimiter=None if deep else "/"):
+                found = blob.name.removeprefix(_below(name))
+                # A name that ends with a slash stands for a folder.
+                if not any(part == "" or part[0] == "." for part in found.split("/")):
+                    yield found
+
+    def read_bytes(self, path: str) -> bytes:
+        """A whole object."""
+        file = io.BytesIO()
+        self._download(path, self._blob(path), file)
+        return file.getvalue()
+
+    def read_each(self, paths: Iterable[str]) -> Iterator[bytes | UserError]:
+        """Whole objects, or why one cannot be read, in order; several are on their way."""
+
+        def read(path: str) -> bytes | UserError:
+            try:
+                return self.read_bytes(path)
+            except UserError as error:
+                return error
+
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            coming: collections.deque[Future[bytes | UserError]] = collections.deque()
+            for path in paths:
+                coming.append(pool.submit(read, path))
+                if len(coming) == 2 * REQUESTS:
+                    yield coming.popleft().result()
+            yield from (future.result() for future in coming)
+
+    @contextlib.contextmanager
+    def open_read(self, path: str) -> Iterator[BinaryIO]:
+        """An object opened for reading: in memory, or a copy on disk, which may be kept a while."""
+        bucket, name = split(path)
+        with self._asking(path, "read"):
+            blob = self._find(bucket, name)
+        if blob is None or blob.size < SMALL_BYTES:
+            opened: BinaryIO = io.BytesIO(self.read_bytes(path))
+        else:
+            download = functools.partial(self._download, path, blob)
+            file = self._recent.get((path, blob.generation), blob.size, download)
+            opened = io.BufferedReader(View(file, blob.size))
+        with opened:
+            yield opened
+
+    def copy_to_disk(self, path: str, target: str) -> None:
+        """Copies an object to the local path `target`."""
+        with local.refusals(target, "write"), open(target, "wb") as file:
+            self._download(path, self._blob(path), file)
+
+    @contextlib.contextmanager
+    def publish(self, path: str) -> Iterator[BinaryIO]:
+        """A file to write, which becomes an object when the block ends without an exception."""
+        file: Any
+        with on_disk(), tempfile.SpooledTemporaryFile(PART_BYTES) as file:
+            yield file
+            with self._asking(path, "write"):
+                self._upload(path, file)
+
+    def write_once(self, path: str, data: bytes) -> None:
+        """Makes an object of `data`, unless another has made one there that is not the same."""
+        with self._asking(path, "write"):
+            self._upload(path, io.BytesIO(data), only_new=True)
+
+    def open_log(self, path: str, text: bytes) -> Log:
+        """An object that begins with `text` and is made anew as it grows."""
+        return Log(functools.partial(self.publish, path), text, self._clock)
+
+    def make_folder(self, path: str) -> None:
+        """Nothing: a folder is there as soon as something lies in it."""
+
+    def remove(self, path: str) -> None:
+        """Removes an object, and all that lies below it if it is a folder."""
+        bucket, name = split(path)
+        with self._asking(path, "remove"), ThreadPoolExecutor(REQUESTS) as pool:
+            below = (blob.name for blob in self._list(bucket, _below(name)))
+            list(pool.map(functools.partial(self._remove, bucket), below))
+            self._remove(bucket, name)
+
+    def _remove(self, bucket: str, name: str) -> None:
+        from google.api_core.exceptions import NotFound
+
+        blob = self._client.bucket(bucket).blob(name)
+        with contextlib.suppress(NotFound):
+            blob.delete(retry=self._patience.retry, timeout=TIMEOUT_SECONDS)
+
+    def _list(self, bucket: str, prefix: str, **options: Any) -> Any:
+        return self._client.list_blobs(
+            bucket,
+            prefix=prefix or None,
+            retry=self._patience.retry,
+            timeout=TIMEOUT_SECONDS,
+            **options,
+        )
+
+    def _entries(self, folder: str) -> tuple[dict[str, int], set[str]]:
+        """Sizes of the objects in `folder`, and the names of the folders in it."""
+        bucket, name = split(folder)
+        start = len(_below(name))
+        with self._asking(folder, "list"):
+            found = self._list(bucket, _below(name), delimiter="/")
+            sizes = {blob.name[start:]: blob.size for blob in found}
+            folders = {path[start:-1] for path in found.prefixes}
+        sizes.pop("", None)  # what some tools put where a folder is to be
+        return sizes, folders
+
+    def _matching(self, folder: str, parts: list[str]) -> Iterator[str]:
+        """Paths in `folder` whose names match `parts`, one part for each level."""
+        part, *rest = parts
+        if part == "**":
+            yield from self._matching(folder, rest or ["*"])
+            for name in self.folders(folder):
+                yield from self._matching(f"{folder}/{name}", parts)
+            return
+        if glob.has_magic(part):
+            names = fnmatch.filter(self.list_names(folder), part)
+            found: Iterable[str] = (n for n in names if not n.startswith(".") or part[0] == ".")
+        else:
+            found = [part] if rest or self.exists(f"{folder}/{part}") else []
+        for name in found:
+            path = f"{folder}/{name}"
+            yield from self._matching(path, rest) if rest else [path]
+
+    def _find(self, bucket: str, name: str) -> Any:
+        """What is known of an object; None where there is none."""
+        return self._client.bucket(bucket).get_blob(
+            name, retry=self._patience.retry, timeout=TIMEOUT_SECONDS
+        )
+
+    def _blob(self, path: str) -> Any:
+        bucket, name = split(path)
+        with self._asking(path, "read"):
+            return self._client.bucket(bucket).blob(name)
+
+    def _download(self, path: str, blob: Any, file: BinaryIO) -> None:
+        """Writes the bytes of an object to `file` as they are stored.
+
+        Google's library compares them only where one answer brought all of them.
+        """
+        for _ in range(TRIES):
+            file.seek(0)
+            file.truncate()
+            checked = Checked(file)
+            with self._asking(path, "read"):
+                blob.download_to_file(
+                    checked,
+                    raw_download=True,
+                    checksum=None,
+                    retry=self._patience.retry,
+                    timeout=TIMEOUT_SECONDS,
+                )
+            if blob.crc32c in (None, checked.checksum()):
+                return
+        raise Refused(
+            f"{path}: altered on the way here {TRIES} times (crc32c {checked.checksum()} instead "
+            f"of {blob.crc32c}); check the network and proxies"
+        )
+
+    def _upload(self, path: str, file: BinaryIO, only_new: bool = False) -> None:
+        """Makes an object of `file`; the server does not if the checksum is wrong."""
+        from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
+
+        bucket, name = split(path)
+        size, checksum = measure(file)
+        for _ in range(TRIES):
+            blob = self._client.bucket(bucket).blob(name, chunk_size=PART_BYTES)
+            blob.crc32c = checksum
+            try:
+                blob.upload_from_file(
+                    file,
+                    rewind=True,
+                    size=size,
+                    if_generation_match=0 if only_new else None,
+                    checksum=None,
+                    retry=self._patience.retry,
+                    timeout=TIMEOUT_SECONDS,
+                )
+            except PreconditionFailed:
+                # The answer to an upload that worked may have been lost: then it is ours.
+                there = self._find(bucket, name)
+                if there is None or (there.size, there.crc32c) != (size, checksum):
+                    raise
+            except (GoogleAPICallError, ValueError) as error:
+                # ValueError: a part was taken in part, which Google's library does not follow.
+                if getattr(error, "code", 400) not in SENT_AGAIN:
+                    raise
+                continue
+            if blob.crc32c == checksum:
+                return
+        raise Refused(
+            f"{path}: refused {TRIES} times as altered on the way there (crc32c {checksum} here); "
+            "check the network and proxies"
+        )
+
+    @contextlib.contextmanager
+    def _asking(self, path: str, verb: str) -> Iterator[None]:
+        """What is asked within is for `path`, to `verb` it."""
+        with refusals(path, verb, lambda: self._missing_bucket(path)):
+            yield
+            self._patience.reached()
+
+    def _missing_bucket(self, path: str) -> str | None:
+        """The bucket of `path`, if there is none."""
+        from google.api_core.exceptions import GoogleAPICallError, NotFound
+
+        bucket, _ = split(path)
+        try:
+            list(self._list(bucket, "", max_results=1))
+        except NotFound:
+            return bucket
+        except GoogleAPICallError:
+            pass
+        return None
+
+
+def split(path: str) -> tuple[str, str]:
+    """Bucket and name in gs://BUCKET/NAME; the name is empty for a bucket."""
+    bucket, _, name = path.removeprefix("gs://").partition("/")
+    if not BUCKET.fullmatch(bucket):
+        raise UserError(f"{path}: {bucket!r} is no name of a bucket; paths are gs://BUCKET/NAME")
+    return bucket, name.strip("/")
+
+
+def _below(name: str) -> str:
+    """What the names of all objects in the folder `name` begin with."""
+    return f"{name}/" if name else ""
