@@ -9,11 +9,11 @@ ARG TENSORFLOW=tensorflow
 WORKDIR /opt/kmeans-job
 COPY setup.py constraints.txt ./
 RUN touch README.md \
-    && mkdir -p job/report pipeline/sources \
     && pip install --no-cache-dir --constraint constraints.txt "${TENSORFLOW}" ".[gcp]" \
     && rm -rf build ./*.egg-info
 
 COPY job job
+COPY kmeans_job kmeans_job
 COPY pipeline pipeline
 RUN pip install --no-cache-dir --no-deps --force-reinstall . \
     && rm -rf build ./*.egg-info \

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 GCP = [
     "apache-beam[gcp]",
@@ -34,8 +34,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["job", "job.report", "pipeline", "pipeline.sources"],
-    package_data={"job.report": ["*.j2", "page.css", "page.js"]},
+    packages=find_packages(include=["job*", "kmeans_job*", "pipeline*"]),
+    package_data={"job.report": ["templates/*"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",

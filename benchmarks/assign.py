@@ -34,14 +34,14 @@ from pipeline.terminal import import_beam, without_chatter  # noqa: E402
 beam = import_beam()
 from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E402
 
-from job import (fit as fitting)  # noqa: E402
+from job import fit as fitting  # noqa: E402
 from job.config import FitConfig  # noqa: E402
-from pipeline.shard import (make_pipeline, num_shards_of, run)  # noqa: E402
-from pipeline.transforms.assign_images import (AssignImages)  # noqa: E402
-from pipeline.nearest import (Model, Nearest, read_model)  # noqa: E402
-from pipeline.shards.block import (Block)  # noqa: E402
+from pipeline.nearest import Model, Nearest, read_model  # noqa: E402
+from pipeline.shard import make_pipeline, num_shards_of, run  # noqa: E402
+from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
-from pipeline.transforms.shard_images import (pieces_of)  # noqa: E402
+from pipeline.transforms.assign_images import AssignImages  # noqa: E402
+from pipeline.transforms.shard_images import pieces_of  # noqa: E402
 
 FACTOR = 8
 PEAK = (

@@ -62,7 +62,7 @@ Prepared = Callable[[], Fit]
 
 def ours(task: Task, started: Callable[[], None], algorithm: str = "auto") -> Prepared:
     images, config = _resident(task, started, algorithm=algorithm)
-    from job.kmeans import (loop)
+    from job.kmeans import loop
 
     def fit() -> Fit:
         fitted, _ = loop.fit(images, config, _Silent())
@@ -88,9 +88,9 @@ def _resident(task: Task, started: Callable[[], None], **options) -> tuple[Any, 
     import tensorflow as tf
 
     from job.config import FitConfig
-    from job.images.resident import (Images)
-    from job.distribute.replicas import (local_replicas)
-    from pipeline.shards.manifest import (load_manifest)
+    from job.distribute.replicas import local_replicas
+    from job.images.resident import Images
+    from pipeline.shards.manifest import load_manifest
 
     replicas = local_replicas()
     tf.reduce_sum(tf.zeros([2])).numpy()  # starts its threads
@@ -188,7 +188,7 @@ def _floats(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 def our_seeding(task: Task, started: Callable[[], None], method: str = "k-means++") -> Prepared:
     images, config = _resident(task, started, init=method)
-    from job.kmeans import (init)
+    from job.kmeans import init
 
     def seed() -> Fit:
         return Fit(init.initial_centroids(images, config, 0, lambda _: None, []), 0)

@@ -84,8 +84,8 @@ def reduce_seconds(num_workers: int) -> dict[str, float]:
 def reduce() -> None:
     """One worker of `reduce_seconds`."""
     sys.path.insert(0, str(ROOT))
-    from job.distribute import (workers)
-    from job.distribute.replicas import (local_replicas)
+    from job.distribute import workers
+    from job.distribute.replicas import local_replicas
 
     cluster = workers.parse(os.environ["TF_CONFIG"])
     if cluster is not None:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from job.result import (folder as outputs)
 from job.checkpoint import Checkpoints
-from job.kmeans.loop import (IterationRecord, Observer, State)
-from job.distribute.replicas import (Replicas)
+from job.distribute.replicas import Replicas
+from job.kmeans.loop import IterationRecord, Observer, State
+from job.result import folder as outputs
 from pipeline.terminal import Progress
 
 

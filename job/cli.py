@@ -8,14 +8,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pipeline import (shard as sharding)
-from job import (__version__)
-from job.distribute import (workers)
+from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
-from pipeline import (assign as assigning, storage)
+from job.distribute import workers
+from pipeline import assign as assigning
+from pipeline import shard as sharding
+from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.features.source import add_transform_argument
 from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
-from pipeline.features.source import (add_transform_argument)
 
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
 FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
@@ -209,7 +210,7 @@ def _fit_flags(args: argparse.Namespace) -> list[str]:
 
 
 def _submit(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    from job.cloud import (services, submit)
+    from job.cloud import services, submit
 
     # A fit that starts again with --overwrite would lose its checkpoint: `submit` removes instead.
     fit_flags = _fit_flags(argparse.Namespace(**{**vars(args), "overwrite": False}))
@@ -236,7 +237,7 @@ def _fit(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    from job.result import (folder as outputs)
+    from job.result import folder as outputs
 
     if _workers_number() is not None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
@@ -249,8 +250,9 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
     with without_chatter():
-        from job import (fit as fitting, sweep)
-        from job.result import (write as publishing)
+        from job import fit as fitting
+        from job import sweep
+        from job.result import write as publishing
 
     quiet = args.quiet or bool(_workers_number())
     if len(args.k) > 1:
@@ -263,8 +265,9 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
-    from job import (report)
-    from job.result import (folder as outputs, read as result)
+    from job import report
+    from job.result import folder as outputs
+    from job.result import read as result
 
     if sweep := result.read_sweep(args.run):
         report.write_sweep(args.run, sweep)

@@ -11,24 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from job import (tensorboard as summaries)
-from job.distribute import (workers)
-from job.images import (memory)
-from job.kmeans import (loop)
-from job.result import (folder as outputs, write as publishing)
+from job import tensorboard as summaries
+from job.callbacks import Draws, Ending, Observers, Recording
 from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
-from job.images.resident import (Images)
-from job.distribute.preemption import (on_sigterm)
-from job.kmeans.loop import (Fitted, Seconds, State)
-from job.callbacks import (Draws, Ending, Observers, Recording)
-from job.distribute.replicas import (Replicas, local_replicas)
-from job.result.read import (read_metrics)
-from job.images.streamed import (StreamedImages)
-from job.tensorboard import (Summaries)
+from job.distribute import workers
+from job.distribute.preemption import on_sigterm
+from job.distribute.replicas import Replicas, local_replicas
+from job.images import memory
+from job.images.resident import Images
+from job.images.streamed import StreamedImages
+from job.kmeans import loop
+from job.kmeans.loop import Fitted, Seconds, State
+from job.result import folder as outputs
+from job.result import write as publishing
+from job.result.read import read_metrics
+from job.tensorboard import Summaries
 from pipeline import storage
 from pipeline.errors import JobError, UserError
-from pipeline.shards.manifest import (Manifest, load_manifest)
+from pipeline.shards.manifest import Manifest, load_manifest
 from pipeline.terminal import Progress, without_chatter
 
 

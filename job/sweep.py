@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from job import (fit as fitting, report)
-from job.result import (folder as outputs)
+from job import fit as fitting
+from job import report
 from job.checkpoint import refuse_others
 from job.config import FitConfig, k_folder, of_each
-from job.result.read import (read_metrics)
-from pipeline.shards.manifest import (Manifest)
+from job.result import folder as outputs
+from job.result.read import read_metrics
+from pipeline.shards.manifest import Manifest
 
 ELBOW_RULE = (
     "Kneedle: of the points of inertia over k, both scaled to 0 … 1, the one farthest below the "

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans.loop import (IterationRecord, State)
-from job.callbacks import (Silent)
-from job.report import (charts as pictures)
+from job.callbacks import Silent
+from job.kmeans.loop import IterationRecord, State
+from job.report import charts as pictures
 from pipeline.errors import UserError
 
 FLUSH_SECONDS = 10  # until what is written is there to be seen

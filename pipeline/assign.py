@@ -6,10 +6,19 @@ import re
 from typing import Any
 
 from pipeline import storage
-from pipeline.shard import (add_source_arguments, make_pipeline, note_rejected, open_input, prepare_folder, refuse_foreign, run, watching)
-from pipeline.shards.manifest import (MANIFEST)
+from pipeline.features.source import transformed_again
+from pipeline.shard import (
+    add_source_arguments,
+    make_pipeline,
+    note_rejected,
+    open_input,
+    prepare_folder,
+    refuse_foreign,
+    run,
+    watching,
+)
+from pipeline.shards.manifest import MANIFEST
 from pipeline.terminal import Progress, without_chatter
-from pipeline.features.source import (transformed_again)
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names that the output may hold, those included that a run which died leaves.
@@ -34,7 +43,7 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
     Raises:
       UserError: the model, the input, an option or the output folder is at fault.
     """
-    from pipeline.nearest import (read_model)
+    from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(args.model))
     source, num_shards = open_input(args)
@@ -46,7 +55,7 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
     prepare_folder(args.output, args.overwrite, OURS, "complete assignments; use them")
 
     def transform() -> Any:
-        from pipeline.transforms.assign_images import (AssignImages)
+        from pipeline.transforms.assign_images import AssignImages
 
         return AssignImages(source, model, args.output, num_shards, args.max_rejected)
 

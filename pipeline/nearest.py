@@ -15,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
-from pipeline.shards.assignments import (Assigned)
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block)
-from pipeline.shards.manifest import (TransformFile)
+from pipeline.shards import plan
+from pipeline.shards.assignments import Assigned
+from pipeline.shards.block import Block
+from pipeline.shards.manifest import TransformFile
+from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
 from pipeline.sources import Source
-from pipeline.shards.pixel_scale import (squared_norms, to_squared_distances, units_of)
 
 SAVED_MODEL = "saved_model.pb"
 SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache

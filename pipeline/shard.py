@@ -4,15 +4,21 @@ import argparse
 import contextlib
 import math
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline import (storage)
-from pipeline.shards import (manifest as shards, plan)
+from pipeline import storage
 from pipeline.errors import UserError, from_engine
-from pipeline.shards.rejected import (DEFAULT_FRACTION, REJECTED)
+from pipeline.features.source import (
+    Transformed,
+    add_transform_argument,
+    is_same_transform,
+    transformed,
+)
+from pipeline.shards import manifest as shards
+from pipeline.shards import plan
+from pipeline.shards.rejected import DEFAULT_FRACTION, REJECTED
 from pipeline.sources import Listed, Planned, Request, Source, open_source
 from pipeline.terminal import (
     Parser,
@@ -23,7 +29,6 @@ from pipeline.terminal import (
     reject_flag,
     without_chatter,
 )
-from pipeline.features.source import (Transformed, add_transform_argument, is_same_transform, transformed)
 
 SPLITS = ("train", "test", "all")
 # What DirectRunner falls back to, after it has tried to download another engine.
@@ -269,7 +274,7 @@ def shard_pipeline(
     """The Beam pipeline from `source` to shards in `args.output`; it is not run."""
 
     def transform() -> Any:
-        from pipeline.transforms.shard_images import (ShardImages)
+        from pipeline.transforms.shard_images import ShardImages
 
         return ShardImages(source, args.output, num_shards, args.max_rejected)
 
@@ -348,7 +353,3 @@ def main(arguments: list[str] | None = None) -> int:
         shard(args, beam_flags)
 
     return exit_status(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -97,7 +97,7 @@ def fit(cpus, new_folder) -> Callable[..., published.Published]:
     """
 
     def run(shards: str, k: int, **options) -> published.Published:
-        from job import (fit as fitting)
+        from job import fit as fitting
         from job.config import FitConfig
 
         init = options.get("init")

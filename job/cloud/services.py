@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from job.cloud import (dataflow as cloud)
-from job.cloud.dataflow import (CloudConfig)
+from job.cloud import dataflow as cloud
+from job.cloud.dataflow import CloudConfig
 from pipeline.errors import JobError, UserError
-from pipeline.storage.gcs_client import (LOGIN)
+from pipeline.storage.gcs_client import LOGIN
 
 PATIENCE_SECONDS = 600.0  # with a service that fails to answer for now
 CONSOLE = "https://console.cloud.google.com"

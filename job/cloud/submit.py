@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipeline import (shard as sharding)
-from job.cloud import (dataflow as cloud, services)
-from job.cloud.dataflow import (CloudConfig)
+from job.cloud import dataflow as cloud
+from job.cloud import services
+from job.cloud.dataflow import CloudConfig
+from job.cloud.services import ENDED, SUCCESS, Clients, Started
 from job.config import SHARDS
-from job.cloud.services import (Clients, ENDED, SUCCESS, Started)
+from pipeline import shard as sharding
 from pipeline import storage
 from pipeline.errors import JobError, UserError, from_traceback
-from pipeline.shards.manifest import (MANIFEST, Manifest)
-from pipeline.sources.builtin import (LOADERS)
+from pipeline.shards.manifest import MANIFEST, Manifest
+from pipeline.sources.builtin import LOADERS
 from pipeline.terminal import note, without_chatter
 
 POLL_SECONDS = 10.0
@@ -115,7 +116,7 @@ def prepare_output(submission: Submission) -> None:
 
     With `--overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
     """
-    from job.result import (folder as outputs)
+    from job.result import folder as outputs
 
     args = submission.sharding
     outputs.prepare_any(submission.config.output, args.k, args.overwrite, (SHARDS,))

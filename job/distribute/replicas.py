@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job.distribute import (workers)
-from job.kmeans.graphs import (traced)
-from job.distribute.preemption import (InterruptedFit)
-from job.distribute.workers import (Cluster)
+from job.distribute import workers
+from job.distribute.preemption import InterruptedFit
+from job.distribute.workers import Cluster
+from job.kmeans.graphs import traced
 from pipeline.errors import UserError
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed

@@ -4,8 +4,8 @@ import contextlib
 import os
 
 from job.config import FitConfig
-from job.distribute.replicas import (Replicas)
-from pipeline.shards.manifest import (Manifest)
+from job.distribute.replicas import Replicas
+from pipeline.shards.manifest import Manifest
 
 # What an image costs beside its pixels: norm, digest, cluster, gap and the widest screen.
 STATE_BYTES = 8 + 8 + 8 + 4 + 4 * 128

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job import (hashing)
-from job.images import (memory)
-from job.kmeans.blocks import (row_width, stored, take)
-from job.distribute.replicas import (Replicas, Step, aligned_empty)
+from job import hashing
+from job.distribute.replicas import Replicas, Step, aligned_empty
+from job.images import memory
+from job.kmeans.blocks import row_width, stored, take
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block, read_shard)
-from pipeline.shards.manifest import (Manifest, Shard)
-from pipeline.shards.pixel_scale import (Units, units_of)
+from pipeline.shards.block import Block, read_shard
+from pipeline.shards.manifest import Manifest, Shard
+from pipeline.shards.pixel_scale import Units, units_of
 
 MAX_SQUARED_NORM = 1e36  # pixels²; distances between such images still fit float32
 

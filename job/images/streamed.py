@@ -12,15 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job import (hashing)
-from job.images import (memory)
-from job.images.resident import (Images, blocks_by_replica, empty_facts, own_shards, share_rows, squared_norms)
-from job.images.disk_copy import (DiskCopy)
-from job.kmeans.blocks import (row_width, stored)
-from job.distribute.replicas import (Step, aligned_empty)
+from job import hashing
+from job.distribute.replicas import Step, aligned_empty
+from job.images import memory
+from job.images.disk_copy import DiskCopy
+from job.images.resident import (
+    Images,
+    blocks_by_replica,
+    empty_facts,
+    own_shards,
+    share_rows,
+    squared_norms,
+)
+from job.kmeans.blocks import row_width, stored
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards.manifest import (Manifest)
+from pipeline.shards.manifest import Manifest
 
 CHUNK_BYTES = 16 << 20
 READS = 2  # chunks read at the same time, and as many ahead

@@ -17,7 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipeline.shards.pixel_scale import (Units, ZERO_DISTANCE, on_grid, squared_norms, to_squared_distances)
+from pipeline.shards.pixel_scale import (
+    ZERO_DISTANCE,
+    Units,
+    on_grid,
+    squared_norms,
+    to_squared_distances,
+)
 
 FLOAT32_ROUNDING = 2.0**-24
 # Sums of uint8 stay below 2²⁴, exact in float32, up to this many images (× 255).

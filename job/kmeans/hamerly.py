@@ -16,14 +16,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import (blocks as kmeans, rivals)
 from job.config import FitConfig
-from job.images.resident import (Images)
-from job.kmeans.graphs import (traced)
-from job.kmeans.blocks import (FLOAT32_ROUNDING)
-from job.kmeans.lloyd import (Change, change)
-from job.kmeans.rivals import (IMAGE_COST)
-from job.kmeans.screen import (Basis, Screen, basis_of, block_rows, leading, norms, project, screen_of)
+from job.images.resident import Images
+from job.kmeans import blocks as kmeans
+from job.kmeans import rivals
+from job.kmeans.blocks import FLOAT32_ROUNDING
+from job.kmeans.graphs import traced
+from job.kmeans.lloyd import Change, change
+from job.kmeans.rivals import IMAGE_COST
+from job.kmeans.screen import (
+    Basis,
+    Screen,
+    basis_of,
+    block_rows,
+    leading,
+    norms,
+    project,
+    screen_of,
+)
 
 # Columns of V for few, some and many centroids: beyond the span of few, V has the images' leading
 # directions, in which they move; that of many is never whole. Two more columns fill vector

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from job import (hashing)
-from job.kmeans import (blocks as kmeans, kmeans_parallel)
+from job import hashing
 from job.config import FitConfig
-from job.images.resident import (Images)
+from job.images.resident import Images
+from job.kmeans import blocks as kmeans
+from job.kmeans import kmeans_parallel as oversampling
 from pipeline import storage
 from pipeline.errors import UserError
 
@@ -79,9 +80,7 @@ def kmeans_plus_plus(
         nearest, (potential,) = approach(nearest, chosen[-1])
         if potential == 0:
             raise too_few_distinct(len(chosen), k)
-        hashes = [
-            hashing.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests
-        ]
+        hashes = [hashing.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests]
         squared = images.local(nearest)
         keys = [hashing.race(*pair) for pair in zip(hashes, squared, strict=True)]
         ((*_, place),) = images.smallest([keys, hashes], 1)
@@ -103,8 +102,8 @@ def kmeans_parallel(images: Images, k: int, seed: int, purpose: str) -> np.ndarr
       UserError: fewer distinct images than k.
     """
     first = random_images(images, 1, seed, f"{purpose}/0")
-    pixels, weights = kmeans_parallel.candidates(images, first, k, seed, purpose)
-    rows = kmeans_parallel.reduce_weighted(pixels, weights, k, seed, purpose)
+    pixels, weights = oversampling.candidates(images, first, k, seed, purpose)
+    rows = oversampling.reduce_weighted(pixels, weights, k, seed, purpose)
     if len(rows) < k:
         raise too_few_distinct(len(rows), k)
     return pixels[rows]

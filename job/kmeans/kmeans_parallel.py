@@ -10,10 +10,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from job import (hashing)
-from job.kmeans import (blocks as kmeans)
-from job.images.resident import (Images)
-from pipeline.shards.pixel_scale import (ZERO_DISTANCE)
+from job import hashing
+from job.images.resident import Images
+from job.kmeans import blocks as kmeans
+from pipeline.shards.pixel_scale import ZERO_DISTANCE
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from job.kmeans import (blocks as kmeans)
 from job.config import FitConfig
-from job.images.resident import (Images)
-from job.kmeans.blocks import (ClusterSums)
+from job.images.resident import Images
+from job.kmeans import blocks as kmeans
+from job.kmeans.blocks import ClusterSums
 
 
 class Change(NamedTuple):

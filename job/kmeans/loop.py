@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from job import (hashing)
-from job.kmeans import (blocks as kmeans, init)
+from job import hashing
 from job.config import FitConfig
-from job.images.resident import (Images)
-from job.kmeans.hamerly import (Hamerly)
-from job.kmeans.blocks import (ClusterSums)
-from job.kmeans.lloyd import (Algorithm, Lloyd)
+from job.images.resident import Images
+from job.kmeans import blocks as kmeans
+from job.kmeans import init
+from job.kmeans.blocks import ClusterSums
+from job.kmeans.hamerly import Hamerly
+from job.kmeans.lloyd import Algorithm, Lloyd
 
 ALGORITHMS: dict[str, Callable[[Images, FitConfig], Algorithm]] = {
     "hamerly": Hamerly,

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import (blocks as kmeans)
-from job.kmeans.blocks import (FLOAT32_ROUNDING)
-from job.kmeans.screen import (Screen, block_rows, lower_bounds, norms, screen_of)
+from job.kmeans import blocks as kmeans
+from job.kmeans.blocks import FLOAT32_ROUNDING
+from job.kmeans.screen import Screen, block_rows, lower_bounds, norms, screen_of
 
 # Costs in products with one column: reading an image, a distance to a single centroid.
 IMAGE_COST, DISTANCE_COST = 30, 40

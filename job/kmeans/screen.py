@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import (blocks as kmeans)
-from job.kmeans.blocks import (FLOAT32_ROUNDING)
+from job.kmeans import blocks as kmeans
+from job.kmeans.blocks import FLOAT32_ROUNDING
 
 # How many of a replica's images the leading directions are those of.
 SAMPLE_IMAGES = 2048

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from job.report import (charts as pictures, confusions)
-from job.report.formatting import (bounded)
-from job.result.read import (Result)
+from job.report import charts as pictures
+from job.report import confusions
+from job.report.formatting import bounded
+from job.result.read import Result
 
 KINDS = {"nearest": 5, "farthest": 5, "random": 25}
 MAX_PICTURES = 4_000  # of members in a page, so that it stays small

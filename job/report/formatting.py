@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pipeline.features.pca import (Pca)
+from pipeline.features.pca import Pca
 
 MAX_TEXT = 64  # characters of an id or a name
 SMALL_NUMBERS = (

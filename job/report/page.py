@@ -14,12 +14,13 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from job.report import (charts as pictures, clusters, confusions, formatting)
-from job.result.read import (Result, read, read_metrics)
+from job.report import charts as pictures
+from job.report import clusters, confusions, formatting
+from job.result.read import Result, read, read_metrics
 from pipeline import storage
 
 NAME = "report.html"
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "templates"
 TEMPLATE = "page.html.j2"
 MAX_FACT = 2_000  # characters of a list of options or versions
 # Options of `fit`, in the order people read them.

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from job.config import Ks
-from job.report import (charts as pictures)
+from job.report import charts as pictures
 from job.report.page import command, template
 from pipeline import storage
 

@@ -3,15 +3,15 @@
 import numpy as np
 import tensorflow as tf
 
-from job import (hashing)
-from job.kmeans import (blocks as kmeans)
-from job.result import (metrics)
-from job.images.resident import (squared_norms)
-from job.kmeans.graphs import (traced)
-from job.kmeans.blocks import (ClusterSums, Scorer)
-from pipeline.shards.assignments import (Assigned)
-from pipeline.shards.block import (Block)
-from pipeline.shards.pixel_scale import (Units)
+from job import hashing
+from job.images.resident import squared_norms
+from job.kmeans import blocks as kmeans
+from job.kmeans.blocks import ClusterSums, Scorer
+from job.kmeans.graphs import traced
+from job.result import metrics
+from pipeline.shards.assignments import Assigned
+from pipeline.shards.block import Block
+from pipeline.shards.pixel_scale import Units
 
 # Images of each cluster that the report shows.
 EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}

@@ -9,12 +9,12 @@ import numpy as np
 
 from job.config import k_folder
 from pipeline import storage
-from pipeline.shards.assignments import (ASSIGNMENTS, Assigned, assignments_file, write_rows)
 from pipeline.errors import UserError
-from pipeline.shards.manifest import (Manifest, TRANSFORM_FILES)
+from pipeline.shards.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
+from pipeline.shards.manifest import TRANSFORM_FILES, Manifest
 
 if TYPE_CHECKING:
-    from job.kmeans.loop import (IterationRecord)
+    from job.kmeans.loop import IterationRecord
 
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"

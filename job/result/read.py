@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.result import (folder as outputs)
+from job.result import folder as outputs
 from pipeline import storage
-from pipeline.shards.assignments import (SCHEMA)
 from pipeline.errors import UserError
-from pipeline.features.pca import (Pca)
-from pipeline.shards.manifest import (TransformFile)
-from pipeline.features.source import (load_pca)
+from pipeline.features.pca import Pca
+from pipeline.features.source import load_pca
+from pipeline.shards.assignments import SCHEMA
+from pipeline.shards.manifest import TransformFile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

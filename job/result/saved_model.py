@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import (blocks as kmeans)
-from job.result import (folder as outputs)
+from job.kmeans import blocks as kmeans
+from job.result import folder as outputs
 from pipeline import storage
+from pipeline.shards.pixel_scale import to_squared_distances, units_of
 from pipeline.terminal import without_chatter
-from pipeline.shards.pixel_scale import (to_squared_distances, units_of)
 
 MARKER = "saved_model.pb"  # without it no program takes the folder for a model
 # float32 keeps x / 255 · 255 within this of the pixel x, however it was divided.

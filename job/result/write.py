@@ -9,21 +9,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job import (__version__, report)
-from job.kmeans import (blocks as kmeans, loop)
-from job.result import (folder as outputs, metrics, saved_model as model)
-from job.result.assigner import (Assigner, Examples, Tally)
+from job import __version__, report
 from job.checkpoint import Written
 from job.config import FitConfig
-from job.kmeans.loop import (Fitted)
-from job.distribute.replicas import (Replicas)
+from job.distribute.replicas import Replicas
+from job.kmeans import blocks as kmeans
+from job.kmeans import loop
+from job.kmeans.loop import Fitted
+from job.result import folder as outputs
+from job.result import metrics
+from job.result import saved_model as model
+from job.result.assigner import Assigner, Examples, Tally
 from pipeline import storage
-from pipeline.shards.assignments import (Assigned)
 from pipeline.errors import JobError
-from pipeline.shards.block import (Block, read_shard)
-from pipeline.shards.manifest import (Manifest)
+from pipeline.shards.assignments import Assigned
+from pipeline.shards.block import Block, read_shard
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.pixel_scale import Units
 from pipeline.terminal import Progress
-from pipeline.shards.pixel_scale import (Units)
 
 
 def write_assignments(

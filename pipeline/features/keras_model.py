@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
+from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.shards import plan
 
 ENDINGS = (".keras", ".h5")
 BATCH = 256  # images that a model sees at once

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import google_crc32c
 import numpy as np
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features.pca import (MAX_PIXELS, Moments, Pca, principal_components)
-from pipeline.shards.block import (Block)
-from pipeline.shards.manifest import (TransformFile)
+from pipeline.features.pca import MAX_PIXELS, Moments, Pca, principal_components
+from pipeline.shards import plan
+from pipeline.shards.block import Block
+from pipeline.shards.manifest import TransformFile
 from pipeline.sources import Listed, Planned, Rejection, Request, Source
 
 CHUNK_BYTES = 1 << 20
@@ -174,7 +174,7 @@ def transformed(source: Planned | Listed, spec: str, folder: str) -> Transformed
         num_features, name = int(value), "transform.npz"
         _check_components(num_features, source)
     else:
-        from pipeline.features.keras_model import (load_embedding)
+        from pipeline.features.keras_model import load_embedding
 
         num_features = load_embedding(value, source.image_shape, source.dtype).num_features
         name = f"transform{os.path.splitext(value)[1]}"
@@ -187,7 +187,7 @@ def transformed_again(source: Planned | Listed, folder: str, file: TransformFile
     Raises:
       UserError: its images are not such as the transform is for, or its file was altered.
     """
-    from pipeline.sources.decode import (shape_text)
+    from pipeline.sources.decode import shape_text
 
     path = storage.join(folder, file.file)
     if (source.image_shape, source.dtype) != (file.image_shape, file.dtype):
@@ -249,7 +249,7 @@ def _check_components(count: int, source: Source) -> None:
 def _read(spec: str, path: str, image_shape: tuple[int, ...], dtype: str) -> Transform:
     if is_pca(spec):
         return Pca.from_bytes(storage.read_bytes(path))
-    from pipeline.features.keras_model import (load_embedding)
+    from pipeline.features.keras_model import load_embedding
 
     return load_embedding(path, image_shape, dtype)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.block import (Block)
-from pipeline.shards.manifest import (Shard)
+from pipeline.shards.block import Block
+from pipeline.shards.manifest import Shard
 
 ASSIGNMENTS = "assignments"  # the folder of the files
 FORMAT_VERSION = 1

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards.plan import (Listing, Piece)
-from pipeline.shards.block import (Block)
+from pipeline.shards.block import Block
+from pipeline.shards.plan import Listing, Piece
 
 # What the end of a file's name says of its format.
 KINDS = {
@@ -127,7 +127,8 @@ def open_source(
         (inputs,) if isinstance(inputs, str) else tuple(inputs), split, image_size, grayscale
     )
     # Each family imports the library it decodes with, which others should not wait for.
-    from pipeline.sources import (arrays, builtin as named)
+    from pipeline.sources import arrays
+    from pipeline.sources import builtin as named
 
     if request.inputs[0] in named.LOADERS and len(request.inputs) == 1:
         return _converted(named.open_named(request))
@@ -145,7 +146,7 @@ def open_source(
 
             return _converted(idx.open_idx(request, paths))
         case "TFRecord":
-            from pipeline.sources import (tfrecords as examples)
+            from pipeline.sources import tfrecords as examples
 
             return examples.open_examples(request, paths)
         case "Parquet":
@@ -184,6 +185,6 @@ def _kind(path: str) -> str:
 def _converted(source: Planned) -> Planned:
     if source.request.image_size is None and not source.request.grayscale:
         return source
-    from pipeline.sources.decode import (converted)
+    from pipeline.sources.decode import converted
 
     return converted(source)

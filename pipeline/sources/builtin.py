@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block)
+from pipeline.shards import plan
+from pipeline.shards.block import Block
 from pipeline.sources import Request
 from pipeline.sources.checks import integer_names, numbered_ids
 from pipeline.terminal import without_chatter

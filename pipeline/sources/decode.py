@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block)
+from pipeline.shards import plan
+from pipeline.shards.block import Block
 from pipeline.sources import Planned, Rejection, Request
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
+from pipeline import storage
 from pipeline.errors import Refused, UserError
-from pipeline.shards.block import (Block)
+from pipeline.shards import plan
+from pipeline.shards.block import Block
 from pipeline.sources import KINDS, Rejection, Request
-from pipeline.sources.rows import (Row, assemble, first_row, read_row)
-from pipeline.sources.decode import (Unreadable, decode)
+from pipeline.sources.decode import Unreadable, decode
+from pipeline.sources.rows import Row, assemble, first_row, read_row
 
 _IMAGE = re.compile(f".*{KINDS['images']}", re.DOTALL)
 

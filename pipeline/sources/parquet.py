@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block)
+from pipeline.shards import plan
+from pipeline.shards.block import Block
 from pipeline.sources import Rejection, Request
-from pipeline.sources.rows import (FLOAT_KEYS, Row, assemble, first_row, read_row)
 from pipeline.sources.checks import short_names
-from pipeline.sources.decode import (Unreadable, check_convertible, decode)
+from pipeline.sources.decode import Unreadable, check_convertible, decode
+from pipeline.sources.rows import FLOAT_KEYS, Row, assemble, first_row, read_row
 
 IMAGE, LABEL = "image", "label"
 BATCH_ROWS = 64  # decoded at a time, while they are still packed images

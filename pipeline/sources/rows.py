@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.shards import (plan)
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block)
+from pipeline.shards import plan
+from pipeline.shards.block import Block
 from pipeline.sources import Rejection, Request
 from pipeline.sources.checks import MAX_LABEL, check_finite
-from pipeline.sources.decode import (Unreadable, shape_text)
+from pipeline.sources.decode import Unreadable, shape_text
 
 FLOAT_KEYS = ("image", "features", "embedding")  # where a set of float32 rows has them
 

@@ -11,15 +11,15 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards.block import (Block)
+from pipeline.shards import plan
+from pipeline.shards.block import Block
+from pipeline.shards.tfrecord import DamagedRecord, Example, read_records, record_offsets
 from pipeline.sources import Rejection, Request
-from pipeline.sources.rows import (FLOAT_KEYS, Row, assemble, first_row, read_row)
 from pipeline.sources.checks import short_names
-from pipeline.sources.decode import (Unreadable, check_convertible, decode, from_array, shape_text)
-from pipeline.shards.tfrecord import (DamagedRecord, Example, read_records, record_offsets)
+from pipeline.sources.decode import Unreadable, check_convertible, decode, from_array, shape_text
+from pipeline.sources.rows import FLOAT_KEYS, Row, assemble, first_row, read_row
 
 LABEL_KEYS = ("image/class/label", "label")
 STRIDE = 1024  # records between two whose offsets are kept

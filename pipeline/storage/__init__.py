@@ -16,9 +16,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from pipeline.storage import (local)
 from pipeline.errors import Refused, UserError
-from pipeline.storage.local import (TEMPORARY_SUFFIX as TEMPORARY_SUFFIX)
+from pipeline.storage import local
+from pipeline.storage.local import TEMPORARY_SUFFIX as TEMPORARY_SUFFIX
 
 RETRY_SECONDS = (0.1, 1.0)  # between the tries of a read or write that may work later
 REMOTE = "gs://"
@@ -233,6 +233,6 @@ def _objects() -> Any:
 @functools.cache
 def _objects_at(emulator: str | None) -> Any:
     """The objects of Google's storage, or of an emulator's; connected once."""
-    from pipeline.storage import (gcs)
+    from pipeline.storage import gcs
 
     return gcs.Objects()

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-from pipeline.storage import (local)
 from pipeline.errors import Refused, UserError
-from pipeline.storage.gcs_client import (Patience, TIMEOUT_SECONDS, connect, refusals)
-from pipeline.storage.gcs_files import (Checked, Log, Recent, View, measure, on_disk)
+from pipeline.storage import local
+from pipeline.storage.gcs_client import TIMEOUT_SECONDS, Patience, connect, refusals
+from pipeline.storage.gcs_files import Checked, Log, Recent, View, measure, on_disk
 
 PART_BYTES = 8 << 20  # a larger upload can go on after it broke; a multiple of 256 KiB
 SMALL_BYTES = 1 << 20  # below this, objects are read into memory

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
-from pipeline.storage import (local)
+from pipeline.storage import local
 
 LOG_SECONDS = 10.0  # between two versions of an object that grows
 READ_BYTES = 8 << 20

@@ -12,16 +12,29 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from pipeline import storage
-from pipeline.shards.assignments import (ASSIGNMENTS, Assigned, AssignmentsManifest, Summed, assignments_file, write_rows)
 from pipeline.errors import UserError
-from pipeline.shards.plan import (Listing, Piece)
-from pipeline.shards.rejected import (DEFAULT_FRACTION, part_file, write_part)
-from pipeline.nearest import (Model, Nearest, read_model)
-from pipeline.shards.block import (Block)
-from pipeline.shards.manifest import (MANIFEST, Shard)
+from pipeline.features.source import Transformed
+from pipeline.nearest import Model, Nearest, read_model
+from pipeline.shards.assignments import (
+    ASSIGNMENTS,
+    Assigned,
+    AssignmentsManifest,
+    Summed,
+    assignments_file,
+    write_rows,
+)
+from pipeline.shards.block import Block
+from pipeline.shards.manifest import MANIFEST, Shard
+from pipeline.shards.plan import Listing, Piece
+from pipeline.shards.rejected import DEFAULT_FRACTION, part_file, write_part
 from pipeline.sources import Listed, Planned, Rejection, Source
-from pipeline.features.source import (Transformed)
-from pipeline.transforms.shard_images import (Pieces, in_one_place, label_names, remove_leftovers, settle)
+from pipeline.transforms.shard_images import (
+    Pieces,
+    in_one_place,
+    label_names,
+    remove_leftovers,
+    settle,
+)
 
 
 class Scored(NamedTuple):

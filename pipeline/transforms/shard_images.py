@@ -15,17 +15,24 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from pipeline import (storage)
-from pipeline.shards import (plan)
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features.pca import (Moments)
-from pipeline.shards.plan import (Listing, Piece)
-from pipeline.shards.rejected import (DEFAULT_FRACTION, REJECTED, check_fraction, merge_parts, part_file, write_part)
-from pipeline.shards.block import (Fingerprint, ShardWriter)
-from pipeline.shards.manifest import (MANIFEST, Manifest, Shard, shard_file)
+from pipeline.features.pca import Moments
+from pipeline.features.source import Transform, Transformed, is_pca
+from pipeline.shards import plan
+from pipeline.shards.block import Fingerprint, ShardWriter
+from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
+from pipeline.shards.plan import Listing, Piece
+from pipeline.shards.rejected import (
+    DEFAULT_FRACTION,
+    REJECTED,
+    check_fraction,
+    merge_parts,
+    part_file,
+    write_part,
+)
 from pipeline.sources import Listed, Planned, Rejection, Source
 from pipeline.sources.checks import digit_names
-from pipeline.features.source import (Transform, Transformed, is_pca)
 
 
 class Part(Protocol):

@@ -1,0 +1,1 @@
+"""Google Cloud: the same job on Dataflow and Vertex AI."""

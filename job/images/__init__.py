@@ -1,0 +1,1 @@
+"""What the algorithms see of the data: images in memory, or read anew in each pass."""

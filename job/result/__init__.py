@@ -1,0 +1,1 @@
+"""The result folder: what is written into it, and how it is read back."""

@@ -1,0 +1,132 @@
+"""Blocks of images, the records of a shard: how they are written, hashed and read.
+
+A shard is a TFRecord file; a record is a `tf.train.Example` that holds one block.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.shards.manifest import Manifest, Shard, TransformFile
+from pipeline.shards.tfrecord import DamagedRecord, Example, frame, read_records
+
+_FINGERPRINT_BYTES = 16
+
+
+class Block(NamedTuple):
+    """Up to B images.
+
+    Attributes:
+      ids: B strings, unique in the set.
+      labels: int64 [B], or None in an unlabelled set.
+      pixels: uint8 or float32 [B, d], a flattened image in each row.
+    """
+
+    ids: list[str]
+    labels: np.ndarray | None
+    pixels: np.ndarray
+
+
+class Fingerprint:
+    """Hash of a set of images: the sum of its images' hashes, so that order does not matter."""
+
+    def __init__(self, total: int = 0):
+        self._total = total
+
+    def add(self, block: Block) -> None:
+        """Adds the images of `block`."""
+        labels = block.labels if block.labels is not None else np.full(len(block.ids), -1)
+        for image_id, label, row in zip(block.ids, labels.tolist(), block.pixels, strict=True):
+            name = image_id.encode()
+            digest = hashlib.blake2b(
+                struct.pack("<qq", len(name), label) + name, digest_size=_FINGERPRINT_BYTES
+            )
+            digest.update(row)
+            self._total += int.from_bytes(digest.digest(), "little")
+
+    def add_transform(self, file: TransformFile) -> None:
+        """Adds the transform that made the images."""
+        content = f"{file.num_bytes} {file.crc32c}".encode()
+        digest = hashlib.blake2b(content, digest_size=_FINGERPRINT_BYTES, person=b"transform")
+        self._total += int.from_bytes(digest.digest(), "little")
+
+    def merge(self, other: "Fingerprint") -> "Fingerprint":
+        """The fingerprint of both sets together: associative and commutative."""
+        return Fingerprint(self._total + other._total)
+
+    def hex(self) -> str:
+        """32 hexadecimal digits."""
+        return f"{self._total % (1 << 8 * _FINGERPRINT_BYTES):0{2 * _FINGERPRINT_BYTES}x}"
+
+
+class ShardWriter:
+    """Writes blocks to a file, and keeps what the manifest says of it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._crc = self.num_bytes = self.num_images = 0
+        self.fingerprint = Fingerprint()
+
+    def write(self, block: Block) -> None:
+        """Appends one block as one record."""
+        for part in frame(encode_block(block)):
+            self._file.write(part)
+            self._crc = google_crc32c.extend(self._crc, part)
+            self.num_bytes += len(part)
+        self.num_images += len(block.ids)
+        self.fingerprint.add(block)
+
+    def shard(self, file: str) -> Shard:
+        """The manifest's entry for what was written, under the name `file`."""
+        return Shard(file, self.num_images, self.num_bytes, f"{self._crc:08x}")
+
+
+def encode_block(block: Block) -> bytes:
+    """A block as a serialized tf.train.Example."""
+    example = Example()
+    feature = example.features.feature
+    feature["images"].bytes_list.value.append(np.ascontiguousarray(block.pixels).tobytes())
+    feature["ids"].bytes_list.value.extend(image_id.encode() for image_id in block.ids)
+    if block.labels is not None:
+        feature["labels"].int64_list.value.extend(block.labels.tolist())
+    return example.SerializeToString(deterministic=True)
+
+
+def decode_block(data: bytes, manifest: Manifest) -> Block:
+    """The block in a serialized tf.train.Example; its pixels are read-only."""
+    feature = Example.FromString(data).features.feature
+    pixels = np.frombuffer(feature["images"].bytes_list.value[0], manifest.dtype)
+    labels = None
+    if manifest.label_names is not None:
+        labels = np.array(feature["labels"].int64_list.value, np.int64)
+    ids = [image_id.decode() for image_id in feature["ids"].bytes_list.value]
+    return Block(ids, labels, pixels.reshape(len(ids), manifest.num_features))
+
+
+def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:
+    """The blocks of one shard, one in memory at a time.
+
+    Raises:
+      UserError: the file is not the one the manifest describes; raised at the end at the latest.
+    """
+    path = storage.join(folder, shard.file)
+    altered = f"{path}: altered since it was written; shard the set again"
+    crc = num_images = 0
+    with storage.open_read(path) as file:
+        try:
+            for record in read_records(file):
+                for part in record:
+                    crc = google_crc32c.extend(crc, part)
+                block = decode_block(record.data, manifest)
+                num_images += len(block.ids)
+                yield block
+        except DamagedRecord as error:
+            raise UserError(f"{altered} ({error})") from error
+    if f"{crc:08x}" != shard.crc32c or num_images != shard.num_images:
+        raise UserError(f"{altered} (crc32c {crc:08x} instead of {shard.crc32c})")

@@ -1,0 +1,209 @@
+"""Pixels read anew in each pass: the same passes, the same bits."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import shard_set
+import tensorflow as tf
+
+from job.config import FitConfig
+from job.distribute.replicas import Replicas, local_replicas
+from job.images import memory
+from job.images import streamed as stream
+from job.images.resident import Images, Place
+from job.images.streamed import StreamedImages
+from job.kmeans import loop
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.shards.manifest import load_manifest
+
+
+class Silent:
+    def seeding(self, restart, num_centroids): ...
+    def iteration(self, record): ...
+    def reached(self, state): ...
+
+
+@pytest.fixture(params=["uint8", "float32"])
+def shards(request, tmp_path):
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (431, 30)).astype(request.param)
+    pixels[7] = 0
+    folder = tmp_path / "shards"
+    shard_set.write_plain(folder, pixels)
+    return str(folder), pixels
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of 64 images: some with many, a last one with few."""
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 1)
+
+
+def both(folder, num_replicas=1):
+    manifest, replicas = load_manifest(folder), local_replicas(num_replicas)
+    return Images(folder, manifest, replicas), StreamedImages(folder, manifest, replicas)
+
+
+def test_both_know_the_same(shards, small_chunks):
+    folder, pixels = shards
+    resident, streamed = both(folder)
+    assert streamed.units == resident.units
+    assert streamed.squared_norm_total == resident.squared_norm_total
+    assert np.array_equal(streamed.digests[0], resident.digests[0])
+    places = [Place(0, 0, row) for row in (0, 7, 143, 144, 430)]
+    assert np.array_equal(streamed.take(places), pixels[[place.row for place in places]])
+    assert streamed.take(places).dtype == resident.take(places).dtype == pixels.dtype
+
+
+def count_up(images, squared_norm, state, shared):
+    import tensorflow as tf
+
+    sums = tf.reduce_sum(tf.cast(images, tf.float64), axis=1)
+    return state + sums + shared, [tf.reduce_sum(sums), tf.reduce_sum(squared_norm)]
+
+
+def as_float32(images, squared_norm, state, shared):
+    import tensorflow as tf
+
+    return tf.cast(state, tf.float32) + shared, []
+
+
+def test_a_pass_sees_every_image_once_and_in_order(shards, small_chunks):
+    folder, pixels = shards
+    _, images = both(folder)
+    run = images.compile(count_up)
+    state = images.state(np.zeros)
+    for times in (1, 2):
+        state, (total, norms) = run(state, np.float64(3))
+        expected = times * (pixels.sum(axis=1, dtype=np.float64) + 3)
+        assert np.array_equal(np.concatenate(images.local(state)), expected)
+        assert total == pixels.sum(dtype=np.float64)
+        assert norms == images.squared_norm_total
+
+
+def test_a_state_of_another_form_leaves_the_old_one(shards, small_chunks):
+    folder, _ = shards
+    _, images = both(folder)
+    old = images.state(lambda count: np.arange(count, dtype=np.int32))
+    new, totals = images.compile(as_float32)(old, np.float32(0.5))
+    assert totals == []
+    assert np.array_equal(images.local(old)[0], np.arange(431))
+    assert np.array_equal(images.local(new)[0], np.arange(431) + np.float32(0.5))
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
+def test_the_same_fit(shards, small_chunks, algorithm):
+    folder, pixels = shards
+    config = FitConfig(folder, "", k=12, algorithm=algorithm)
+    (a, _), (b, _) = (loop.fit(images, config, Silent()) for images in both(folder))
+    close = np.array_equal if pixels.dtype == np.uint8 else np.allclose
+    assert close(a.centroids, b.centroids)
+    assert a.iterations == b.iterations
+
+
+def test_a_shard_that_was_cut_is_named(shards, small_chunks):
+    folder, _ = shards
+    _, images = both(folder)
+    run = images.compile(count_up)
+    run(images.state(np.zeros), np.float64(0))
+    path = storage.join(folder, load_manifest(folder).shards[1].file)
+    with open(path, "r+b") as file:
+        file.truncate(100)
+    with contextlib.suppress(UserError):
+        run(images.state(np.zeros), np.float64(0))  # a part may have been read ahead
+    with pytest.raises(UserError, match="shorter than it was") as caught:
+        run(images.state(np.zeros), np.float64(0))
+    assert path in str(caught.value)
+
+
+def test_read_into_fills_or_refuses(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+    target = bytearray(10)
+    storage.read_into(str(path), 90, memoryview(target))
+    assert target == bytes(range(90, 100))
+    with pytest.raises(UserError, match="shorter"):
+        storage.read_into(str(path), 91, memoryview(target))
+    with pytest.raises(UserError, match="cannot read"):
+        storage.read_into(str(tmp_path / "none"), 0, memoryview(target))
+
+
+def machine(folder, available_kib, **cgroup):
+    files = {"proc/meminfo": f"MemTotal: 9 kB\nMemAvailable: {available_kib} kB\n", **cgroup}
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(folder)
+
+
+V2, V1 = "sys/fs/cgroup/", "sys/fs/cgroup/memory/"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [
+        ({}, 1000 * 1024),
+        ({V2 + "memory.max": "max\n", V2 + "memory.current": "5\n"}, 1000 * 1024),
+        ({V2 + "memory.max": "5000\n", V2 + "memory.current": "2000\n"}, 3000),
+        (
+            {
+                V2 + "memory.max": "5000\n",
+                V2 + "memory.current": "2000\n",
+                V2 + "memory.stat": "anon 900\ninactive_file 1000\n",
+            },
+            4000,
+        ),
+        (
+            {
+                V1 + "memory.limit_in_bytes": "7000\n",
+                V1 + "memory.usage_in_bytes": "3000\n",
+                V1 + "memory.stat": "total_inactive_file 500\n",
+            },
+            4500,
+        ),
+    ],
+)
+def test_the_tighter_of_machine_and_cgroup_counts(tmp_path, cgroup, expected):
+    assert memory.available_bytes(machine(tmp_path, 1000, **cgroup)) == expected
+
+
+def test_auto_streams_what_does_not_fit(shards, monkeypatch):
+    folder, pixels = shards
+    manifest, replicas = load_manifest(folder), local_replicas()
+    needed = len(pixels) * (30 * pixels.itemsize + memory.STATE_BYTES)
+    for available, fits in [(needed * 1.5, True), (needed, False)]:
+        monkeypatch.setattr(memory, "available_bytes", lambda value=available: value)
+        assert memory.fits(FitConfig(folder, "", k=2), manifest, replicas) is fits
+        for forced in ("resident", "stream"):
+            config = FitConfig(folder, "", k=2, memory=forced)
+            assert memory.fits(config, manifest, replicas) is (forced == "resident")
+
+
+def test_a_state_takes_little_beside_many_images(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 32 << 30)
+    assert memory.spare_row_bytes(8_100_000, 8_100_000 * 784) == 98  # an eighth
+    assert memory.spare_row_bytes(8_100_000, 0) == (512 << 20) // 8_100_000
+    assert memory.spare_row_bytes(60_000, 60_000 * 784) == (512 << 20) // 60_000
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
+    assert memory.spare_row_bytes(60_000, 60_000 * 784) == (50 << 20) // 60_000
+    assert memory.spare_row_bytes(0, 0) == 50 << 20  # a worker without images
+
+
+class FewerElsewhere(Replicas):
+    """The replicas of this worker beside another one that says less than this one."""
+
+    def gather(self, array):
+        return np.stack([array, array // 3])
+
+
+@pytest.mark.parametrize("kind", [Images, StreamedImages])
+def test_all_workers_take_what_the_poorest_can(make_shards, monkeypatch, kind):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 32 << 30)
+    folder = str(make_shards(np.zeros((50, 8), np.uint8)))
+    manifest = load_manifest(folder)
+    rich = kind(folder, manifest, local_replicas()).spare_row_bytes
+    images = kind(folder, manifest, FewerElsewhere(tf.distribute.get_strategy()))
+    assert images.spare_row_bytes == rich // 3

@@ -1,0 +1,233 @@
+"""Initial centroids: functions of the images, k and the seed, drawn as often as they should be."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from job.config import INITS, FitConfig
+from job.distribute.replicas import local_replicas
+from job.images.resident import Images, Place
+from job.kmeans import init
+from pipeline.errors import UserError
+from pipeline.shards.manifest import load_manifest
+
+LINE = np.array([[0, 3], [10, 3], [40, 3], [100, 3]], np.uint8)
+
+
+@pytest.fixture(scope="module")
+def images_of(make_shards):
+    """Images [n, d] resident on some replicas."""
+
+    def make(pixels: np.ndarray, replicas: int = 1, **how) -> Images:
+        folder = make_shards(pixels, **how)
+        return Images(folder, load_manifest(folder), local_replicas(replicas))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def line(images_of) -> Images:
+    return images_of(LINE)
+
+
+def centroids_of(images: Images, k: int, restart: int = 0, **options) -> np.ndarray:
+    config = FitConfig("shards", "out", k, **options)
+    return init.initial_centroids(images, config, restart, lambda _: None, [])
+
+
+# Functions of the images alone.
+
+
+@pytest.fixture(scope="module")
+def arrangements(images_of) -> tuple[np.ndarray, list[Images]]:
+    """The same images on one replica, and in another order on three."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (150, 12), dtype=np.uint8)
+    how = {"order": rng.permutation(150), "num_shards": 4, "block_rows": 9}
+    return pixels, [images_of(pixels), images_of(pixels, replicas=3, **how)]
+
+
+@pytest.mark.parametrize("method", INITS)
+def test_where_images_lie_does_not_matter(arrangements, method):
+    pixels, (one, other) = arrangements
+    found = [centroids_of(images, 20, init=method, seed=5) for images in (one, other)]
+    np.testing.assert_array_equal(found[0], found[1])
+    rows = np.rint(found[0] * 255)
+    np.testing.assert_allclose(found[0] * 255, rows, atol=1e-6)
+    assert len(np.unique(rows, axis=0)) == 20
+    assert (rows[:, None] == pixels).all(axis=2).any(axis=1).all()
+
+
+@pytest.mark.parametrize("method", INITS)
+def test_seeds_and_restarts_start_elsewhere(arrangements, method):
+    images = arrangements[1][0]
+    starts = [
+        centroids_of(images, 5, restart, init=method, seed=seed).tobytes()
+        for seed, restart in [(0, 0), (0, 1), (1, 0)]
+    ]
+    assert len(set(starts)) == 3
+
+
+def test_fewer_clusters_start_from_the_first_of_more(arrangements):
+    images = arrangements[1][0]
+    for method in ("random", "k-means++"):
+        few, many = (centroids_of(images, k, init=method) for k in (3, 8))
+        np.testing.assert_array_equal(few, many[:3])
+
+
+@pytest.mark.parametrize("method", INITS)
+def test_as_many_centroids_as_images(line, method):
+    found = centroids_of(line, 4, init=method) * 255
+    np.testing.assert_allclose(found[found[:, 0].argsort()], LINE, atol=1e-6)
+
+
+# Distributions.
+
+
+def check_counts(counts: dict, shares: dict) -> None:
+    """Pearson's test of the counts of draws against the shares they should have."""
+    assert counts.keys() <= shares.keys()
+    total = sum(counts.values())
+    expected = {key: share * total for key, share in shares.items()}
+    statistic = sum((counts.get(key, 0) - e) ** 2 / e for key, e in expected.items())
+    assert statistic < chi2.ppf(0.999, len(shares) - 1)
+
+
+def draws(function, count: int) -> dict:
+    """How often each sequence of images of LINE is drawn with the seeds 0 … count − 1."""
+    found: dict = {}
+    for seed in range(count):
+        key = tuple(int(pixel) for pixel in function(seed)[:, 0])
+        found[key] = found.get(key, 0) + 1
+    return found
+
+
+def test_random_draws_without_replacement(line):
+    counts = draws(lambda seed: init.random_images(line, 2, seed, "init/0"), 2000)
+    pairs = list(itertools.permutations(LINE[:, 0].tolist(), 2))
+    check_counts(counts, dict.fromkeys(pairs, 1 / len(pairs)))
+
+
+def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance(line):
+    shares = {}
+    for a, b, c in itertools.permutations(LINE[:, 0].astype(int).tolist(), 3):
+        others = LINE[:, 0].astype(int)
+        second = np.square(others - a)
+        third = np.minimum(second, np.square(others - b))
+        of = {int(x): i for i, x in enumerate(others)}
+        shares[a, b, c] = second[of[b]] / second.sum() * third[of[c]] / third.sum() / 4
+
+    def draw(seed: int) -> np.ndarray:
+        return init.kmeans_plus_plus(line, 3, seed, "init/0", lambda _: None, [])
+
+    counts = draws(draw, 1200)
+    rare = {key for key, share in shares.items() if share * 1200 < 5}
+    for table in (counts, shares):
+        table["rare"] = sum(table.pop(key, 0) for key in rare)
+    check_counts(counts, shares)
+
+
+@pytest.mark.parametrize("method", ["k-means++", "k-means||"])
+def test_far_groups_are_all_found(images_of, method):
+    rng = np.random.default_rng(1)
+    corners = np.array(list(itertools.product([20, 230], repeat=3)))
+    pixels = np.repeat(corners, 25, axis=0) + rng.integers(-3, 4, (200, 3))
+    images = images_of(pixels.astype(np.uint8))
+    for seed in range(5):
+        found = centroids_of(images, 8, init=method, seed=seed) > 0.5
+        assert len(np.unique(found, axis=0)) == 8
+
+
+def test_progress_is_told(line):
+    told: list[int] = []
+    init.kmeans_plus_plus(line, 4, 0, "init/0", told.append, [])
+    assert told == [1, 2, 3, 4]
+
+
+def test_seeding_goes_on_from_what_is_chosen(arrangements):
+    images = arrangements[1][1]
+    whole = init.kmeans_plus_plus(images, 9, 0, "init/0", lambda _: None, [])
+    chosen = list(whole[:4])
+    told: list[int] = []
+    rest = init.kmeans_plus_plus(images, 9, 0, "init/0", told.append, chosen)
+    np.testing.assert_array_equal(rest, whole)
+    np.testing.assert_array_equal(chosen, whole)
+    assert told == [4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("method", ["k-means++", "k-means||"])
+def test_fewer_distinct_images_than_k(images_of, method):
+    images = images_of(np.repeat(LINE[:3], 4, axis=0))
+    with pytest.raises(UserError, match=r"--k 4: .*only 3 distinct images"):
+        centroids_of(images, 4, init=method)
+
+
+# The smallest keys.
+
+
+@settings(deadline=None)
+@given(
+    parts=st.lists(st.lists(st.integers(0, 3)), min_size=1),
+    count=st.integers(1, 9),
+    random=st.randoms(),
+)
+def test_smallest_against_a_sort(line, parts, count, random):
+    """Many equal first keys, decided by a second that has none; a list for each replica."""
+    total = sum(map(len, parts))
+    numbers = iter(random.sample(range(total), total))
+    ties = [[next(numbers) for _ in part] for part in parts]
+    keys = [[np.array(part, float) for part in parts], [np.array(part, int) for part in ties]]
+    ranked = sorted(
+        (first, second, Place(0, replica, row))
+        for replica, (part, tie) in enumerate(zip(parts, ties, strict=True))
+        for row, (first, second) in enumerate(zip(part, tie, strict=True))
+    )
+    assert line.smallest(keys, count) == ranked[:count]
+
+
+# Given centroids.
+
+
+def test_given_centroids_are_taken_as_they_are(line, tmp_path):
+    given = np.array([[0.25, 1.0], [0.0, 0.5]])
+    np.save(tmp_path / "given.npy", given)
+    np.testing.assert_array_equal(centroids_of(line, 2, init=str(tmp_path / "given.npy")), given)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (np.zeros((3, 2)), r"shape \(3, 2\), but --k 2 .* need \(2, 2\)"),
+        (np.zeros(4), r"shape \(4,\)"),
+        (np.array([[0, np.nan], [0, 0]]), "not finite"),
+        (np.array([[0, np.inf], [0, 0]]), "not finite"),
+        (np.array([["a", "b"], ["c", "d"]]), "not finite numbers"),
+        (np.array([[0, 1j], [0, 0]]), "not finite numbers"),
+        (np.array([[0, 255], [0, 0]]), r"0 … 255.* divide by 255"),
+        (np.array([[0, -0.1], [0, 0]]), "divide by 255"),
+        (np.array([[None, 0], [0, 0]]), "cannot be read"),
+    ],
+)
+def test_given_centroids_that_do_not_fit(line, tmp_path, given, match):
+    np.save(path := tmp_path / "given.npy", given, allow_pickle=True)
+    with pytest.raises(UserError, match=match) as error:
+        centroids_of(line, 2, init=str(path))
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+def test_given_files_that_are_no_arrays(line, tmp_path, content):
+    (path := tmp_path / "given.npy").write_bytes(content)
+    with pytest.raises(UserError, match=r"given\.npy: cannot be read"):
+        centroids_of(line, 2, init=str(path))
+
+
+def test_given_centroids_of_float_images_may_lie_anywhere(images_of, tmp_path):
+    images = images_of(LINE.astype(np.float32))
+    given = np.array([[-3, 1000], [5, 7]])
+    np.save(tmp_path / "given.npy", given)
+    np.testing.assert_array_equal(centroids_of(images, 2, init=str(tmp_path / "given.npy")), given)

@@ -1,0 +1,181 @@
+"""Metrics against scikit-learn, by hand, and where the definitions run out."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy.spatial.distance import pdist
+from sklearn import metrics as reference
+
+from job.result import metrics
+
+# Three clusters of four images: one pure, one three to one, one even.
+BY_HAND = np.array([[4, 0, 0], [0, 3, 1], [0, 2, 2]])
+
+tables = npst.arrays(
+    np.int64,
+    st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    elements=st.integers(0, 30),
+).filter(lambda table: table.any())
+
+
+def members(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters and labels, int64 [n] each, of as many images as a contingency table counts."""
+    clusters, labels = np.indices(table.shape)
+    return np.repeat(clusters, table.ravel()), np.repeat(labels, table.ravel())
+
+
+@settings(deadline=None)
+@given(tables)
+def test_metrics_equal_scikit_learn(table):
+    clusters, labels = members(table)
+    ours = metrics.label_metrics(table)
+    homogeneity, completeness, nmi = reference.homogeneity_completeness_v_measure(labels, clusters)
+    assert ours["homogeneity"] == pytest.approx(homogeneity, abs=1e-9)
+    assert ours["completeness"] == pytest.approx(completeness, abs=1e-9)
+    assert ours["nmi"] == pytest.approx(nmi, abs=1e-9)
+    nmi = reference.normalized_mutual_info_score(labels, clusters)
+    assert ours["nmi"] == pytest.approx(nmi, abs=1e-9)
+    assert ours["ari"] == pytest.approx(reference.adjusted_rand_score(labels, clusters), abs=1e-9)
+
+
+@settings(deadline=None)
+@given(tables)
+def test_purity_and_accuracy_equal_their_definitions_over_images(table):
+    clusters, labels = members(table)
+    majority = {c: np.bincount(labels[clusters == c]).argmax() for c in set(clusters)}
+    hits = labels == np.array([majority[c] for c in clusters])
+    shares = [hits[clusters == c].mean() for c in majority]
+    ours = metrics.label_metrics(table)
+    assert ours["purity"] == pytest.approx(np.mean(shares))
+    assert ours["purity_weighted"] == pytest.approx(hits.mean())
+    # A matching is one choice of a majority at best, and at least its largest cell.
+    assert table.max() / table.sum() <= ours["accuracy"] <= ours["purity_weighted"]
+
+
+@given(tables)
+def test_metrics_do_not_depend_on_the_order_of_clusters_or_labels(table):
+    ours = metrics.label_metrics(table)
+    assert metrics.label_metrics(table[::-1, ::-1]) == pytest.approx(ours)
+
+
+@given(tables)
+def test_empty_clusters_and_unused_labels_change_nothing(table):
+    padded = np.pad(table, ((0, 2), (0, 1)))
+    assert metrics.label_metrics(padded) == pytest.approx(metrics.label_metrics(table))
+
+
+@given(tables)
+def test_homogeneity_of_a_table_is_completeness_of_its_transpose(table):
+    ours, other = metrics.label_metrics(table), metrics.label_metrics(table.T)
+    assert ours["homogeneity"] == pytest.approx(other["completeness"], abs=1e-12)
+    assert [ours[name] for name in ("nmi", "ari", "accuracy")] == pytest.approx(
+        [other[name] for name in ("nmi", "ari", "accuracy")], abs=1e-12
+    )
+
+
+def test_by_hand():
+    ours = metrics.label_metrics(BY_HAND)
+    assert tuple(ours) == metrics.LABEL_METRICS
+    assert ours["purity"] == pytest.approx((1 + 3 / 4 + 2 / 4) / 3)
+    assert ours["purity_weighted"] == pytest.approx(9 / 12)
+    assert ours["accuracy"] == pytest.approx((4 + 3 + 2) / 12)
+    # Pairs: 6 + 3 + 1 + 1 together; 18 in clusters; 6 + 10 + 3 in labels; 66 in all.
+    assert ours["ari"] == pytest.approx((11 - 18 * 19 / 66) / ((18 + 19) / 2 - 18 * 19 / 66))
+
+
+def test_clusters_of_unequal_size_part_the_two_purities():
+    ours = metrics.label_metrics(np.array([[90, 0], [5, 5]]))
+    assert (ours["purity"], ours["purity_weighted"]) == pytest.approx((0.75, 0.95))
+
+
+def test_accuracy_takes_the_best_matching_not_the_greedy_one():
+    # Greedy takes 10, and 1 is left; the other diagonal holds 9 + 8.
+    assert metrics.accuracy(np.array([[10, 9], [8, 1]])) == pytest.approx(17 / 28)
+
+
+@pytest.mark.parametrize("table", [np.eye(4, dtype=np.int64) * 7, np.array([[0, 5], [3, 0]])])
+def test_a_perfect_clustering_scores_one_everywhere(table):
+    assert metrics.label_metrics(table) == pytest.approx(dict.fromkeys(metrics.LABEL_METRICS, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("table", "homogeneity", "completeness", "nmi", "ari", "accuracy"),
+    [
+        ([[3, 3]], 0, 1, 0, 0, 0.5),  # k = 1: nothing is told apart
+        ([[3], [3]], 1, 0, 0, 0, 0.5),  # one label, which two clusters split
+        ([[6]], 1, 1, 1, 1, 1),  # one cluster of one label
+        ([[1]], 1, 1, 1, 1, 1),  # one image: no pair to agree on
+        ([[1, 0], [0, 1]], 1, 1, 1, 1, 1),  # each image alone
+        ([[2, 2], [2, 2]], 0, 0, 0, -1 / 6, 0.5),  # independent: below what chance gives
+        ([[3, 0], [3, 0], [0, 6]], 1, 2 / 3, 0.8, 28 / 39, 0.75),  # k > labels
+    ],
+)
+def test_degenerate_tables(table, homogeneity, completeness, nmi, ari, accuracy):
+    ours = metrics.label_metrics(np.array(table))
+    assert ours["homogeneity"] == pytest.approx(homogeneity, abs=1e-12)
+    assert ours["completeness"] == pytest.approx(completeness, abs=1e-12)
+    assert ours["nmi"] == pytest.approx(nmi, abs=1e-12)
+    assert ours["ari"] == pytest.approx(ari)
+    assert ours["accuracy"] == pytest.approx(accuracy)
+
+
+def test_an_unlabelled_set_has_the_names_without_values():
+    assert metrics.label_metrics(None) == dict.fromkeys(metrics.LABEL_METRICS)
+    assert metrics.label_metrics(np.zeros((3, 2), np.int64)) == dict.fromkeys(metrics.LABEL_METRICS)
+
+
+def test_a_hundred_billion_images_do_not_overflow():
+    ours = metrics.label_metrics(BY_HAND * 10**10)
+    # Of so many images pairs are as good as squares: 34 together, 48 and 50 on the sides, of 144.
+    assert ours["ari"] == pytest.approx((34 - 48 * 50 / 144) / (49 - 48 * 50 / 144), rel=1e-9)
+    ours.pop("ari")
+    by_hand = metrics.label_metrics(BY_HAND)
+    assert ours == pytest.approx({name: by_hand[name] for name in ours})
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    npst.arrays(
+        np.float64, st.tuples(st.integers(12, 40), st.integers(1, 5)), elements=st.floats(-9, 9)
+    ),
+    st.integers(2, 6),
+)
+def test_davies_bouldin_equals_scikit_learn(images, num_clusters):
+    clusters = np.arange(len(images)) % num_clusters
+    centroids = np.array([images[clusters == c].mean(axis=0) for c in range(num_clusters)])
+    distances = np.linalg.norm(images - centroids[clusters], axis=1)
+    widths = np.bincount(clusters, distances) / np.bincount(clusters)
+    expected = reference.davies_bouldin_score(images, clusters)
+    # scikit-learn takes small distances for zero; so near, rounding decides either way.
+    assume(pdist(centroids).min() > 1e-3 and widths.max() > 1e-3)
+    assert metrics.davies_bouldin(centroids, widths) == pytest.approx(expected, rel=1e-6)
+
+
+def test_davies_bouldin_by_hand():
+    centroids = np.array([[0, 0], [3, 4], [0, 10]], np.float32)
+    # Distances 5, 10 and √45; the pairs' overlaps are 3/5, 4/10 and 5/√45.
+    overlaps = (3 / 5, 5 / math.sqrt(45), 5 / math.sqrt(45))
+    expected = pytest.approx(sum(overlaps) / 3)
+    assert metrics.davies_bouldin(centroids, np.array([1, 2, 3])) == expected
+
+
+def test_davies_bouldin_of_one_cluster_and_of_equal_centroids_is_zero():
+    assert metrics.davies_bouldin(np.ones((1, 4)), np.array([2.0])) == 0
+    assert metrics.davies_bouldin(np.ones((2, 4)), np.array([2.0, 1.0])) == 0
+
+
+@given(npst.arrays(np.float64, (12, 3), elements=st.floats(-9, 9)), st.integers(2, 5))
+def test_simplified_silhouettes_equal_their_definition(points, num_clusters):
+    apart = np.linalg.norm(points[:, None] - points[:num_clusters], axis=2)  # [n, k]
+    own, second = np.sort(apart, axis=1)[:, :2].T
+    expected = [(b - a) / max(a, b) if max(a, b) else 0.0 for a, b in zip(own, second, strict=True)]
+    np.testing.assert_array_equal(metrics.silhouettes(own, second), expected)
+
+
+def test_simplified_silhouettes_by_hand():
+    own, second = np.array([1.0, 0.0, 2.0, 0.0]), np.array([4.0, 5.0, 2.0, 0.0])
+    assert metrics.silhouettes(own, second).tolist() == [0.75, 1.0, 0.0, 0.0]

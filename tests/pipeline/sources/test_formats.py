@@ -1,0 +1,76 @@
+"""Every format: the same images give the same pixels and labels."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import sets
+
+from pipeline.shard import main
+
+
+def shard(*arguments: str) -> int:
+    return main([*arguments, "--quiet"])
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("kind", sets.FORMATS)
+def test_pixels_and_labels_are_those_written(tmp_path, kind, num_shards):
+    images, labels = sets.digits()
+    spec = sets.FORMATS[kind](tmp_path, images, labels)
+    out = tmp_path / "shards"
+    assert shard("--input", spec, "--output", str(out), "--num-shards", str(num_shards)) == 0
+    manifest, block = sets.read_set(out)
+    assert len(manifest.shards) == num_shards
+    assert manifest.image_shape == (6, 5)
+    assert manifest.label_names == ("0", "1", "2")
+    assert manifest.num_rejected == 0
+    # Ids of a folder are its paths, sorted by label first.
+    order = np.argsort(labels, kind="stable") if kind == "folder" else np.arange(len(images))
+    np.testing.assert_array_equal(block.pixels, images[order].reshape(len(images), -1))
+    np.testing.assert_array_equal(block.labels, labels[order])
+
+
+@pytest.mark.parametrize("kind", ["TFRecord", "Parquet"])
+def test_shards_are_the_same_however_many_files(tmp_path, kind):
+    """Images keep their pixels wherever shards and files are cut."""
+    images, labels = sets.digits(33)
+    spec = sets.FORMATS[kind](tmp_path, images, labels)
+    fingerprints = set()
+    for num_shards in ("1", "2", "7", "33"):
+        out = tmp_path / num_shards
+        assert shard("--input", spec, "--output", str(out), "--num-shards", num_shards) == 0
+        fingerprints.add(sets.read_set(out)[0].fingerprint)
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sets.MNIST.exists(), reason=sets.NO_MNIST)
+def test_all_of_mnist_in_every_format(tmp_path):
+    with np.load(sets.MNIST) as mnist:
+        images = np.concatenate([mnist["x_train"], mnist["x_test"]])
+        labels = np.concatenate([mnist["y_train"], mnist["y_test"]])
+    expected = digests(images.reshape(70_000, 784), labels)
+    out = tmp_path / "shards"
+    flags = ("--output", str(out), "--overwrite")
+    assert shard("--input", str(sets.MNIST), "--split", "all", *flags) == 0
+    assert digests(*read(out)) == expected
+    for kind in ("idx", "folder", "TFRecord", "Parquet"):
+        spec = sets.FORMATS[kind](tmp_path, images, labels)
+        assert shard("--input", spec, *flags) == 0
+        pixels, found = read(out)
+        assert digests(pixels, found) == expected, kind
+        if kind != "folder":  # whose order is another
+            np.testing.assert_array_equal(pixels, images.reshape(70_000, 784))
+
+
+def read(folder) -> tuple[np.ndarray, np.ndarray]:
+    manifest, block = sets.read_set(folder)
+    assert manifest.label_names == tuple("0123456789")
+    return block.pixels, block.labels
+
+
+def digests(pixels: np.ndarray, labels: np.ndarray) -> list[bytes]:
+    """A sorted digest of each (label, pixels)."""
+    rows = zip(labels.tolist(), pixels, strict=True)
+    return sorted(hashlib.blake2b(bytes([label]) + row.tobytes()).digest() for label, row in rows)

@@ -1,0 +1,394 @@
+"""The command `assign`: the job's own answers, for any input, whole or not at all."""
+
+import dataclasses
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import sets
+from counting_source import Numbers
+from drawn_sets import sets as kmeans_sets
+from hypothesis import given, settings
+from sklearn.datasets import load_digits
+
+from job.cli import main
+from job.result.assigner import Assigner
+from pipeline import storage
+from pipeline.errors import Refused, UserError
+from pipeline.nearest import Model, Nearest, read_model
+from pipeline.shards import plan
+from pipeline.shards.assignments import SCHEMA
+from pipeline.shards.block import Block
+from pipeline.shards.pixel_scale import on_grid, units_of
+from pipeline.transforms.assign_images import WriteAssignments, complete, write_assignments
+
+
+def save_model(folder: Path, centroids: np.ndarray, shape: tuple[int, ...], dtype="uint8") -> Path:
+    """What `assign` reads of a result."""
+    folder.mkdir()
+    np.save(folder / "centroids.npy", centroids.astype(np.float32))
+    facts = {"image_shape": shape, "dtype": dtype, "num_clusters": len(centroids)}
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.fixture
+def trained(tmp_path) -> Path:
+    """A model of three clusters of images like those of `sets.digits`."""
+    return save_model(tmp_path / "model", np.random.default_rng(3).random((3, 30)), (6, 5))
+
+
+def assign(model, spec, output, *flags: str) -> int:
+    options = ["--model", model, "--input", spec, "--output", output, "--quiet", *flags]
+    return main(["assign", *map(str, options)])
+
+
+def rows_of(folder: Path):
+    return pq.read_table(folder / "assignments").sort_by("id")
+
+
+def manifest_of(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# The same bits.
+
+
+@settings(max_examples=25, deadline=None)
+@given(kmeans_sets())
+def test_numpy_scores_as_the_job_does(drawn):
+    images, centroids = drawn
+    units = units_of(images.dtype, images.shape[1])
+    published = on_grid(centroids, units).astype(np.float32)
+    block = Block([str(i) for i in range(len(images))], None, images)
+    expected, _ = Assigner(published, units)(block)
+    found = Nearest(Model("", published, images.shape[1:], "uint8"))(block)
+    np.testing.assert_array_equal(found.clusters, expected.clusters)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e4])
+def test_floats_but_for_rounding(scale):
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(3000, 33)) * scale).astype(np.float32)
+    centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
+    block = Block([str(i) for i in range(len(images))], None, images)
+    expected, _ = Assigner(centroids, units_of(images.dtype, 33))(block)
+    found = Nearest(Model("", centroids, (33,), "float32"))(block)
+    np.testing.assert_array_equal(found.clusters, expected.clusters)
+    np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)
+
+
+def test_blocks_of_any_size(monkeypatch):
+    images, _ = sets.digits(100)
+    model = Model("", np.random.default_rng(0).random((4, 30)).astype(np.float32), (6, 5), "uint8")
+    block = Block([str(i) for i in range(100)], None, images.reshape(100, 30))
+    expected = Nearest(model)(block)
+    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 8 * 34 * 7)  # seven images
+    found = Nearest(model)(block)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+
+
+def test_the_training_set_gets_its_own_assignments(cpus, tmp_path):
+    fit = ["--k", "10", "--num-shards", "3", "--output", tmp_path / "fit", "--quiet"]
+    assert main(["run", "--input", "digits", *map(str, fit)]) == 0
+    flags = ["--num-shards", "2"]
+    assert assign(tmp_path / "fit", "digits", tmp_path / "out", *flags) == 0
+    rows = rows_of(tmp_path / "out")
+    assert rows.schema == SCHEMA
+    assert rows.equals(rows_of(tmp_path / "fit"))
+    assert assign(tmp_path / "fit" / "model", "digits", tmp_path / "again", *flags) == 0
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "out")
+    metrics = json.loads((tmp_path / "fit" / "metrics.json").read_text())
+    assert manifest_of(tmp_path / "out")["cluster_sizes"] == metrics["cluster_sizes"]
+
+
+def test_digits_that_were_held_back(cpus, tmp_path):
+    """Brute force on images that the model has not seen."""
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=images[:1500], x_test=images[1500:])
+    fit = ["--k", "10", "--output", tmp_path / "fit", "--quiet"]
+    assert main(["run", "--input", *map(str, [tmp_path / "set.npz", *fit])]) == 0
+    flags = ["--split", "test"]
+    assert assign(tmp_path / "fit", tmp_path / "set.npz", tmp_path / "out", *flags) == 0
+    centroids = np.load(tmp_path / "fit" / "centroids.npy").astype(float)
+    every = np.square(images[1500:].reshape(-1, 1, 64) / 255 - centroids).sum(axis=2)
+    clusters = rows_of(tmp_path / "out")["cluster"].to_numpy()
+    own = every[np.arange(len(every)), clusters]
+    assert (own <= every.min(axis=1) + 1e-11).all()  # but for ties
+
+
+@pytest.mark.parametrize("kind", sets.FORMATS)
+def test_every_format(tmp_path, trained, kind):
+    images, labels = sets.digits(40)
+    spec = sets.FORMATS[kind](tmp_path, images, labels)
+    assert assign(trained, spec, tmp_path / "out", "--num-shards", "3") == 0
+    rows = rows_of(tmp_path / "out").to_pydict()
+    centroids = np.load(trained / "centroids.npy")
+    every = np.linalg.norm(images.reshape(40, 1, 30) / 255 - centroids, axis=2)
+    found = sorted(zip(rows["label"], rows["cluster"], rows["distance"], strict=True))
+    expected = sorted(zip(labels, every.argmin(axis=1), every.min(axis=1), strict=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_images_without_labels(tmp_path, trained):
+    np.save(tmp_path / "images.npy", sets.digits(9)[0])
+    assert assign(trained, tmp_path / "images.npy", tmp_path / "out") == 0
+    rows = rows_of(tmp_path / "out")
+    assert rows.schema == SCHEMA
+    assert rows["label"].null_count == len(rows) == 9
+    assert manifest_of(tmp_path / "out")["label_names"] is None
+
+
+# What it leaves.
+
+
+def test_the_manifest(tmp_path, trained):
+    spec = sets.write_npz(tmp_path, *sets.digits(40))
+    assert assign(trained, spec, tmp_path / "out", "--num-shards", "3") == 0
+    manifest = manifest_of(tmp_path / "out")
+    for entry in manifest.pop("files"):
+        data = (tmp_path / "out" / "assignments" / entry["file"]).read_bytes()
+        crc = f"{google_crc32c.value(data):08x}"
+        rows = pq.read_metadata(tmp_path / "out" / "assignments" / entry["file"]).num_rows
+        assert (entry["num_bytes"], entry["crc32c"]) == (len(data), crc)
+        assert entry["num_images"] == rows
+    clusters = rows_of(tmp_path / "out")["cluster"].to_numpy()
+    assert manifest == {
+        "model": {"folder": str(trained), "fingerprint": read_model(str(trained)).fingerprint()},
+        "num_images": 40,
+        "num_clusters": 3,
+        "cluster_sizes": np.bincount(clusters, minlength=3).tolist(),
+        "label_names": ["0", "1", "2"],
+        "num_rejected": 0,
+        "source": {"input": spec, "split": "train"},
+        "format_version": 1,
+    }
+
+
+def test_models_that_answer_differently_have_other_fingerprints():
+    centroids = np.zeros((2, 6), np.float32)
+    models = [
+        Model("a", centroids, (2, 3), "uint8"),
+        Model("a", centroids, (3, 2), "uint8"),
+        Model("a", centroids, (6,), "float32"),
+        Model("a", centroids + np.float32(1e-7), (2, 3), "uint8"),
+    ]
+    assert len({model.fingerprint() for model in models}) == len(models)
+    assert models[0]._replace(folder="b").fingerprint() == models[0].fingerprint()
+
+
+def test_rejected_images(tmp_path, trained, capsys):
+    spec = sets.write_folder(tmp_path, *sets.digits(120))
+    (tmp_path / "folder" / "0" / "broken.png").write_bytes(b"")
+    assert assign(trained, spec, tmp_path / "out", "--num-shards", "2") == 0
+    assert "1 of 121 images could not be read: see " in capsys.readouterr().err
+    assert sets.rejections(tmp_path / "out") == {"0/broken.png": "empty file"}
+    assert len(rows_of(tmp_path / "out")) == 120
+    assert manifest_of(tmp_path / "out")["num_rejected"] == 1
+    flags = ["--overwrite", "--max-rejected", "0"]
+    assert assign(trained, spec, tmp_path / "out", *flags) == 2
+    assert "--max-rejected 0: 1 of 121 images cannot be read" in capsys.readouterr().err
+    assert "manifest.json" not in files_of(tmp_path / "out")
+
+
+def test_the_next_run_cleans_up(tmp_path, trained):
+    assert assign(trained, "digits", tmp_path / "out", "--image-size", "6x5") == 0
+    expected = files_of(tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    for name in (
+        "assignments/assignments-00004-of-00009.parquet",
+        f"assignments/assignments-00001-of-00009.parquet.01ab{storage.TEMPORARY_SUFFIX}",
+        "rejected-00001-of-00009.jsonl",
+        f"manifest.json.01ab{storage.TEMPORARY_SUFFIX}",
+    ):
+        (tmp_path / "out" / name).write_bytes(b"half")
+    assert assign(trained, "digits", tmp_path / "out", "--image-size", "6x5") == 0
+    assert files_of(tmp_path / "out") == expected
+
+
+# What it refuses.
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """Runs a command that must end with 2, one line on stderr and no manifest; that line."""
+
+    def check(*arguments, **options) -> str:
+        before = files_of(tmp_path)
+        assert assign(*arguments, **options) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert files_of(tmp_path) == before
+        return error
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "flags", "message"),
+    [
+        ((4, 7, 5), "uint8", [], "images of 7 × 5 uint8, but --model {} has seen images of 6 × 5"),
+        ((4, 7, 5), "uint8", [], "or make them so: --image-size 6x5\n"),
+        ((4, 6, 5, 3), "uint8", [], "images of 6 × 5 × 3 uint8, .*--image-size 6x5 --grayscale\n"),
+        ((4, 30), "uint8", [], "images of 30 uint8, but"),
+        ((4, 6, 5), "float32", [], "images of 6 × 5 float32, .* of 6 × 5 uint8; give images like"),
+        ((4, 6, 5), "uint8", ["--num-shards", "9"], "--num-shards 9: more than the 4 images"),
+        ((4, 6, 5), "uint8", ["--split", "test"], "--split test: "),
+        ((4, 6, 5), "uint8", ["--modle"], "unknown option --modle: did you mean --model?"),
+    ],
+)
+def test_images_and_options(refused, tmp_path, trained, shape, dtype, flags, message):
+    np.save(tmp_path / "images.npy", np.zeros(shape, dtype))
+    error = refused(trained, tmp_path / "images.npy", tmp_path / "out", *flags)
+    assert re.search(message.replace("?", r"\?").format(trained), error)
+
+
+def test_a_model_that_is_none(refused, tmp_path, trained):
+    error = refused(tmp_path / "nowhere", "digits", tmp_path / "out")
+    assert f"--model {tmp_path}/nowhere: no finished result" in error
+    (trained / "metrics.json").write_text("half")
+    assert "metrics.json: damaged" in refused(trained, "digits", tmp_path / "out")
+    (trained / "metrics.json").write_text("{}")
+    assert "metrics.json: damaged ('image_shape')" in refused(trained, "digits", tmp_path / "out")
+
+
+def test_centroids_that_do_not_go_with_the_metrics(refused, tmp_path, trained):
+    np.save(trained / "centroids.npy", np.zeros((3, 29), np.float32))
+    error = refused(trained, "digits", tmp_path / "out")
+    assert "centroids.npy: damaged (shape (3, 29)); run `kmeans-job fit` again" in error
+    (trained / "centroids.npy").write_bytes(b"")
+    assert "centroids.npy: damaged" in refused(trained, "digits", tmp_path / "out")
+
+
+def test_an_output_that_is_complete(refused, tmp_path, trained):
+    spec = sets.write_npz(tmp_path, *sets.digits(40))
+    assert assign(trained, spec, tmp_path / "out") == 0
+    assert "holds complete assignments; use them, or add --overwrite" in refused(
+        trained, spec, tmp_path / "out"
+    )
+    assert assign(trained, spec, tmp_path / "out", "--overwrite", "--num-shards", "2") == 0
+    assert len(manifest_of(tmp_path / "out")["files"]) == 2
+    assert len(rows_of(tmp_path / "out")) == 40
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "assignments/thesis.tex", "centroids.npy"])
+def test_an_output_that_holds_something_else(refused, tmp_path, trained, name):
+    spec = sets.write_npz(tmp_path, *sets.digits(40))
+    (tmp_path / "out" / "assignments").mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("years")
+    error = refused(trained, spec, tmp_path / "out", "--overwrite")
+    assert f"holds something else ({os.path.basename(name)}); give a new or empty" in error
+
+
+def test_an_output_that_is_a_file(refused, tmp_path, trained):
+    spec = sets.write_npz(tmp_path, *sets.digits(40))
+    (tmp_path / "out").write_text("years")
+    assert "out: a file; give a folder" in refused(trained, spec, tmp_path / "out")
+
+
+# What workers do.
+
+
+@pytest.fixture
+def numbers(tmp_path) -> Model:
+    """A model of images like those of `Numbers`."""
+    centroids = np.repeat([[0.02], [0.1]], 4, axis=1)
+    return read_model(str(save_model(tmp_path / "model", centroids, (2, 2))))
+
+
+def write(source, model: Model, folder: Path, num_shards: int = 2) -> None:
+    """What an engine does, in its simplest form."""
+    step = pickle.loads(pickle.dumps(WriteAssignments(source, model, str(folder), num_shards)))
+    step.setup()
+    written = [part for piece in plan.pieces(40, num_shards) for part in step.process(piece)]
+    complete(source, model, reversed(written), str(folder), num_shards, 0.1)
+
+
+@pytest.mark.parametrize("failure", [Refused("cannot read"), OSError(5, "Input/output error")])
+def test_a_read_that_fails_once_is_tried_again(tmp_path, numbers, monkeypatch, failure):
+    monkeypatch.setattr(storage, "RETRY_SECONDS", (0, 0))
+    write(Numbers(), numbers, tmp_path / "smooth")
+    model, source = numbers, Numbers(failures=(failure,))
+    nearest = Nearest(model)
+    folder = str(tmp_path / "bumpy")
+    written = [
+        storage.retrying(lambda piece=piece: write_assignments(source, piece, nearest, folder, 2))
+        for piece in plan.pieces(40, 2)
+    ]
+    assert len(source.tries) == 1
+    complete(source, model, written, folder, 2, 0.1)
+    complete(source, model, written, folder, 2, 0.1)
+    assert files_of(tmp_path / "bumpy") == files_of(tmp_path / "smooth")
+    assert list(sets.rejections(tmp_path / "bumpy")) == ["00009", "00019", "00029", "00039"]
+
+
+def test_a_write_that_dies_leaves_nothing(tmp_path, numbers):
+    source = Numbers(failures=(ZeroDivisionError(),))
+    with pytest.raises(ZeroDivisionError):
+        write_assignments(source, plan.Piece(0, 0, 9), Nearest(numbers), str(tmp_path / "out"), 1)
+    assert files_of(tmp_path / "out") == {}
+
+
+def test_a_piece_that_no_image_fell_on(tmp_path, numbers):
+    @dataclasses.dataclass(frozen=True)
+    class Empty(Numbers):
+        def read(self, piece):
+            if isinstance(piece, plan.Piece):
+                yield from super().read(piece)
+
+    folder = str(tmp_path / "out")
+    written = write_assignments(Empty(), plan.Piece(1, 0, 5), Nearest(numbers), folder, 3)
+    complete(Empty(), numbers, [written], folder, 3)
+    counts = [entry["num_images"] for entry in manifest_of(tmp_path / "out")["files"]]
+    assert counts == [0, 5, 0]
+    assert rows_of(tmp_path / "out").schema == SCHEMA
+
+
+def test_no_centroids_travel(tmp_path):
+    large = save_model(tmp_path / "large", np.zeros((500, 784)), (28, 28))
+    step = WriteAssignments(Numbers(), read_model(str(large)), "out", 2)
+    assert len(pickle.dumps(step)) < 4_000
+
+
+def test_a_model_that_is_replaced_meanwhile(tmp_path, numbers):
+    step = WriteAssignments(Numbers(), numbers, str(tmp_path / "out"), 2)
+    np.save(tmp_path / "model" / "centroids.npy", np.ones((2, 4), np.float32))
+    with pytest.raises(UserError, match=r"model: replaced since the job began; run it again"):
+        step.setup()
+
+
+# MNIST.
+
+
+@pytest.mark.slow
+def test_mnist(cpus, mnist, tmp_path):
+    fit = ["--k", "10", "--output", tmp_path / "fit", "--num-shards", "3", "--quiet"]
+    assert main(["run", "--input", *map(str, [mnist, *fit])]) == 0
+    assert assign(tmp_path / "fit", mnist, tmp_path / "train", "--num-shards", "4") == 0
+    assert rows_of(tmp_path / "train").equals(rows_of(tmp_path / "fit"))
+    assert assign(tmp_path / "fit", mnist, tmp_path / "test", "--split", "test") == 0
+    rows, centroids = rows_of(tmp_path / "test"), np.load(tmp_path / "fit" / "centroids.npy")
+    with np.load(mnist) as file:
+        images = file["x_test"].reshape(10_000, 784) / 255
+        np.testing.assert_array_equal(rows["label"].to_numpy(), file["y_test"])
+    every = np.stack([np.square(images - c).sum(axis=1) for c in centroids.astype(float)], axis=1)
+    clusters = rows["cluster"].to_numpy()
+    own = every[np.arange(10_000), clusters]
+    assert (own <= every.min(axis=1) + 1e-11).all()  # but for ties
+    np.testing.assert_allclose(rows["distance"].to_numpy(), np.sqrt(own), rtol=1e-6)
