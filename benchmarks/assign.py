@@ -29,7 +29,8 @@ import pyarrow.parquet as pq  # noqa: E402
 import sets  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from pipeline.terminal import import_beam, without_chatter  # noqa: E402
+from pipeline.terminal import without_chatter  # noqa: E402
+from pipeline.transforms.runner import import_beam, make_pipeline, run  # noqa: E402
 
 beam = import_beam()
 from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E402
@@ -37,7 +38,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E4
 from job import fit as fitting  # noqa: E402
 from job.config import FitConfig  # noqa: E402
 from pipeline.nearest import Model, Nearest, read_model  # noqa: E402
-from pipeline.shard import make_pipeline, num_shards_of, run  # noqa: E402
+from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402

@@ -9,16 +9,15 @@ from pipeline import storage
 from pipeline.features.source import transformed_again
 from pipeline.shard import (
     add_source_arguments,
-    make_pipeline,
     note_rejected,
     open_input,
     prepare_folder,
     refuse_foreign,
-    run,
     watching,
 )
 from pipeline.shards.manifest import MANIFEST
 from pipeline.terminal import Progress, without_chatter
+from pipeline.transforms.runner import make_pipeline, run
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names that the output may hold, those included that a run which died leaves.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import UserError, from_engine
+from pipeline.errors import UserError
 from pipeline.features.source import (
     Transformed,
     add_transform_argument,
@@ -24,15 +24,12 @@ from pipeline.terminal import (
     Parser,
     Progress,
     exit_status,
-    import_beam,
     note,
-    reject_flag,
     without_chatter,
 )
+from pipeline.transforms.runner import check_beam_flags, make_pipeline, run
 
 SPLITS = ("train", "test", "all")
-# What DirectRunner falls back to, after it has tried to download another engine.
-ENGINE = "FnApiRunner"
 PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
 # Names that a folder of shards may hold, those included that a run which died leaves.
 OURS = re.compile(
@@ -98,31 +95,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="SHARDS", help="folder for the shards")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards in SHARDS")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def check_beam_flags(flags: list[str], known: list[str]) -> None:
-    """Raises UserError unless Beam knows every one of `flags`.
-
-    Args:
-      known: flags of our own, which may be the ones that were meant.
-    """
-    if not flags:
-        return
-    import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-    from apache_beam.runners.runner import create_runner
-
-    name = PipelineOptions(flags).view_as(StandardOptions).runner
-    try:
-        create_runner(name or ENGINE)  # an engine's module brings its options
-    except (ImportError, ValueError) as error:
-        raise UserError(f"--runner {name}: {' '.join(str(error).split())}") from error
-    parser = Parser(add_help=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(flags)
-    if unknown:
-        reject_flag(unknown[0], known + parser.flags())
 
 
 def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
@@ -279,41 +251,6 @@ def shard_pipeline(
         return ShardImages(source, args.output, num_shards, args.max_rejected)
 
     return make_pipeline(transform, beam_flags)
-
-
-def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
-    """A Beam pipeline of the transform that `make` makes, once Beam has been imported quietly.
-
-    Raises:
-      UserError: an option of Beam is at fault.
-    """
-    beam = import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    options = PipelineOptions(beam_flags)
-    if options.view_as(StandardOptions).runner is None:
-        options.view_as(StandardOptions).runner = ENGINE
-    try:
-        pipeline = beam.Pipeline(options=options)
-    except ValueError as error:  # an engine misses options of its own
-        raise UserError(" ".join(str(error).split())) from error
-    _ = pipeline | make()
-    return pipeline
-
-
-def run(pipeline: Any) -> None:
-    """Runs a Beam pipeline.
-
-    Raises:
-      UserError: what a worker met is the user's fault.
-    """
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        user_error = from_engine(error)
-        if user_error is None:
-            raise
-        raise user_error from error
 
 
 def images_on_disk(folder: str, num_images: int, image_bytes: int) -> int:

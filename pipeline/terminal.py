@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import difflib
-import logging
 import os
 import re
 import sys
@@ -100,15 +99,6 @@ def without_chatter() -> Iterator[TextIO]:
             for line in held.read().decode(errors="replace").splitlines() if shown else ():
                 if not CHATTER.match(line):
                     print(line, file=sys.stderr)
-
-
-def import_beam():
-    """The module apache_beam, whose notes on its own defaults and optional parts are left out."""
-    logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    import apache_beam
-
-    return apache_beam
 
 
 class Progress:

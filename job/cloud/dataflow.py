@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from job.config import SHARDS
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.terminal import PROGRAM, import_beam
+from pipeline.terminal import PROGRAM
+from pipeline.transforms.runner import import_beam
 
 TEMPORARY = "kmeans-job-tmp"  # what Dataflow stages, beside the outputs of a bucket
 CPU_MACHINE = "e2-standard-8"
