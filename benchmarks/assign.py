@@ -42,7 +42,7 @@ from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402
-from pipeline.transforms.shard_images import pieces_of  # noqa: E402
+from pipeline.transforms.shard_images import Pieces  # noqa: E402
 
 FACTOR = 8
 PEAK = (
@@ -142,7 +142,8 @@ def clusters_only(path: Path, output: Path, step: beam.PTransform) -> np.ndarray
     @beam.ptransform_fn
     def transform(begin):
         return (
-            pieces_of(begin, source, shards)
+            begin
+            | Pieces(source, shards)
             | beam.FlatMap(source.read)
             | step
             | beam.Map(lambda clusters: clusters.tobytes())
