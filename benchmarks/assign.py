@@ -23,15 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import apache_beam as beam  # noqa: E402
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import sets  # noqa: E402
 import tensorflow as tf  # noqa: E402
-
-from pipeline.terminal import import_beam, without_chatter  # noqa: E402
-
-beam = import_beam()
 from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E402
 
 from job import fit as fitting  # noqa: E402
@@ -171,7 +168,7 @@ def speed(path: Path, model: Model, runs: int) -> None:
     sizes = {}
     for _ in range(runs):
         for name, rival in RIVALS.items():
-            with tempfile.TemporaryDirectory() as output, without_chatter():
+            with tempfile.TemporaryDirectory() as output:
                 start = time.perf_counter()
                 clusters = rival(path, model, Path(output))
                 seconds[name].append(time.perf_counter() - start)

@@ -9,6 +9,7 @@ Each file is published whole and begins with a digest of the rest: the newest va
 import hashlib
 import io
 import json
+import logging
 import threading
 import zipfile
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from job.kmeans.blocks import ClusterSums
 from job.kmeans.loop import Fitted, Seconds, State
 from pipeline import storage
 from pipeline.errors import Taken, UserError
-from pipeline.terminal import note
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
 STATE, WRITTEN = "state-", "written-"
@@ -69,7 +71,7 @@ class Checkpoints:
             try:
                 found = found or decode_state(storage.read_bytes(path))
             except DamagedError as error:
-                note(f"warning: {path}: damaged ({error}); skipped")
+                logger.warning(f"{path}: damaged ({error}); skipped")
         if found is None:
             return None
         identity, state, history = found
@@ -228,7 +230,7 @@ class Written:
         try:
             fields, arrays = decode(storage.read_bytes(path))
         except DamagedError as error:
-            note(f"warning: {path}: damaged ({error}); the shard is assigned again")
+            logger.warning(f"{path}: damaged ({error}); the shard is assigned again")
             return None
         return arrays if fields["key"] == self._key else None
 

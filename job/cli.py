@@ -16,7 +16,7 @@ from pipeline import shard as sharding
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features.source import add_transform_argument
-from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
+from pipeline.terminal import PROGRAM, Parser, configure, exit_status, reject_flag
 
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
 FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
@@ -91,6 +91,7 @@ def _workers_number() -> int | None:
 def _main(arguments: list[str]) -> None:
     parser = build_parser()
     args, unknown = parser.parse_known_args(arguments)
+    configure()
     if args.beam:
         sharding.check_beam_flags(unknown, args.parser.flags())
     elif unknown:
@@ -249,10 +250,9 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
-    with without_chatter():
-        from job import fit as fitting
-        from job import sweep
-        from job.result import write as publishing
+    from job import fit as fitting
+    from job import sweep
+    from job.result import write as publishing
 
     quiet = args.quiet or bool(_workers_number())
     if len(args.k) > 1:

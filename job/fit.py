@@ -30,7 +30,7 @@ from job.tensorboard import Summaries
 from pipeline import storage
 from pipeline.errors import JobError, UserError
 from pipeline.shards.manifest import Manifest, load_manifest
-from pipeline.terminal import Progress, without_chatter
+from pipeline.terminal import Progress
 
 
 def fit(
@@ -163,8 +163,7 @@ def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:
     workers.refuse_idle(cluster, len(manifest.shards))
     if cluster is not None:
         workers.wait_for_peers(cluster, config.start_timeout_seconds)
-    with without_chatter():
-        return local_replicas(config.replicas, cluster)
+    return local_replicas(config.replicas, cluster)
 
 
 def agree(replicas: Replicas, values: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from job.config import SHARDS
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.terminal import PROGRAM, import_beam
+from pipeline.terminal import PROGRAM
 
 TEMPORARY = "kmeans-job-tmp"  # what Dataflow stages, beside the outputs of a bucket
 CPU_MACHINE = "e2-standard-8"
@@ -146,7 +146,6 @@ def dataflow_types() -> Any:
     Raises:
       UserError: Beam was installed without it.
     """
-    import_beam()
     try:
         from google.cloud import dataflow
     except ImportError as error:

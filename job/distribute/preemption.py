@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from pipeline.errors import JobError
-from pipeline.terminal import note
+from pipeline.terminal import error_line
 
 STATUS = 128 + signal.SIGTERM
 GRACE_SECONDS = 7.0
@@ -54,7 +54,7 @@ def on_sigterm(
         try:
             save()
         finally:
-            note(str(InterruptedFit("amid a pass")))
+            error_line("SIGTERM: ended amid a pass; run the same command again to resume")
             os._exit(STATUS)
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)
