@@ -10,7 +10,7 @@ from typing import Any
 
 from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
-from job.distribute import workers
+from job.distribute import process, workers
 from pipeline import assign as assigning
 from pipeline import shard as sharding
 from pipeline import storage
@@ -250,6 +250,7 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
+    process.prepare()
     from job import fit as fitting
     from job import sweep
     from job.result import write as publishing

@@ -21,9 +21,7 @@ from pipeline.errors import JobError, UserError
 PROGRAM = "kmeans-job"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 OURS = ("job", "pipeline", "kmeans_job")  # packages whose log messages need no name before them
-# Libraries that warn of things that are as they should be: optional parts that are not installed,
-# graphs that are traced again on purpose, credentials that belong to a person.
-TALKATIVE = ("tensorflow", "absl", "apache_beam", "google", "apitools", "h5py", "jax", "keras")
+OWN_LEVEL = ("absl", "tensorflow", "google.auth")  # loggers that do not take the root's
 # What TensorFlow's libraries print as they are loaded: I, W or E, month and day, …
 LOADING = re.compile(rb"WARNING: All log messages before|[IWE]\d{4} ")
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal to redraw
@@ -113,8 +111,10 @@ def configure(log_level: str = "warning") -> None:
         root.addHandler(handler)
     for name in OURS:
         logging.getLogger(name).setLevel(shown)
+    # Libraries warn of what is as it should be: optional parts that are not installed, graphs that
+    # are traced again on purpose. What is an error they raise, so little is lost.
     debug = log_level == "debug"
-    for name in TALKATIVE:
+    for name in (None, *OWN_LEVEL):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.ERROR)
     # 3 leaves out TensorFlow's own E-lines too. On a machine where nothing is wrong they say that
     # there is no GPU; what is wrong it raises as an exception besides.

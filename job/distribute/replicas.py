@@ -9,11 +9,7 @@ workers are a MultiWorkerMirroredStrategy of one host device each, whose collect
 number of calls from everybody and nothing else.
 """
 
-import ctypes
-import gc
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,13 +22,9 @@ from job.distribute.workers import Cluster
 from job.kmeans.graphs import traced
 from pipeline.errors import UserError
 
-KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
 # sums: float64 tensors that are added over all replicas).
 Step = Callable[..., tuple[Any, list[tf.Tensor]]]
-
-
-NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
 
 
 class Replicas:
@@ -223,14 +215,6 @@ def local_replicas(count: int | None = None, cluster: Cluster | None = None) -> 
       UserError: more replicas than there are GPUs.
       JobError: another worker is gone.
     """
-    _keep_freed_memory()
-    if not gc.get_freeze_count():
-        # TensorFlow's 340,000 objects stay: looking for garbage among them takes 150 ms.
-        gc.freeze()
-    # Every pass is a graph of its own, but TensorFlow counts them all as one that is traced anew.
-    tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
-    # Their 10 bits of mantissa are not those the margins for near-ties are made for.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and count is not None and count > len(gpus):
         raise UserError(f"--replicas {count}: this machine has {len(gpus)} GPUs")
@@ -249,10 +233,6 @@ def local_replicas(count: int | None = None, cluster: Cluster | None = None) -> 
 
 def _across(cluster: Cluster) -> tf.distribute.Strategy:
     """The strategy of all workers, with the host of each as its only device."""
-    # gRPC would ask an HTTP proxy of the environment for the way to the other workers.
-    hosts = {cluster.address(n).rpartition(":")[0].strip("[]") for n in range(cluster.size)}
-    direct = os.environ.get(NO_PROXY) or os.environ.get("no_proxy", "")
-    os.environ[NO_PROXY] = ",".join(filter(None, [direct, *sorted(hosts)]))
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(cluster.jobs),
         task_type=cluster.job,
@@ -281,18 +261,6 @@ def _cpus(count: int) -> bool:
         except RuntimeError:
             return False
     return True
-
-
-def _keep_freed_memory() -> None:
-    """Tells glibc to keep the megabytes that each block frees, instead of faulting them in anew.
-
-    Casting a block to float32 is otherwise spent half in page faults.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-                mallopt(option, KEPT_BYTES)
 
 
 def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:

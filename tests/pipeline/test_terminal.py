@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.terminal import (
     LINE_SECONDS,
-    TALKATIVE,
+    OWN_LEVEL,
     Parser,
     Progress,
     configure,
@@ -111,7 +111,7 @@ def test_a_bar_on_a_terminal():
 @pytest.fixture
 def configured():
     """`configure`, and everything as it was before at the end."""
-    loggers = [logging.getLogger(name) for name in (*TALKATIVE, "job", "pipeline", "kmeans_job")]
+    loggers = [logging.getLogger(name) for name in (None, *OWN_LEVEL, "job", "pipeline", "kmeans_job")]
     root = logging.getLogger()
     before = [logger.level for logger in loggers], root.handlers[:], sys.meta_path[:]
     with pytest.MonkeyPatch.context() as patch:
@@ -142,9 +142,10 @@ def test_log_messages_are_shown_from_a_level_on(configured, capsys, level, shown
 
 def test_other_libraries_are_named(configured, capsys):
     configured()
-    logging.getLogger("another.library").warning("careful")
-    logging.getLogger("apache_beam.runners").warning("no such option")
-    assert capsys.readouterr().err == "kmeans-job: another.library: careful\n"
+    logging.getLogger("another.library").warning("an optional part is missing")
+    logging.getLogger("another.library").error("broken")
+    logging.warning("of a library without a logger")
+    assert capsys.readouterr().err == "kmeans-job: another.library: broken\n"
 
 
 def test_debug_shows_everything(configured, capsys):
