@@ -44,7 +44,7 @@ class Ending(Silent):
 
     def reached(self, state: State) -> None:
         done = f"restart {state.restart + 1}, iteration {state.iteration}"
-        self._replicas.end_if_asked(f"after {done}", together=True)
+        self._replicas.end_all_if_asked(f"after {done}")
 
 
 class Draws(Silent):

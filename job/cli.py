@@ -253,13 +253,17 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
     process.prepare()
     from job import fit as fitting
     from job import sweep
+    from job.distribute.preemption import on_sigterm
     from job.result import write as publishing
 
     quiet = args.quiet or bool(_workers_number())
     if len(args.k) > 1:
-        text = sweep.summary(sweep.fit(config, args.k, args.overwrite, quiet, also), config.output)
+        text = sweep.summary(
+            sweep.fit_each(config, args.k, args.overwrite, quiet, also, guard=on_sigterm),
+            config.output,
+        )
     else:
-        result = fitting.fit(config, args.overwrite, quiet, also)
+        result = fitting.fit(config, args.overwrite, quiet, also, guard=on_sigterm)
         text = publishing.summary(result, config.output)
     if not quiet:
         print(text)

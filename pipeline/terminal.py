@@ -114,8 +114,8 @@ def configure(log_level: str = "warning") -> None:
     # Libraries warn of what is as it should be: optional parts that are not installed, graphs that
     # are traced again on purpose. What is an error they raise, so little is lost.
     debug = log_level == "debug"
-    for name in (None, *OWN_LEVEL):
-        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.ERROR)
+    for own_level in (None, *OWN_LEVEL):
+        logging.getLogger(own_level).setLevel(logging.DEBUG if debug else logging.ERROR)
     # 3 leaves out TensorFlow's own E-lines too. On a machine where nothing is wrong they say that
     # there is no GPU; what is wrong it raises as an exception besides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import MutableMapping
 
 from job.distribute import workers
-from job.distribute.workers import Cluster
+from job.distribute.workers import WorkerGroup
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -33,14 +33,14 @@ def prepare() -> None:
     keep_freed_memory()
 
 
-def reach_without_proxy(cluster: Cluster | None, environment: MutableMapping[str, str]) -> None:
+def reach_without_proxy(group: WorkerGroup | None, environment: MutableMapping[str, str]) -> None:
     """Lets gRPC connect to the other workers directly.
 
     It would ask an HTTP proxy of the environment for the way to them.
     """
-    if cluster is None:
+    if group is None:
         return
-    hosts = {cluster.address(n).rpartition(":")[0].strip("[]") for n in range(cluster.size)}
+    hosts = {group.address(n).rpartition(":")[0].strip("[]") for n in range(group.size)}
     direct = environment.get(NO_PROXY) or environment.get("no_proxy", "")
     environment[NO_PROXY] = ",".join(filter(None, [direct, *sorted(hosts)]))
 

@@ -62,9 +62,9 @@ class Images:
                 "cannot hold; divide the images by their largest value"
             )
         total = np.array(float(sum(part.sum() for part in norms)))
-        self.squared_norm_total = float(replicas.sum([total])[0])
+        self.squared_norm_total = float(replicas.all_reduce([total])[0])
         # What one worker has no memory for, none does: they sum tensors of one shape.
-        self.spare_row_bytes = int(replicas.gather(np.array(self._spare_row_bytes())).min())
+        self.spare_row_bytes = int(replicas.all_gather(np.array(self._spare_row_bytes())).min())
 
     def compile(self, step: Step, *options: Any) -> Callable[[Any, Any], tuple[Any, list]]:
         """A pass over all images: (state, shared) → (state, totals).
@@ -113,7 +113,7 @@ class Images:
             bits[:-3, column] = [_wide(word).view(np.int64) for word in words]
             bits[-3:, column] = place
         found = []
-        for worker in self._replicas.gather(bits):
+        for worker in self._replicas.all_gather(bits):
             columns = [_narrow(w, t) for w, t in zip(worker[:-3], dtypes, strict=True)]
             places = [Place(*map(int, place)) for place in worker[-3:].T]
             rows = zip(*columns, places, strict=True)
@@ -145,7 +145,7 @@ class Images:
             mine = [n for n, p in enumerate(places) if self.holds(p) and p.replica == replica]
             if mine:
                 pixels[mine] = self._pixels(replica, [places[n].row for n in mine])
-        return self._replicas.sum([pixels])[0].astype(self._dtype)
+        return self._replicas.all_reduce([pixels])[0].astype(self._dtype)
 
     def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
         """Sets `digests`; ‖x‖² of the images of each replica."""

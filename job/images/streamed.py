@@ -148,7 +148,7 @@ class StreamedImages(Images):
                 for replica, own in enumerate(rows):
                     _store(fresh, replica, own, after[replica])
                     totals = _added(totals, partial[replica])
-            return fresh, self._replicas.sum(totals) if totals else []
+            return fresh, self._replicas.all_reduce(totals) if totals else []
 
         return over_chunks
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from job import __version__, report
-from job.checkpoint import Written
+from job.checkpoint import ShardNotes
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
 from job.kmeans import blocks as kmeans
@@ -51,8 +51,8 @@ def write_assignments(
                 written.note(number, _write_shard(config, manifest, number, nearest, replicas))
             done += manifest.shards[number].num_images
             progress.update(done)
-    replicas.sum([np.zeros(1)])  # all are done
-    replicas.end_if_asked("while writing", together=True)
+    replicas.all_reduce([np.zeros(1)])  # all are done
+    replicas.end_all_if_asked("while writing")
 
 
 def _write_shard(
@@ -74,10 +74,10 @@ def _write_shard(
     return tally.arrays() | examples.arrays()
 
 
-def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> Written:
+def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> ShardNotes:
     """Notes on the shards that are written for these centroids."""
     key = hashlib.sha256(fitted.centroids.tobytes() + manifest.to_json()).hexdigest()
-    return Written(storage.join(config.output, outputs.CHECKPOINT), key)
+    return ShardNotes(storage.join(config.output, outputs.CHECKPOINT), key)
 
 
 def publish(

@@ -111,7 +111,9 @@ def test_a_bar_on_a_terminal():
 @pytest.fixture
 def configured():
     """`configure`, and everything as it was before at the end."""
-    loggers = [logging.getLogger(name) for name in (None, *OWN_LEVEL, "job", "pipeline", "kmeans_job")]
+    loggers = [
+        logging.getLogger(name) for name in (None, *OWN_LEVEL, "job", "pipeline", "kmeans_job")
+    ]
     root = logging.getLogger()
     before = [logger.level for logger in loggers], root.handlers[:], sys.meta_path[:]
     with pytest.MonkeyPatch.context() as patch:
