@@ -11,6 +11,7 @@ import tensorflow as tf
 from job import hashing
 from job.distribute.replicas import Replicas, Step, aligned_empty
 from job.images import memory
+from job.images.rows import squared_pixel_norms
 from job.kmeans.blocks import row_width, stored, take
 from pipeline.errors import UserError
 from pipeline.shards.block import Block, read_shard
@@ -39,6 +40,7 @@ class Images:
       num_features: d.
       units: of the pixels.
       squared_norm_total: Σ‖x‖² of all workers' images, pixels²; an exact integer for uint8.
+      precision: of float32 products on the replicas.
       digests: of the ids, uint64 [n_r] for each replica r of this worker.
       spare_row_bytes: what a state may take for each image, the same in all workers.
     """
@@ -52,6 +54,7 @@ class Images:
         """
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
+        self.precision = replicas.precision
         self._replicas = replicas
         self._passes: dict[Any, Callable] = {}
         norms = self._load(folder, manifest)
@@ -157,7 +160,7 @@ class Images:
         for loaded in blocks_by_replica(folder, manifest, self._replicas):
             share, rows = shares[loaded.replica], loaded.rows
             part = loaded.block.pixels[loaded.part]
-            share.pixels[rows], share.squared_norms[rows] = stored(part), squared_norms(part)
+            share.pixels[rows], share.squared_norms[rows] = stored(part), squared_pixel_norms(part)
             share.digests[rows] = hashing.digests(loaded.block.ids[loaded.part])
         self.digests = [share.digests for share in shares]
         self._images = self._replicas.place([(s.pixels, s.squared_norms) for s in shares])
@@ -204,12 +207,6 @@ class Loaded(NamedTuple):
     part: slice
     shard: Shard
     number: int
-
-
-def squared_norms(pixels: np.ndarray) -> np.ndarray:
-    """‖x‖² of images [n, d], in pixels²; float64 [n], exact for uint8."""
-    wide = pixels.astype(np.float64)
-    return np.einsum("nd,nd->n", wide, wide)
 
 
 def empty_facts(count: int) -> tuple[np.ndarray, np.ndarray]:

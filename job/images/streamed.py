@@ -22,8 +22,8 @@ from job.images.resident import (
     empty_facts,
     own_shards,
     share_rows,
-    squared_norms,
 )
+from job.images.rows import squared_pixel_norms
 from job.kmeans.blocks import row_width, stored
 from pipeline import storage
 from pipeline.errors import UserError
@@ -85,7 +85,7 @@ class StreamedImages(Images):
             if at != (path, loaded.number):
                 at, offset = (path, loaded.number), _find(pixels, *next(records), path)
             part = pixels[loaded.part]
-            self._norms[r][rows] = squared_norms(part)
+            self._norms[r][rows] = squared_pixel_norms(part)
             self.digests[r][rows] = hashing.digests(loaded.block.ids[loaded.part])
             begin = offset + loaded.part.start * self._row_bytes
             self._runs[r].append(Run(rows.start, rows.stop, path, begin))

@@ -9,11 +9,11 @@ import numpy as np
 from job import hashing
 from job.config import FitConfig
 from job.images.resident import Images
-from job.kmeans import blocks as kmeans
 from job.kmeans import init
-from job.kmeans.blocks import ClusterSums
 from job.kmeans.hamerly import Hamerly
 from job.kmeans.lloyd import Algorithm, Lloyd
+from job.kmeans.scores import scorer_of, squared_distances
+from job.kmeans.sums import ClusterSums, inertia_of_means, means
 
 ALGORITHMS: dict[str, Callable[[Images, FitConfig], Algorithm]] = {
     "hamerly": Hamerly,
@@ -211,8 +211,8 @@ def _step(
     filled = total
     if num_empty:
         filled = _fill_empty(images, algorithm.clusters, before, total, config)
-    centroids = kmeans.means(filled, images.units)
-    inertia = kmeans.inertia_of_means(images.squared_norm_total, filled, images.units)
+    centroids = means(filled, images.units)
+    inertia = inertia_of_means(images.squared_norm_total, filled, images.units)
     shift = float(np.square(centroids - before).sum())
     record = IterationRecord(
         state.restart,
@@ -246,7 +246,7 @@ def _fill_empty(
       UserError: no image is away from its centroid: the distinct images are fewer than k.
     """
 
-    scorer = kmeans.scorer(centroids, images.units)
+    scorer = scorer_of(centroids, images.units, images.precision)
     distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
     sums, counts = total.sums.copy(), total.counts.copy()
     own, far = images.local(clusters), [-part for part in images.local(distances)]
@@ -267,4 +267,4 @@ def _fill_empty(
 
 
 def _own_distances(images, squared_norm, clusters, scorer, units):
-    return kmeans.squared_distances(images, squared_norm, clusters, scorer, units), []
+    return squared_distances(images, squared_norm, clusters, scorer, units), []

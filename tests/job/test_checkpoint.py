@@ -21,8 +21,8 @@ from job.config import FitConfig
 from job.distribute.replicas import local_replicas
 from job.images.resident import Images
 from job.kmeans import loop
-from job.kmeans.blocks import ClusterSums
 from job.kmeans.loop import Fitted, Seconds, State
+from job.kmeans.sums import ClusterSums
 from job.result import folder as outputs
 from job.result import write as publishing
 from job.result.assigner import Examples, Tally
