@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import FitConfig
-from job.images.resident import Images
+from job.images.protocol import Images
 from job.kmeans import rivals
 from job.kmeans.blocks import by_rows
 from job.kmeans.graphs import traced

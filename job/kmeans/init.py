@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from job import hashing
 from job.config import FitConfig
-from job.images.resident import Images
+from job.images.protocol import Images
 from job.kmeans import kmeans_parallel as oversampling
 from job.kmeans.scores import squared_distances_to
 from pipeline import storage

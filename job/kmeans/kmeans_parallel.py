@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
-from job.images.resident import Images
+from job.images.protocol import Images
 from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances
 from pipeline.shards.pixel_scale import ZERO_DISTANCE, on_grid
 
@@ -42,7 +42,7 @@ def candidates(
         drawn = images.take([])
         while not len(drawn):
             rounds += 1
-            places = _draw(images, state[0], k, potential, seed, f"{purpose}/{rounds}")
+            places = _draw(images, state[0], k, float(potential), seed, f"{purpose}/{rounds}")
             drawn = images.take(places)
         parts.append(drawn)
     _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))

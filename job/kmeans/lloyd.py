@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from job.config import FitConfig
-from job.images.resident import Images
+from job.images.protocol import Images
 from job.kmeans.scores import nearest_centroids, scorer_of
 from job.kmeans.sums import ClusterSums, moved_sums
 

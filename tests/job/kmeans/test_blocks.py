@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from job import hashing
 from job.config import ALGORITHMS, FitConfig
 from job.distribute.replicas import local_replicas
-from job.images.resident import Images
+from job.images.resident import ResidentImages
 from job.images.rows import squared_pixel_norms
 from job.kmeans import hamerly, sums
 from job.kmeans.blocks import images_per_block, stored
@@ -214,7 +214,7 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
     pixels[:, 0] = rng.integers(0, 256, 3000)
     pixels = pixels.astype(dtype)
     folder = make_shards(pixels)
-    images = Images(folder, load_manifest(folder), local_replicas())
+    images = ResidentImages(folder, load_manifest(folder), local_replicas())
     algorithm = hamerly.Hamerly(images, FitConfig(folder, "", k))
     exact = pixels / images.units.scale
     skipped = []

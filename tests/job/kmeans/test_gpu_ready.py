@@ -16,7 +16,7 @@ from tensorflow.python.framework import kernels
 
 from job.config import FitConfig
 from job.distribute.replicas import Replicas, local_replicas
-from job.images.resident import Images
+from job.images.resident import ResidentImages
 from job.kmeans import hamerly, kmeans_parallel, loop, screen
 from job.kmeans.blocks import images_per_block, take
 from job.kmeans.sums import MAX_EXACT_IMAGES
@@ -114,7 +114,7 @@ def on_the_host(graph: tf.Graph) -> set[str]:
     return _borders(graph.inputs, graph.outputs) | _of_ops(graph)
 
 
-class Traced(Images):
+class Traced(ResidentImages):
     """Images whose passes are traced for any number of images, and kept."""
 
     def __init__(self, folder: str):
@@ -163,7 +163,7 @@ def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d
     np.save(path := str(tmp_path / "alike.npy"), alike)
     for algorithm, seeding in (("lloyd", "k-means++"), ("hamerly", "k-means||"), ("lloyd", path)):
         config = FitConfig("", "", k, init=seeding, algorithm=algorithm, max_iterations=3)
-        loop.fit(images, config, mock.Mock())
+        loop.run_restarts(images, config, mock.Mock())
     assert images.passes.keys() == PASSES | (MANY_PASSES if k == 40 else FEW_PASSES)
     assert all(images.passes.values())
     found = {
