@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from job import tensorboard
-from job.callbacks import Draws, Ending, Observers, Recording
+from job.callbacks import Callbacks, Draws, Ending, Recording
 from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
 from job.distribute import workers
@@ -19,10 +19,11 @@ from job.distribute.agreement import check_same, made_by_first
 from job.distribute.preemption import Guard, unguarded
 from job.distribute.replicas import Replicas, local_replicas
 from job.images import memory
-from job.images.resident import Images
+from job.images.protocol import Images
+from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
-from job.kmeans.loop import Fitted, Observer, Seconds, State
+from job.kmeans.loop import Callback, Fitted, Seconds, State
 from job.result import folder as result_folder
 from job.result import write as result_write
 from job.result.read import read_metrics
@@ -134,7 +135,7 @@ class Session:
         if self._images is None:
             fits = memory.fits(config, self.manifest, self.replicas)
             logger.info("images are %s", "kept in memory" if fits else "read in every iteration")
-            kind = Images if fits else StreamedImages
+            kind = ResidentImages if fits else StreamedImages
             self._images = kind(config.shards, self.manifest, self.replicas)
         self._images.forget_passes()
         return self._images
@@ -153,15 +154,15 @@ class Session:
         """
         state, lines = saved or (None, b"")
         with contextlib.ExitStack() as stack:
-            callbacks: list[Observer] = [self._draws]
+            callbacks: list[Callback] = [self._draws]
             if self.replicas.worker == 0:
                 callbacks += self._recorders(config, checkpoints, lines, stack)
             # Last, so that what the others keep of a state is kept before the fit ends there.
             callbacks.append(Ending(self.replicas))
-            return loop.fit(
+            return loop.run_restarts(
                 images,
                 config,
-                Observers(*callbacks),
+                Callbacks(*callbacks),
                 self._clock,
                 state,
                 self._draws.by_restart,
@@ -173,7 +174,7 @@ class Session:
         checkpoints: Checkpoints,
         lines: bytes,
         stack: contextlib.ExitStack,
-    ) -> list[Observer]:
+    ) -> list[Callback]:
         """Opens what worker 0 writes and shows of the loop; `stack` closes it.
 
         Args:
@@ -183,7 +184,7 @@ class Session:
         history = stack.enter_context(closing(result_folder.History(config.output, lines)))
         progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
         num_images = self.manifest.num_images
-        recorders: list[Observer] = [
+        recorders: list[Callback] = [
             Recording(num_images, config.k, history, progress, checkpoints)
         ]
         if config.tensorboard is not None:

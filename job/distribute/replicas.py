@@ -21,6 +21,7 @@ from job.distribute import workers
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
+from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
@@ -38,6 +39,7 @@ class Replicas:
       count: replicas of this worker.
       num_workers: how many workers there are.
       worker: the number of this one, from 0.
+      precision: of float32 products on the devices.
     """
 
     def __init__(
@@ -45,12 +47,13 @@ class Replicas:
         strategy: tf.distribute.Strategy,
         group: WorkerGroup | None = None,
         across: tf.distribute.Strategy | None = None,
+        precision: Precision = FLOAT32,
     ):
         """Args:
         strategy: of this worker's devices.
         group, across: where there are several workers, who they are, and their strategy.
         """
-        self._strategy, self._group = strategy, group
+        self._strategy, self._group, self.precision = strategy, group, precision
         self.count = int(strategy.num_replicas_in_sync)
         self.num_workers = group.size if group else 1
         self.worker = group.number if group else 0
@@ -246,11 +249,16 @@ def local_replicas(count: int | None = None, group: WorkerGroup | None = None) -
     across = _worker_strategy(group) if group else None
     if gpus:
         names = [f"GPU:{index}" for index in range(count or len(gpus))]
-        return Replicas(tf.distribute.MirroredStrategy(names), group, across)
+        return Replicas(tf.distribute.MirroredStrategy(names), group, across, _gpu_precision())
     names = [f"CPU:{index}" for index in range(count or 1)]
     reduction = tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
     return Replicas(strategy, group, across)
+
+
+def _gpu_precision() -> Precision:
+    """Tells how float32 products round on the GPUs of this process, as it is set up now."""
+    return TF32 if tf.config.experimental.tensor_float_32_execution_enabled() else FLOAT32
 
 
 def _worker_strategy(group: WorkerGroup) -> tf.distribute.Strategy:

@@ -13,9 +13,9 @@ from job import __version__, report
 from job.checkpoint import ShardNotes
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
-from job.kmeans import blocks as kmeans
 from job.kmeans import loop
 from job.kmeans.loop import Fitted
+from job.kmeans.sums import inertia
 from job.result import folder as outputs
 from job.result import metrics
 from job.result import saved_model as model
@@ -42,7 +42,7 @@ def write_assignments(
     if replicas.worker == 0:
         outputs.remove_other_assignments(config.output, num_shards)
     written = _written(config, manifest, fitted)
-    nearest = Assigner(fitted.centroids, units)
+    nearest = Assigner(fitted.centroids, units, replicas.precision)
     mine = range(replicas.worker, num_shards, replicas.num_workers)
     done, total = 0, sum(manifest.shards[number].num_images for number in mine)
     with Progress("write", total, "images", quiet) as progress:
@@ -152,7 +152,7 @@ def _metrics(
         "restart": fitted.restart,
         "iterations": fitted.iterations,
         "converged": fitted.converged,
-        "inertia": kmeans.inertia(tally.squared_norm_total, tally.sums, centroids, units),
+        "inertia": inertia(tally.squared_norm_total, tally.sums, centroids, units),
         "cluster_sizes": sizes.tolist(),
         **metrics.label_metrics(tally.contingency if labelled else None),
         "contingency": tally.contingency.tolist() if labelled else None,
