@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
 
@@ -122,6 +123,8 @@ def configure(log_level: str = "warning") -> None:
     # Static initialisers of its libraries print some lines before any setting is read.
     if not debug and not any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TensorFlowFinder())
+    # Pillow warns of large images, which the sources reject with a reason.
+    warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")
     # The search for credentials asks a server that only Google's machines have: once, briefly.
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
 
