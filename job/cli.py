@@ -10,13 +10,13 @@ from typing import Any
 
 from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
-from job.distribute import workers
+from job.distribute import process, workers
 from pipeline import assign as assigning
 from pipeline import shard as sharding
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features.source import add_transform_argument
-from pipeline.terminal import PROGRAM, Parser, exit_status, reject_flag, without_chatter
+from pipeline.terminal import PROGRAM, Parser, configure, exit_status, reject_flag
 from pipeline.transforms.runner import check_beam_flags
 
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
@@ -92,6 +92,7 @@ def _workers_number() -> int | None:
 def _main(arguments: list[str]) -> None:
     parser = build_parser()
     args, unknown = parser.parse_known_args(arguments)
+    configure()
     if args.beam:
         check_beam_flags(unknown, args.parser.flags())
     elif unknown:
@@ -250,16 +251,20 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
 
 
 def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
-    with without_chatter():
-        from job import fit as fitting
-        from job import sweep
-        from job.result import write as publishing
+    process.prepare()
+    from job import fit as fitting
+    from job import sweep
+    from job.distribute.preemption import on_sigterm
+    from job.result import write as publishing
 
     quiet = args.quiet or bool(_workers_number())
     if len(args.k) > 1:
-        text = sweep.summary(sweep.fit(config, args.k, args.overwrite, quiet, also), config.output)
+        text = sweep.summary(
+            sweep.fit_each(config, args.k, args.overwrite, quiet, also, guard=on_sigterm),
+            config.output,
+        )
     else:
-        result = fitting.fit(config, args.overwrite, quiet, also)
+        result = fitting.fit(config, args.overwrite, quiet, also, guard=on_sigterm)
         text = publishing.summary(result, config.output)
     if not quiet:
         print(text)

@@ -29,11 +29,8 @@ def fit(
     Raises:
       pipeline.errors.UserError: an option, the shards or the output folder is at fault.
     """
-    from pipeline.terminal import without_chatter
-
-    with without_chatter():
-        from job import fit as fitting
-        from job.config import FitConfig
+    from job import fit as fitting
+    from job.config import FitConfig
 
     config = FitConfig(os.fspath(shards), os.fspath(output), k, **options)
     fitting.fit(config, overwrite, quiet)

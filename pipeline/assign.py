@@ -16,7 +16,7 @@ from pipeline.shard import (
     watching,
 )
 from pipeline.shards.manifest import MANIFEST
-from pipeline.terminal import Progress, without_chatter
+from pipeline.terminal import Progress
 from pipeline.transforms.runner import make_pipeline, run
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
@@ -61,10 +61,7 @@ def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
     def num_files() -> int:
         return sum(name.endswith(".parquet") for name in storage.list_names(folder))
 
-    with (
-        without_chatter() as terminal,
-        Progress("assign", num_shards, "files", args.quiet, terminal) as progress,
-    ):
+    with Progress("assign", num_shards, "files", args.quiet) as progress:
         with watching(folder, num_files, progress):
             run(make_pipeline(transform, beam_flags))
         progress.update(num_shards)

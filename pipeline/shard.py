@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import math
 import re
 import threading
@@ -23,11 +24,12 @@ from pipeline.sources import Listed, Planned, Request, Source, open_source
 from pipeline.terminal import (
     Parser,
     Progress,
+    configure,
     exit_status,
-    note,
-    without_chatter,
 )
 from pipeline.transforms.runner import check_beam_flags, make_pipeline, run
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "test", "all")
 PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
@@ -109,10 +111,7 @@ def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
     def on_disk() -> int:
         return images_on_disk(args.output, source.num_images, image_bytes_of(source))
 
-    with (
-        without_chatter() as terminal,
-        Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
-    ):
+    with Progress("shard", source.num_images, "images", args.quiet) as progress:
         with watching(args.output, on_disk, progress):
             run(shard_pipeline(args, source, num_shards, beam_flags))
         progress.update(source.num_images)
@@ -130,8 +129,7 @@ def open_input(args: argparse.Namespace, least_shards: int = 1) -> tuple[Planned
     )
     spec = vars(args).get("transform")  # `assign` has none
     if spec is not None:
-        with without_chatter():  # of the model's library
-            source = transformed(source, spec, args.output)
+        source = transformed(source, spec, args.output)
     return source, num_shards_of(source, args.num_shards, least_shards)
 
 
@@ -165,7 +163,7 @@ def load_written(folder: str) -> shards.Manifest:
 def note_rejected(num_rejected: int, num_images: int, folder: str) -> None:
     """Says on stderr how many of the images were rejected, if any."""
     if num_rejected:
-        note(
+        logger.warning(
             f"{num_rejected:,} of {num_images:,} images could not be read: see "
             f"{storage.join(folder, REJECTED)}"
         )
@@ -283,6 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs `shard` with command-line `arguments`; the exit status."""
 
     def command() -> None:
+        configure()
         parser = Parser(prog="python -m pipeline", description=__doc__)
         add_arguments(parser)
         args, beam_flags = parser.parse_known_args(arguments)

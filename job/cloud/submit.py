@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,8 @@ from pipeline import storage
 from pipeline.errors import JobError, UserError, from_traceback
 from pipeline.shards.manifest import MANIFEST, Manifest
 from pipeline.sources.builtin import LOADERS
-from pipeline.terminal import note, without_chatter
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 10.0
 
@@ -70,10 +72,9 @@ class Submission:
 
     def dry_run(self) -> dict[str, Any]:
         """Both requests as JSON; touches no network."""
-        with without_chatter():
-            flags = cloud.dataflow_flags(self.config, self.beam_flags)
-            request = cloud.vertex_request(self.config, self.fit)
-            return {"dataflow": cloud.dataflow_request(flags), "vertex": cloud.as_json(request)}
+        flags = cloud.dataflow_flags(self.config, self.beam_flags)
+        request = cloud.vertex_request(self.config, self.fit)
+        return {"dataflow": cloud.dataflow_request(flags), "vertex": cloud.as_json(request)}
 
 
 def submit(
@@ -157,14 +158,13 @@ def shard(
 def start_dataflow(submission: Submission, source: Any, num_shards: int) -> str:
     """Stages the pipeline that shards `source` and starts it; the job's id."""
     flags = cloud.dataflow_flags(submission.config, submission.beam_flags)
-    with without_chatter():
-        made = sharding.shard_pipeline(submission.sharding, source, num_shards, flags)
-        # Beam would go on asking for a missing bucket for ten minutes.
-        storage.exists(cloud.temporary_folder(flags))
-        try:
-            return made.run().job_id()
-        except OSError as error:  # what Beam makes of a bucket that is not to be had
-            raise UserError(" ".join(str(error).split())) from error
+    made = sharding.shard_pipeline(submission.sharding, source, num_shards, flags)
+    # Beam would go on asking for a missing bucket for ten minutes.
+    storage.exists(cloud.temporary_folder(flags))
+    try:
+        return made.run().job_id()
+    except OSError as error:  # what Beam makes of a bucket that is not to be had
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def announce(job: Started, tell: Callable[[str], None]) -> None:
@@ -193,7 +193,7 @@ def follow(
             last = state
             sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        note(f"{job.title} goes on; to cancel it: {job.cancel}")
+        logger.warning(f"{job.title} goes on; to cancel it: {job.cancel}")
         raise
     tell(f"{job.title}: {state}")
     if state not in SUCCESS:

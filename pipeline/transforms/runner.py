@@ -3,7 +3,6 @@
 Beam is imported inside the functions: whoever only asks for help does not wait for it.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +13,6 @@ from pipeline.terminal import Parser, reject_flag
 ENGINE = "FnApiRunner"
 
 
-def import_beam():
-    """The module apache_beam, whose notes on its own defaults and optional parts are left out."""
-    logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    import apache_beam
-
-    return apache_beam
-
-
 def check_beam_flags(flags: list[str], known: list[str]) -> None:
     """Raises UserError unless Beam knows every one of `flags`.
 
@@ -31,7 +21,6 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
     """
     if not flags:
         return
-    import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     from apache_beam.runners.runner import create_runner
 
@@ -49,12 +38,12 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
 
 
 def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
-    """A Beam pipeline of the transform that `make` makes, once Beam has been imported quietly.
+    """A Beam pipeline of the transform that `make` makes.
 
     Raises:
       UserError: an option of Beam is at fault.
     """
-    beam = import_beam()
+    import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
     options = PipelineOptions(beam_flags)
