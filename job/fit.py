@@ -27,7 +27,7 @@ from job.kmeans.loop import Callback, Fitted, Seconds, State
 from job.result import folder as result_folder
 from job.result import write as result_write
 from job.result.read import read_metrics
-from pipeline import storage
+from pipeline import options, storage
 from pipeline.errors import UserError
 from pipeline.shards.manifest import Manifest, load_manifest
 from pipeline.terminal import Progress
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 # Options that decide the bits of a result. Not among them: where the shards lie, how many there
 # are, replicas, workers and memory.
-DECISIVE = ("k", "init", "seed", "restarts", "max_iterations", "tol", "algorithm")
 
 
 def fit(
@@ -262,7 +261,7 @@ def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> 
 
 def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
     """Returns what decides the bits of a result: a fit resumes only if all of it is equal."""
-    values = {name: getattr(config, name) for name in DECISIVE}
+    values = options.decisive(config)
     if config.init.endswith(".npy") and storage.exists(config.init):
         values["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**values, "fingerprint": manifest.fingerprint}

@@ -5,7 +5,6 @@ DIR/sweep.html  the page that compares them
 DIR/sweep.json  what it shows; written last
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from job.distribute.preemption import Guard, unguarded
 from job.fit import Session, identity
 from job.result import folder as result_folder
 from job.result.read import read_metrics
+from pipeline import options
 from pipeline.shards.manifest import Manifest
 
 ELBOW_RULE = (
@@ -94,7 +94,7 @@ def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
 
 def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Makes the content of sweep.json from the metrics of the fits, by ascending k."""
-    options = dataclasses.asdict(config)
+    asked = options.recorded(config)
     fits = [
         {
             "k": metrics["num_clusters"],
@@ -111,7 +111,7 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         "elbow_rule": ELBOW_RULE,
         "fits": fits,
         "versions": results[0]["versions"],
-        "config": {**options, "k": ks},
+        "config": {**asked, "k": ks},
     }
 
 

@@ -20,7 +20,7 @@ from job.result import folder as outputs
 from job.result import metrics
 from job.result import saved_model as model
 from job.result.assigner import Assigner, Examples, Tally
-from pipeline import storage
+from pipeline import options, storage
 from pipeline.errors import JobError
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block, read_shard
@@ -167,7 +167,7 @@ def _metrics(
             "python": platform.python_version(),
         },
         "fingerprint": manifest.fingerprint,
-        "config": dataclasses.asdict(config),
+        "config": options.recorded(config),
     }
 
 
