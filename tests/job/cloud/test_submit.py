@@ -128,7 +128,8 @@ def test_shards_that_are_there_are_used(cloud):
 
 def test_there_are_shards_for_all_workers(cloud):
     asked = cloud.ask("--workers", "5")
-    assert sharding.open_input(asked.sharding, asked.config.workers)[1] == 5
+    source = open_input(asked.sharding)
+    assert num_shards_of(source, asked.sharding.num_shards, asked.cloud.workers) == 5
     with pytest.raises(UserError, match="--num-shards 3: each of the 5 workers needs a shard"):
         cloud.ask("--workers", "5", "--num-shards", "3")
 
