@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
 from job.distribute import process, workers
+from job.distribute.preemption import on_sigterm, raise_at_sigterm
+from job.run import in_other_process
 from pipeline import assign as assigning
 from pipeline import shard as sharding
 from pipeline import storage
@@ -245,15 +248,26 @@ def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
     folder = storage.join(args.output, SHARDS)
     config = _config(args, folder)
     outputs.prepare_any(args.output, args.k, args.overwrite, (SHARDS,))
-    sharding.shard_once(argparse.Namespace(**{**vars(args), "output": folder}), beam_flags)
+    given = {k: v for k, v in vars(args).items() if k not in ("command", "parser")}
+    shard_args = argparse.Namespace(**{**given, "output": folder})
+    if sharding.complete_shards(shard_args) is None:
+        work = functools.partial(sharding.shard, shard_args, beam_flags)
+        with raise_at_sigterm("while sharding"), in_other_process(work, "warning") as finish:
+            _import_fit()
+            finish()
     _fit_and_tell(config, args, (SHARDS,))
 
 
-def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
+def _import_fit() -> None:
+    """Imports TensorFlow and all that a fit needs."""
     process.prepare()
+    from job import fit, sweep  # noqa: F401
+
+
+def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, ...]) -> None:
+    _import_fit()
     from job import fit as fitting
     from job import sweep
-    from job.distribute.preemption import on_sigterm
     from job.result import write as publishing
 
     quiet = args.quiet or bool(_workers_number())
