@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import apache_beam as beam  # noqa: E402
@@ -34,10 +34,11 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E4
 from job import fit as fitting  # noqa: E402
 from job.config import FitConfig  # noqa: E402
 from pipeline.nearest import Model, Nearest, read_model  # noqa: E402
-from pipeline.shard import make_pipeline, num_shards_of, run  # noqa: E402
+from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402
+from pipeline.transforms.runner import make_pipeline, run  # noqa: E402
 from pipeline.transforms.shard_images import pieces_of  # noqa: E402
 
 FACTOR = 8

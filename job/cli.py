@@ -20,6 +20,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features.source import add_transform_argument
 from pipeline.terminal import PROGRAM, Parser, configure, exit_status, reject_flag
+from pipeline.transforms.runner import check_beam_flags
 
 # Flags with FitConfig's names and defaults: type, what is shown of a value, help.
 FIT_FLAGS: dict[str, tuple[Callable[[str], Any], str | None, str]] = {
@@ -96,7 +97,7 @@ def _main(arguments: list[str]) -> None:
     args, unknown = parser.parse_known_args(arguments)
     configure()
     if args.beam:
-        sharding.check_beam_flags(unknown, args.parser.flags())
+        check_beam_flags(unknown, args.parser.flags())
     elif unknown:
         reject_flag(unknown[0], args.parser.flags())
     args.command(args, unknown)
