@@ -1,23 +1,29 @@
-"""The command `run`: shards the images in a process of its own, while this one gets ready to fit.
+"""The command `run`: images → shards → a result, all on this machine.
 
 Sharding needs Beam and a fit needs TensorFlow. Each takes a second or more to import and some
-hundred megabytes, so neither process loads both.
+hundred megabytes. So the images are sharded in a process of its own, while this one imports
+TensorFlow, and neither loads both.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from job.distribute import preemption
+from job.config import SHARDS, FitConfig
+from job.distribute import preemption, process
+from job.result import folder as result_folder
+from pipeline.config import ShardConfig
 from pipeline.errors import JobError, UserError
+from pipeline.shard import complete_shards, shard
 from pipeline.terminal import configure
 
 GRACE_SECONDS = 5.0  # for the other process to end by itself
@@ -25,6 +31,43 @@ GRACE_SECONDS = 5.0  # for the other process to end by itself
 
 class OtherProcessError(Exception):
     """An exception of the other process that nobody expected; the text is its traceback."""
+
+
+def run(
+    shards: ShardConfig,
+    config: FitConfig,
+    ks: Sequence[int],
+    log_level: str = "warning",
+    guard: preemption.Guard = preemption.unguarded,
+) -> dict[str, Any]:
+    """Shards images and fits them; leaves out what an earlier run of the same command has done.
+
+    Args:
+      shards: where to, from what and how.
+      config: of the fit, of several that of the largest k; its output also holds the shards.
+      ks: the numbers of clusters: one, or several for a sweep.
+      log_level: of the process that shards, as in `terminal.configure`.
+      guard: what to do with signals during the fit, as in `job.fit.fit`.
+
+    Returns:
+      What metrics.json says, or sweep.json where there are several `ks`.
+
+    Raises:
+      UserError: the input, an option, or the output folder is at fault.
+    """
+    result_folder.prepare_any(config.output, ks, config.overwrite, (SHARDS,))
+    if complete_shards(shards) is None:
+        with in_other_process(functools.partial(shard, shards), log_level) as finish:
+            process.prepare()
+            from job import fit, sweep  # with all that they import
+
+            finish()
+    else:
+        process.prepare()
+        from job import fit, sweep
+    if len(ks) > 1:
+        return sweep.fit_each(config, ks, (SHARDS,), guard=guard)
+    return fit.fit(config, (SHARDS,), guard=guard)
 
 
 @contextlib.contextmanager
@@ -44,27 +87,27 @@ def in_other_process(work: Callable[[], Any], log_level: str) -> Iterator[Callab
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(work, log_level, sender))
+    child = context.Process(target=_work, args=(work, log_level, sender))
     with _ignoring_ctrl_c():
-        process.start()
+        child.start()
     sender.close()  # so that the end of the process is the end of the pipe
     try:
-        yield lambda: _outcome(process, receiver)
+        yield lambda: _outcome(child, receiver)
     finally:
-        process.terminate()
-        process.join(GRACE_SECONDS)
-        process.kill()
-        process.join()
+        child.terminate()
+        child.join(GRACE_SECONDS)
+        child.kill()
+        child.join()
 
 
-def _outcome(process: BaseProcess, receiver: Connection) -> None:
+def _outcome(child: BaseProcess, receiver: Connection) -> None:
     """Waits for the outcome of the other process; raises what it sends, if it is an error."""
     try:
         outcome = receiver.recv()
     except EOFError:
-        process.join()
+        child.join()
         raise JobError(
-            f"the process that shards the images ended with status {process.exitcode}, perhaps "
+            f"the process that shards the images ended with status {child.exitcode}, perhaps "
             "for want of memory; run the same command again"
         ) from None
     if isinstance(outcome, str):

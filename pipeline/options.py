@@ -215,7 +215,9 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: 
 
 def _type_of(field: dataclasses.Field) -> Callable[[str], Any]:
     """int, float or str: the type of a field's value where there is one."""
-    kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    kinds = (
+        typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    )
     return next(kind for kind in kinds if kind is not types.NoneType)  # type: ignore[return-value]
 
 
