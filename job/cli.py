@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from job import __version__
-from job.config import SHARDS, FitConfig, Ks, of_each, parse_ks
+from job.config import SHARDS, FitConfig, of_each, parse_ks
 from job.distribute import process, workers
 from pipeline import options, storage
 from pipeline.config import AssignConfig, ShardConfig
@@ -117,7 +117,8 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 
 def _fit_config(flags: argparse.Namespace, **given: Any) -> FitConfig:
     """The fit that the flags describe, of several k that of the largest."""
-    config = options.from_flags(FitConfig, vars(flags), k=max(flags.k), **given)
+    quiet = flags.quiet or bool(_worker_number())  # one of several workers tells
+    config = options.from_flags(FitConfig, vars(flags), k=max(flags.k), quiet=quiet, **given)
     if len(flags.k) > 1:
         of_each(config, flags.k)  # refused here, before any work
     return config
@@ -142,45 +143,42 @@ def _assign(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
 
 
 def _fit(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
+    process.prepare()
+    from job import fit, sweep
+    from job.distribute.preemption import on_sigterm
+
     beside = os.path.normpath(storage.join(flags.output, SHARDS))
     also = (SHARDS,) if os.path.normpath(flags.shards) == beside else ()
-    _fit_and_tell(_fit_config(flags), flags.k, also)
+    config = _fit_config(flags)
+    if len(flags.k) > 1:
+        _tell(sweep.fit_each(config, flags.k, also, guard=on_sigterm), config)
+    else:
+        _tell(fit.fit(config, also, guard=on_sigterm), config)
 
 
 def _run(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
-    from job.result.folder import prepare_any
-    from pipeline.shard import shard_once
+    from job.distribute.preemption import on_sigterm, raise_at_sigterm
+    from job.run import run
 
     if _worker_number() is not None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(flags.output, SHARDS)
     sharding = _shard_config(flags, folder, beam_options)
     config = _fit_config(flags, shards=folder)
-    prepare_any(flags.output, flags.k, flags.overwrite, (SHARDS,))
-    shard_once(sharding)
-    _fit_and_tell(config, flags.k, (SHARDS,))
+    with raise_at_sigterm("while sharding"):
+        result = run(sharding, config, flags.k, flags.log_level, guard=on_sigterm)
+    _tell(result, config)
 
 
-def _fit_and_tell(config: FitConfig, ks: Ks, also: tuple[str, ...]) -> None:
-    """Fits, and prints a summary of the result.
-
-    Args:
-      also: names that the output folder may hold besides a result.
-    """
-    process.prepare()
-    from job import fit, sweep
-    from job.distribute.preemption import on_sigterm
-    from job.result.write import summary
-
-    quiet = config.quiet or bool(_worker_number())
-    if len(ks) > 1:
-        found = sweep.fit_each(config, ks, config.overwrite, quiet, also, guard=on_sigterm)
-        text = sweep.summary(found, config.output)
+def _tell(result: dict[str, Any], config: FitConfig) -> None:
+    """Prints a summary of what a fit or a sweep has found, unless it is to be quiet."""
+    if config.quiet:
+        return
+    if "fits" in result:
+        from job.sweep import summary
     else:
-        result = fit.fit(config, config.overwrite, quiet, also, guard=on_sigterm)
-        text = summary(result, config.output)
-    if not quiet:
-        print(text)
+        from job.result.write import summary
+    print(summary(result, config.output))
 
 
 def _report(flags: argparse.Namespace, _: tuple[str, ...]) -> None:

@@ -27,21 +27,17 @@ from job.kmeans.loop import Callback, Fitted, Seconds, State
 from job.result import folder as result_folder
 from job.result import write as result_write
 from job.result.read import read_metrics
-from pipeline import options, storage
+from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.options import options_of
 from pipeline.shards.manifest import Manifest, load_manifest
 from pipeline.terminal import Progress
 
 logger = logging.getLogger(__name__)
 
-# Options that decide the bits of a result. Not among them: where the shards lie, how many there
-# are, replicas, workers and memory.
-
 
 def fit(
     config: FitConfig,
-    overwrite: bool = False,
-    quiet: bool = True,
     also: tuple[str, ...] = (),
     clock: Callable[[], float] = time.monotonic,
     guard: Guard = unguarded,
@@ -51,8 +47,6 @@ def fit(
     Resumes from the checkpoint of an earlier run of the same fit, if there is one.
 
     Args:
-      overwrite: replaces a result or a checkpoint that is there.
-      quiet: shows no progress.
       also: names that the output folder may hold besides a result.
       clock: seconds, monotonic.
       guard: what to do with signals meanwhile, e.g. `preemption.on_sigterm`.
@@ -63,7 +57,7 @@ def fit(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    return Session(config, quiet, clock, guard).run(config, overwrite, also)
+    return Session(config, clock, guard).run(config, also)
 
 
 class Session:
@@ -75,13 +69,16 @@ class Session:
     """
 
     def __init__(
-        self, config: FitConfig, quiet: bool, clock: Callable[[], float], guard: Guard = unguarded
+        self,
+        config: FitConfig,
+        clock: Callable[[], float] = time.monotonic,
+        guard: Guard = unguarded,
     ):
         """Waits for the other workers; loads no image yet.
 
         Args:
           config: of the fit with the largest k.
-          quiet, clock, guard: as in `fit`.
+          clock, guard: as in `fit`.
 
         Raises:
           UserError: an option or the shards are at fault.
@@ -92,17 +89,16 @@ class Session:
             raise UserError(f"--k {config.k}: more clusters than the {count} images")
         tensorboard.check(config.tensorboard)
         self.replicas = _join_workers(config, self.manifest)
-        self._quiet, self._clock, self._guard = quiet, clock, guard
+        self._quiet = config.quiet or self.replicas.worker != 0
+        self._clock, self._guard = clock, guard
         self._images: Images | None = None
         self._draws = Draws()
 
-    def run(
-        self, config: FitConfig, overwrite: bool = False, also: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
+    def run(self, config: FitConfig, also: tuple[str, ...] = ()) -> dict[str, Any]:
         """Does one fit, as `fit` does; of several that of the largest k comes first."""
         start = self._clock()
         checkpoints = self._checkpoints(config)
-        saved = _prepare(config, self.replicas, checkpoints, overwrite, also)
+        saved = _prepare(config, self.replicas, checkpoints, also)
         if result_folder.is_all_but_done(config.output):
             return _complete(config, self.replicas, read_metrics(config.output))
         with self._guard(self.replicas.ask_to_end, checkpoints.flush):
@@ -233,13 +229,12 @@ def _prepare(
     config: FitConfig,
     replicas: Replicas,
     checkpoints: Checkpoints,
-    overwrite: bool,
     also: tuple[str, ...],
 ) -> tuple[State, bytes] | None:
     """Makes the output folder ready; the state to resume from and its history, for all workers."""
 
     def ready() -> bytes:
-        result_folder.prepare(config.output, overwrite, also)
+        result_folder.prepare(config.output, config.overwrite, also)
         saved = checkpoints.load()
         return b"" if saved is None else encode_state({}, *saved)
 
@@ -260,8 +255,15 @@ def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> 
 
 
 def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
-    """Returns what decides the bits of a result: a fit resumes only if all of it is equal."""
-    values = options.decisive(config)
+    """Returns what decides the bits of a result: a fit resumes only if all of it is equal.
+
+    Where the shards lie and how many there are, replicas, workers and memory do not decide them.
+    """
+    values = {
+        field.name: getattr(config, field.name)
+        for field, known in options_of(config)
+        if known.decides_bits
+    }
     if config.init.endswith(".npy") and storage.exists(config.init):
         values["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**values, "fingerprint": manifest.fingerprint}

@@ -5,6 +5,7 @@ DIR/sweep.html  the page that compares them
 DIR/sweep.json  what it shows; written last
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from job.distribute.preemption import Guard, unguarded
 from job.fit import Session, identity
 from job.result import folder as result_folder
 from job.result.read import read_metrics
-from pipeline import options
+from pipeline.options import recorded
 from pipeline.shards.manifest import Manifest
 
 ELBOW_RULE = (
@@ -37,8 +38,6 @@ COMPARED = (
 def fit_each(
     config: FitConfig,
     ks: Sequence[int],
-    overwrite: bool = False,
-    quiet: bool = True,
     also: tuple[str, ...] = (),
     clock: Callable[[], float] = time.monotonic,
     guard: Guard = unguarded,
@@ -51,7 +50,7 @@ def fit_each(
 
     Args:
       config: of the largest of `ks`.
-      overwrite, quiet, also, clock, guard: as in `job.fit.fit`.
+      also, clock, guard: as in `job.fit.fit`.
 
     Returns:
       What sweep.json says.
@@ -59,12 +58,13 @@ def fit_each(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    configs = of_each(config, ks)
-    session = Session(config, quiet, clock, guard)
+    # Only the whole sweep is overwritten: its own fits may resume.
+    configs = of_each(dataclasses.replace(config, overwrite=False), ks)
+    session = Session(config, clock, guard)
     check_same(session.replicas, {"--k": tuple(ks)})
 
     def ready() -> bytes:
-        result_folder.prepare_sweep(config.output, ks, overwrite, also)
+        result_folder.prepare_sweep(config.output, ks, config.overwrite, also)
         return json.dumps([c.k for c in configs if _is_finished(c, session.manifest)]).encode()
 
     finished = json.loads(made_by_first(session.replicas, ready))
@@ -94,7 +94,6 @@ def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
 
 def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Makes the content of sweep.json from the metrics of the fits, by ascending k."""
-    asked = options.recorded(config)
     fits = [
         {
             "k": metrics["num_clusters"],
@@ -111,7 +110,7 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         "elbow_rule": ELBOW_RULE,
         "fits": fits,
         "versions": results[0]["versions"],
-        "config": {**asked, "k": ks},
+        "config": {**recorded(config), "k": ks},
     }
 
 

@@ -20,8 +20,9 @@ from job.result import folder as outputs
 from job.result import metrics
 from job.result import saved_model as model
 from job.result.assigner import Assigner, Examples, Tally
-from pipeline import options, storage
+from pipeline import storage
 from pipeline.errors import JobError
+from pipeline.options import recorded
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest
@@ -167,7 +168,7 @@ def _metrics(
             "python": platform.python_version(),
         },
         "fingerprint": manifest.fingerprint,
-        "config": options.recorded(config),
+        "config": recorded(config),
     }
 
 

@@ -286,8 +286,9 @@ def test_other_images_are_refused_and_overwrite_begins_anew(small_set, tmp_path,
         fitting.fit(changed)
     with pytest.raises(UserError, match=r"--max-iterations \(300, now 2\)"):
         fitting.fit(dataclasses.replace(config, max_iterations=2))
-    result = fitting.fit(changed, overwrite=True)
-    assert result["fingerprint"] != fitting.fit(config, overwrite=True)["fingerprint"]
+    result = fitting.fit(dataclasses.replace(changed, overwrite=True))
+    again = fitting.fit(dataclasses.replace(config, overwrite=True))
+    assert result["fingerprint"] != again["fingerprint"]
     assert not (tmp_path / "out" / "checkpoint").exists()
 
 

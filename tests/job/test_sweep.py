@@ -216,7 +216,7 @@ def test_overwrite_begins_anew(config):
     sweep.fit_each(config, (1, 7))
     with pytest.raises(UserError, match="holds a sweep; add --overwrite"):
         sweep.fit_each(config, (1, 7))
-    sweep.fit_each(config, (2, 3), overwrite=True)
+    sweep.fit_each(dataclasses.replace(config, overwrite=True), (2, 3))
     assert {path.name for path in Path(config.output).iterdir()} == {
         *("k=2", "k=3", "sweep.html", "sweep.json")
     }
@@ -254,10 +254,10 @@ def test_bad_lists_are_refused(shards, tmp_path, capsys, given, line):
 
 def test_a_sweep_and_a_fit_do_not_share_a_folder(config, swept, fit, shards):
     with pytest.raises(UserError, match=r"holds something else \(k=3\)"):
-        fitting.fit(dataclasses.replace(config, output=str(swept)), overwrite=True)
+        fitting.fit(dataclasses.replace(config, output=str(swept), overwrite=True))
     alone = fit(shards, 2, max_iterations=1)
     with pytest.raises(UserError, match="holds something else"):
-        sweep.fit_each(dataclasses.replace(config, output=str(alone.folder)), KS, overwrite=True)
+        sweep.fit_each(dataclasses.replace(config, output=str(alone.folder), overwrite=True), KS)
 
 
 @pytest.mark.slow
