@@ -5,6 +5,8 @@ import re
 _WHERE = r" \[while running [^\n]*"  # what Beam appends
 
 
+_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+:[^\s/@]+@", re.IGNORECASE)
+_SECRET_QUERY = re.compile(r"(\bhttps?://[^\s?]+)\?[^\s:;,]+", re.IGNORECASE)
 MAX_CHARACTERS = 2_000  # of a message: a name in a bucket may be very long
 
 
@@ -15,15 +17,17 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        # Names of files and objects may hold anything, even what a terminal obeys.
+        # Names of files and objects may hold anything, even what a terminal obeys; a URL may hold
+        # a password, or a signature that lets its reader in.
+        message = _SECRET_QUERY.sub(r"\1?…", _PASSWORD.sub(r"\1…@", message))
         super().__init__(_bounded("".join(map(_printable, message))))
 
 
-class Refused(UserError):
+class TransientError(UserError):
     """The storage failed in a way that may pass: the same read or write is worth another try."""
 
 
-class Taken(UserError):
+class Conflict(UserError):
     """Another writer has published meanwhile what only one may publish."""
 
 
@@ -59,6 +63,8 @@ class JobError(Exception):
 def from_traceback(text: str) -> UserError | None:
     """The UserError at the end of a printed traceback, or None if another exception ended it."""
     found = re.findall(
-        rf"^pipeline\.errors\.(?:UserError|Refused|Taken): (.*?)(?:{_WHERE})?$", text, re.MULTILINE
+        rf"^pipeline\.errors\.(?:UserError|TransientError|Conflict): (.*?)(?:{_WHERE})?$",
+        text,
+        re.MULTILINE,
     )
     return UserError(found[-1]) if found else None
