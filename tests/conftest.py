@@ -1,6 +1,7 @@
 """What several test modules share. TensorFlow is imported by those that use it, not here."""
 
 import itertools
+import logging
 import socket
 import sys
 import uuid
@@ -79,6 +80,7 @@ def s3_server() -> Iterator[str]:
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
