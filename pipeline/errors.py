@@ -52,8 +52,9 @@ def from_engine(error: Exception) -> UserError | None:
 
 def from_traceback(text: str) -> UserError | None:
     """Finds the UserError at the end of a printed traceback; None if it ends with another."""
-    kinds = "|".join(kind.__name__ for kind in (UserError, *UserError.__subclasses__()))
-    found = re.findall(rf"^{__name__}\.(?:{kinds}): (.*?)(?:{_STEP})?$", text, re.MULTILINE)
+    kinds: list[type[UserError]] = [UserError, *UserError.__subclasses__()]
+    names = "|".join(kind.__name__ for kind in kinds)
+    found = re.findall(rf"^{__name__}\.(?:{names}): (.*?)(?:{_STEP})?$", text, re.MULTILINE)
     return UserError(found[-1]) if found else None
 
 
