@@ -9,7 +9,7 @@ from pipeline.features.source import transformed_again
 from pipeline.shard import (
     note_rejected,
     num_shards_of,
-    open_input,
+    open_images,
     prepare_folder,
     refuse_foreign,
     watching,
@@ -39,7 +39,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
     from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(config.model))
-    source = open_input(config)
+    source = open_images(config)
     if model.transform is not None:
         source = transformed_again(source, model.folder, model.transform)
     num_shards = num_shards_of(source, config.num_shards)

@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline import options
 from pipeline.options import option
-from pipeline.shards.rejected import DEFAULT_FRACTION
 
 SPLITS = ("train", "test", "all")
+MAX_REJECTED = 0.01
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class InputConfig:
     )
     grayscale: bool = option(False, help="drop the colours")
     max_rejected: float = option(
-        DEFAULT_FRACTION,
+        MAX_REJECTED,
         metavar="FRACTION",
         parse=fraction,
         check=_check_fraction,

@@ -31,7 +31,8 @@ class Option:
       least: the smallest value that is allowed.
       check: raises ValueError with what is wrong with a value, where `choices` and `least` do not
         say it.
-      decides_bits: whether a fit's result may be another with another value.
+      decides_bits: whether another value may lead to another result: a fit resumes only with the
+        same one.
       recorded: whether metrics.json keeps the value: it says what was asked for, not how to ask.
       is_flag: whether the command line has a flag for it.
     """
@@ -113,20 +114,28 @@ def build(config_class: type[T], values: Mapping[str, Any]) -> T:
     return config_class(**values)
 
 
-def signature(config_class: type) -> inspect.Signature:
-    """The signature of a Python function that takes a config's options."""
-    parameters = [
+def signature(
+    function: Callable[..., Any], config_class: type, **defaults: Any
+) -> inspect.Signature:
+    """The signature of `function` with the options that its `**options` stand for.
+
+    Args:
+      function: has parameters of its own for the required options.
+      defaults: of the function, where they are others than the config's.
+    """
+    given = inspect.signature(function)
+    own = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
         inspect.Parameter(
             field.name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD
-            if is_required(field)
-            else inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if is_required(field) else field.default,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults.get(field.name, field.default),
             annotation=field.type,
         )
         for field, _ in options_of(config_class)
+        if not is_required(field)
     ]
-    return inspect.Signature(parameters)
+    return given.replace(parameters=[*own, *options])
 
 
 def recorded(config: Any) -> dict[str, Any]:
@@ -135,6 +144,15 @@ def recorded(config: Any) -> dict[str, Any]:
         field.name: getattr(config, field.name)
         for field, known in options_of(config)
         if known.recorded
+    }
+
+
+def decisive(config: Any) -> dict[str, Any]:
+    """The values of a config that decide the bits of a result, by name."""
+    return {
+        field.name: getattr(config, field.name)
+        for field, known in options_of(config)
+        if known.decides_bits
     }
 
 
@@ -148,7 +166,7 @@ def add_flags(
 
 
 def from_flags(config_class: type[T], flags: Mapping[str, Any], **given: Any) -> T:
-    """A config of parsed flags by field name; `given` are values that no flag has, or other ones."""
+    """A config of parsed flags; `given` are values without a flag, or in place of one."""
     names = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     values = {name: value for name, value in flags.items() if name in names}
     return config_class(**{**values, **given})
@@ -204,7 +222,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: 
     if typing.get_origin(field.type) is tuple and known.parse is None:
         settings |= {"nargs": "+", "action": "extend"}
     else:
-        settings["type"] = _argument_type(known.parse or _type_of(field))
+        settings["type"] = argument_type(known.parse or _type_of(field))
     parser.add_argument(
         flag,
         required=is_required(field),
@@ -218,10 +236,10 @@ def _type_of(field: dataclasses.Field) -> Callable[[str], Any]:
     kinds = (
         typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
     )
-    return next(kind for kind in kinds if kind is not types.NoneType)  # type: ignore[return-value]
+    return next(kind for kind in kinds if kind is not types.NoneType)
 
 
-def _argument_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def argument_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """`parse` as argparse wants it: with the text of the ValueError in the message."""
     if parse in (int, float, str):
         return parse  # argparse names these itself

@@ -37,12 +37,8 @@ def shard(config: ShardConfig) -> Manifest:
       UserError: the input, an option or the output folder is at fault.
     """
     source = open_input(config)
-    if config.transform is not None:
-        source = transformed(source, config.transform, config.output)
     num_shards = num_shards_of(source, config.num_shards)
-    prepare_folder(config.output, config.overwrite)
-    if isinstance(source, Transformed):
-        source.save_model()
+    prepare_output(config, source)
 
     def on_disk() -> int:
         return images_on_disk(config.output, source.num_images, image_bytes_of(source))
@@ -54,11 +50,26 @@ def shard(config: ShardConfig) -> Manifest:
     return load_written(config.output)
 
 
-def open_input(config: InputConfig) -> Planned | Listed:
+def open_input(config: ShardConfig) -> Planned | Listed:
+    """The source of the images, or of the vectors made of them, that `config` names."""
+    source = open_images(config)
+    if config.transform is None:
+        return source
+    return transformed(source, config.transform, config.output)
+
+
+def open_images(config: InputConfig) -> Planned | Listed:
     """The source of the images that `config` names."""
     return storage.retrying(
         lambda: open_source(config.input, config.split, config.image_size, config.grayscale)
     )
+
+
+def prepare_output(config: ShardConfig, source: Source) -> None:
+    """Makes the output folder ready for the shards of `source`."""
+    prepare_folder(config.output, config.overwrite)
+    if isinstance(source, Transformed):
+        source.save_model()
 
 
 def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:
