@@ -176,10 +176,10 @@ def _tell(result: dict[str, Any], config: FitConfig) -> None:
     """Prints a summary of what a fit or a sweep has found, unless it is to be quiet."""
     if config.quiet:
         return
-    if "fits" in result:
-        from job.sweep import summary
-    else:
-        from job.result.write import summary
+    from job import sweep
+    from job.result import write
+
+    summary = sweep.summary if "fits" in result else write.summary
     print(summary(result, config.output))
 
 

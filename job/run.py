@@ -135,18 +135,18 @@ def _work(work: Callable[[], Any], log_level: str, sender: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure(log_level)
+    outcome: Exception | str | None = None
     try:
         work()
-        sender.send(None)
     except (UserError, JobError) as error:
-        sender.send(error)
+        outcome = error
     except KeyboardInterrupt:
-        pass  # the parent has ended, or knows
+        return  # the parent has ended, or knows
     except Exception:
-        sender.send(traceback.format_exc())
-    finally:
-        # What is left is the interpreter's end, which nothing needs to wait for.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        outcome = traceback.format_exc()
+    # The parent ends this process as soon as it has the outcome, when nothing is left to be ended.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sender.send(outcome)
 
 
 def _end_with_parent() -> None:

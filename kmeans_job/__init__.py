@@ -65,7 +65,7 @@ def fit(shards: Path, output: Path, k: int, **options: Any) -> "Result":
     from job import fit as verb
 
     config = build(FitConfig, _quietly(options, shards=shards, output=output, k=k))
-    verb.fit(config, config.overwrite, config.quiet)
+    verb.fit(config)
     return load_result(output)
 
 

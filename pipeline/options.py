@@ -168,7 +168,12 @@ def add_flags(
 def from_flags(config_class: type[T], flags: Mapping[str, Any], **given: Any) -> T:
     """A config of parsed flags; `given` are values without a flag, or in place of one."""
     names = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
-    values = {name: value for name, value in flags.items() if name in names}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in flags.items()
+        # A flag that takes several words has no default, to which argparse would add them.
+        if name in names and value is not None
+    }
     return config_class(**{**values, **given})
 
 
@@ -192,14 +197,12 @@ def table(config_class: type, without: tuple[str, ...] = ()) -> str:
     rows = ["| option | default | meaning |", "|---|---|---|"]
     for field, known in options_of(config_class):
         if known.is_flag and field.name not in without:
-            value = known.metavar or "\\|".join(known.choices)
-            name = f"`{flag_of(field.name)}{' ' if value else ''}{value}`"
-            rows.append(f"| {name} | {_default_text(field)} | {_in_table(known.help)} |")
+            name = (
+                f"`{flag_of(field.name)} {known.metavar or '|'.join(known.choices)}".strip() + "`"
+            )
+            cells = (name, _default_text(field), known.help)
+            rows.append("".join(f"| {cell.replace('|', chr(92) + '|')} " for cell in cells) + "|")
     return "\n".join(rows) + "\n"
-
-
-def _in_table(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _default_text(field: dataclasses.Field) -> str:
@@ -207,7 +210,7 @@ def _default_text(field: dataclasses.Field) -> str:
         return "required"
     if field.default is None or isinstance(field.default, bool):
         return ""
-    return f"`{field.default}`".replace("|", "\\|")
+    return f"`{field.default}`"
 
 
 def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: Option) -> None:
@@ -226,7 +229,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: 
     parser.add_argument(
         flag,
         required=is_required(field),
-        default=None if is_required(field) else field.default,
+        default=None if is_required(field) or settings.get("action") else field.default,
         **{name: value for name, value in settings.items() if value},
     )
 

@@ -122,6 +122,8 @@ def configure(log_level: str = "warning") -> None:
     debug = log_level == "debug"
     for own_level in (None, *OWN_LEVEL):
         logging.getLogger(own_level).setLevel(logging.DEBUG if debug else logging.ERROR)
+    # What fails inside an engine Beam logs with a traceback, before it raises it.
+    logging.getLogger("apache_beam").setLevel(logging.DEBUG if debug else logging.CRITICAL)
     # 3 leaves out TensorFlow's own E-lines too. On a machine where nothing is wrong they say that
     # there is no GPU; what is wrong it raises as an exception besides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
