@@ -22,12 +22,7 @@ Command = Callable[[argparse.Namespace, tuple[str, ...]], None]
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the process's) name; the exit status."""
     status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
-    if status and _worker_number() is not None:
-        # TensorFlow would wait for workers that are gone.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+    return process.leave(status)
 
 
 def _worker_number() -> int | None:

@@ -81,3 +81,40 @@ def test_keras_can_be_imported_later():
         "print(json.dumps([keras.backend.backend(), model.predict(images, verbose=0).shape]))"
     )
     assert found == ["tensorflow", [3, 2]]
+
+
+def leaving(status: int, tf_config: str) -> subprocess.CompletedProcess:
+    """A process that leaves with a status and then says whether it is still there."""
+    code = f"from job.distribute import process\nprint(process.leave({status}))"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(jobs.ROOT), "TF_CONFIG": tf_config},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+TWO = json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}})
+
+
+@pytest.mark.parametrize(
+    ("status", "tf_config", "ended"),
+    [(2, TWO, (2, "")), (0, TWO, (0, "0\n")), (2, "", (0, "2\n")), (2, "{", (0, "2\n"))],
+)
+def test_only_a_worker_that_has_failed_ends_at_once(status, tf_config, ended):
+    done = leaving(status, tf_config)
+    assert (done.returncode, done.stdout) == ended, done.stderr
+
+
+def test_a_wrong_tf_config_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    done = subprocess.run(
+        [sys.executable, "-m", "job", "fit", "--shards", tmp_path, "--output", "out", "--k", "2"],
+        cwd=jobs.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "error: TF_CONFIG: cannot be understood" in done.stderr
