@@ -5,9 +5,10 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+from job.distribute import replicas as replicas_module  # noqa: E402
 from job.distribute.preemption import InterruptedFit  # noqa: E402
 from job.distribute.replicas import aligned_empty, local_replicas  # noqa: E402
-from job.kmeans.precision import FLOAT32  # noqa: E402
+from job.kmeans.precision import FLOAT32, TF32  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402
 
 
@@ -95,6 +96,14 @@ def test_more_devices_than_tensorflow_has_started_with(cpus):
         local_replicas(5)
 
 
-def test_precision_is_that_of_the_process(cpus):
-    """On CPUs float32 products keep all bits, whatever TensorFlow would let a GPU do."""
-    assert local_replicas(1).precision == FLOAT32
+@pytest.mark.parametrize(("allowed", "precision"), [(True, TF32), (False, FLOAT32)])
+def test_precision_is_that_of_the_process(cpus, allowed, precision):
+    """The margins of scores follow it; whether TF32 is allowed is for the process to say."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        tf.config.experimental.enable_tensor_float_32_execution(allowed)
+        assert local_replicas(1).precision == FLOAT32  # CPUs have no other
+        assert replicas_module._gpu_precision() == precision
+        assert tf.config.experimental.tensor_float_32_execution_enabled() == allowed
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
