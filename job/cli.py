@@ -10,6 +10,7 @@ from typing import Any
 from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
 from job.distribute import process, workers
+from job.distribute.preemption import on_sigterm, raise_at_sigterm
 from pipeline import options, storage
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.errors import UserError
@@ -21,12 +22,7 @@ Command = Callable[[argparse.Namespace, tuple[str, ...]], None]
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the process's) name; the exit status."""
     status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
-    if status and _worker_number() is not None:
-        # TensorFlow would wait for workers that are gone.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+    return process.leave(status)
 
 
 def _worker_number() -> int | None:
@@ -37,14 +33,19 @@ def _worker_number() -> int | None:
 
 def _main(arguments: list[str]) -> None:
     flags, unknown = build_parser().parse_known_args(arguments)
-    configure("info" if flags.verbose and flags.log_level == "warning" else flags.log_level)
+    configure(_log_level(flags))
     if flags.beam and unknown:
         from pipeline.transforms.runner import check_beam_flags
 
         check_beam_flags(unknown, flags.parser.flags())
     elif unknown:
         reject_flag(unknown[0], flags.parser.flags())
-    flags.command(flags, tuple(unknown))
+    with raise_at_sigterm("before it was done"):
+        flags.command(flags, tuple(unknown))
+
+
+def _log_level(flags: argparse.Namespace) -> str:
+    return "info" if flags.verbose and flags.log_level == "warning" else flags.log_level
 
 
 def build_parser() -> Parser:
@@ -143,13 +144,12 @@ def _assign(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
 
 
 def _fit(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
-    process.prepare()
-    from job import fit, sweep
-    from job.distribute.preemption import on_sigterm
-
+    config = _fit_config(flags)
     beside = os.path.normpath(storage.join(flags.output, SHARDS))
     also = (SHARDS,) if os.path.normpath(flags.shards) == beside else ()
-    config = _fit_config(flags)
+    process.prepare()
+    from job import fit, sweep
+
     if len(flags.k) > 1:
         _tell(sweep.fit_each(config, flags.k, also, guard=on_sigterm), config)
     else:
@@ -157,7 +157,6 @@ def _fit(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
 
 
 def _run(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
-    from job.distribute.preemption import on_sigterm, raise_at_sigterm
     from job.run import run
 
     if _worker_number() is not None:
@@ -165,9 +164,7 @@ def _run(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
     folder = storage.join(flags.output, SHARDS)
     sharding = _shard_config(flags, folder, beam_options)
     config = _fit_config(flags, shards=folder)
-    with raise_at_sigterm("while sharding"):
-        result = run(sharding, config, flags.k, flags.log_level, guard=on_sigterm)
-    _tell(result, config)
+    _tell(run(sharding, config, flags.k, _log_level(flags), guard=on_sigterm), config)
 
 
 def _tell(result: dict[str, Any], config: FitConfig) -> None:

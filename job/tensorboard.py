@@ -38,7 +38,7 @@ class Summaries(DoNothing):
         """Opens no file yet.
 
         Args:
-          image_shape: without (h, w) in it there are no charts.
+          image_shape: without (h, w) in it there are no pictures.
           restarts: of the fit.
         """
         self._folder, self._image_shape, self._restarts = folder, image_shape, restarts

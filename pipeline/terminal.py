@@ -1,4 +1,7 @@
-"""What a person sees on the terminal: option errors, progress, exit status."""
+"""The command line's side of the process: options, exit status, log messages, progress.
+
+Everything but `Progress` is for commands alone: a library leaves the process as it is.
+"""
 
 import argparse
 import contextlib
@@ -11,6 +14,7 @@ import re
 import sys
 import tempfile
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
@@ -29,7 +33,7 @@ LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal t
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, raised as UserError."""
+    """An argument parser that raises its errors as UserError, in one line."""
 
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("allow_abbrev", False)
@@ -39,12 +43,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see: {self.prog} --help)")
 
     def flags(self) -> list[str]:
-        """The long flags this parser knows, e.g. `--output`."""
+        """Returns the long flags that this parser knows, e.g. `--output`."""
         return [name for name in self._option_string_actions if name.startswith("--")]
 
 
 def reject_flag(flag: str, known: Iterable[str]) -> NoReturn:
-    """Raises the UserError for a flag nobody knows, naming the nearest that exists."""
+    """Raises the UserError for an unknown flag; it names the most similar one of `known`."""
     name = flag.split("=")[0]
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if not name.startswith("-"):
@@ -53,9 +57,10 @@ def reject_flag(flag: str, known: Iterable[str]) -> NoReturn:
 
 
 def exit_status(main: Callable[[], None]) -> int:
-    """Runs `main`; 0 if it returns, 2 with one line on stderr if the user is at fault.
+    """Runs `main` and returns the exit status of the process.
 
-    Any other exception goes through, so that the interpreter prints it and exits with 1.
+    0 if it returns; 2 for a UserError, the status of a JobError, 130 for Ctrl-C, each with one line
+    on stderr. Any other exception goes through: the interpreter prints it and exits with 1.
     """
     try:
         main()
@@ -97,9 +102,9 @@ class _Formatter(logging.Formatter):
 
 
 def configure(log_level: str = "warning") -> None:
-    """Sets up the process of a command: which log messages are shown, which are not.
+    """Sets up the process of a command: which log messages and warnings are shown.
 
-    For the command line alone, and before TensorFlow is imported: logging belongs to the process.
+    Must be called before TensorFlow is imported. A second call changes the level only.
 
     Args:
       log_level: one of LOG_LEVELS; `debug` also shows what other libraries say.
@@ -132,29 +137,21 @@ def configure(log_level: str = "warning") -> None:
 
 
 class _TensorFlowFinder(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow as Python would, with a loader that holds back what it prints."""
+    """Finds TensorFlow as Python would, and lets its loader hold back what it prints."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "tensorflow":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = _QuietLoader(spec.loader)
+            execute = spec.loader.exec_module
+
+            def execute_quietly(module: types.ModuleType) -> None:
+                with _without_loading_lines():
+                    execute(module)
+
+            spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
         return spec
-
-
-class _QuietLoader(importlib.abc.Loader):
-    """Loads a module without the lines that match LOADING."""
-
-    def __init__(self, loader: importlib.abc.Loader):
-        self._loader = loader
-
-    def create_module(self, spec):
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module) -> None:
-        with _without_loading_lines():
-            self._loader.exec_module(module)
 
 
 @contextlib.contextmanager
@@ -173,12 +170,14 @@ def _without_loading_lines() -> Iterator[None]:
 
 
 class Progress:
-    """A bar on a terminal, a line every few seconds elsewhere, nothing when quiet.
+    """Shows progress: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
 
     Args:
       title: what is going on, e.g. `fit`.
-      total: units until done, or None where nobody knows.
+      total: how many units there are; None where nobody knows.
       unit: the word after the count, e.g. `images`.
+      quiet: shows nothing.
+      stream: where to; None: stderr.
       clock: seconds, monotonic.
     """
 

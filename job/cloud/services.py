@@ -1,7 +1,6 @@
 """What Dataflow and Vertex AI have in common: clients, states of jobs, errors."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,8 +69,6 @@ def connect(config: "CloudConfig") -> Clients:
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 
-    # It asks a server that only Google's machines have: once, briefly.
-    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     try:
         credentials, _ = google.auth.default(
             scopes=["https://www.googleapis.com/auth/cloud-platform"]

@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 
 from job.distribute import workers
 from job.distribute.workers import WorkerGroup
+from pipeline.errors import UserError
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -31,6 +32,22 @@ def prepare() -> None:
     leave_out_keras(os.environ)
     import_tensorflow()
     keep_freed_memory()
+
+
+def leave(status: int) -> int:
+    """Returns the exit status `status`; a worker that has failed ends here instead.
+
+    TensorFlow would wait for the other workers when the interpreter ends, though they may be gone.
+    """
+    try:
+        group = workers.parse(os.environ.get("TF_CONFIG"))
+    except UserError:  # then there were no workers, and the command has said so
+        group = None
+    if status and group is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def reach_without_proxy(group: WorkerGroup | None, environment: MutableMapping[str, str]) -> None:

@@ -176,6 +176,7 @@ def test_what_tensorflow_prints_while_it_is_loaded(
 ):
     (tmp_path / "tensorflow.py").write_text(PRINTING + ending)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # of another test
     configured()
     module = importlib.util.module_from_spec(spec := importlib.util.find_spec("tensorflow"))
     with pytest.raises(ImportError) if ending else contextlib.nullcontext():
