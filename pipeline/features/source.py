@@ -101,7 +101,7 @@ class Transformed:
 
     def read(self, piece: Any) -> Iterator[Block | Rejection]:
         transform = self.transform or self.load()
-        rows = plan.block_rows(4 * self.num_features)
+        rows = plan.images_per_block(4 * self.num_features)
         for found in self.source.read(piece):
             if isinstance(found, Rejection):
                 yield found

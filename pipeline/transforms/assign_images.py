@@ -19,7 +19,7 @@ from pipeline.shards.assignments import (
     ASSIGNMENTS,
     Assigned,
     AssignmentsManifest,
-    Summed,
+    ChecksumWriter,
     assignments_file,
     write_rows,
 )
@@ -73,11 +73,11 @@ def write_assignments(
                 num_labels = max(num_labels, 1 + int(block.labels.max()))
 
     with storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file:
-        summed = Summed(file)
-        write_rows(summed, assigned(), source.label_names)
+        writer = ChecksumWriter(file)
+        write_rows(writer, assigned(), source.label_names)
     if rejections:
         write_part(storage.join(folder, part_file(piece.number, num_shards)), rejections)
-    shard = summed.shard(name, int(sizes.sum()))
+    shard = writer.shard(name, int(sizes.sum()))
     return Scored(piece.number, shard, len(rejections), num_labels, sizes)
 
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from png import chunk, png_header
 
-from pipeline.shards import plan
 from pipeline.sources import Request
-from pipeline.sources.decode import Unreadable, converted, decode, from_array
+from pipeline.sources.decode import Unreadable, decode, from_array
 
 AS_IT_IS = Request(("x",))
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -165,15 +164,3 @@ def test_memory_that_runs_out_is_no_reason(monkeypatch):
 def test_arrays_that_are_no_image(shape):
     with pytest.raises(Unreadable, match="which is no image"):
         from_array(np.zeros(shape, np.uint8), AS_IT_IS)
-
-
-def test_converted_source_in_small_blocks(tmp_path):
-    from pipeline.sources.arrays import open_npz
-
-    images, labels = sets.digits(7)
-    path = sets.write_npz(tmp_path, images, labels)
-    source = converted(open_npz(Request((path,), image_size=(600, 900)), [path]))
-    blocks = list(source.read(plan.Piece(0, 1, 6)))
-    assert [block.pixels.shape for block in blocks] == [(1, 540_000)] * 5
-    assert [block.ids[0] for block in blocks] == [f"train/0000{i}" for i in range(1, 6)]
-    assert [int(block.labels[0]) for block in blocks] == labels[1:6].tolist()
