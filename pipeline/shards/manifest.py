@@ -6,11 +6,11 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.features import TRANSFORM_FILES
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SHARD_ENDING = ".tfrecord"
-TRANSFORM_FILES = ("transform.npz", "transform.keras", "transform.h5")
 
 
 @dataclasses.dataclass(frozen=True)

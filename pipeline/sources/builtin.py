@@ -19,7 +19,6 @@ from pipeline.sources.checks import integer_names, numbered_ids
 from pipeline.sources.converted import converted
 from pipeline.sources.formats import NAMED_SETS, loaded
 from pipeline.sources.protocol import Planned, Request
-from pipeline.terminal import without_chatter
 
 FASHION_NAMES = (
     "T-shirt/top",
@@ -127,8 +126,7 @@ def _from_keras(module: str, file: str) -> NamedSet:
     Raises:
       UserError: it is not there and cannot be downloaded.
     """
-    with without_chatter():
-        from keras import datasets
+    from keras import datasets  # takes seconds to load
 
     home = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
     path = os.path.join(home, "datasets", file)

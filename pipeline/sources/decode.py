@@ -6,7 +6,6 @@ RGB; 16-bit pixels keep their high byte; transparency is laid over black; grey s
 
 import io
 import re
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,8 +20,6 @@ _PNG_START = b"\x89PNG\r\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-# An image that Pillow only warns of is rejected here.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class Unreadable(Exception):

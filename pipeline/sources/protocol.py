@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pipeline.errors import UserError
-from pipeline.shards.block import Block
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import Rejection
+
+if TYPE_CHECKING:  # it loads numpy, which the formats in the help text do not need
+    from pipeline.shards.block import Block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Source(Protocol):
     @property
     def label_names(self) -> tuple[str, ...] | None: ...
 
-    def read(self, piece: Any) -> Iterator[Block | Rejection]:
+    def read(self, piece: Any) -> "Iterator[Block | Rejection]":
         """Reads the images of one piece, block by block; the same blocks each time."""
         ...
 
@@ -83,7 +85,7 @@ class Source(Protocol):
 class Planned(Source, Protocol):
     """A source whose images are numbered: its pieces are known before anything is read."""
 
-    def read(self, piece: Piece) -> Iterator[Block | Rejection]: ...
+    def read(self, piece: Piece) -> "Iterator[Block | Rejection]": ...
 
 
 @runtime_checkable
@@ -101,4 +103,4 @@ class Listed(Source, Protocol):
         """
         ...
 
-    def read(self, piece: Listing) -> Iterator[Block | Rejection]: ...
+    def read(self, piece: Listing) -> "Iterator[Block | Rejection]": ...

@@ -17,8 +17,8 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features.pca import Moments
-from pipeline.features.source import Transform, Transformed, is_pca
+from pipeline.features import Accumulator, Transform
+from pipeline.features.source import Transformed
 from pipeline.shards import plan
 from pipeline.shards.block import Fingerprint, ShardWriter
 from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
@@ -175,13 +175,13 @@ def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
     return names
 
 
-def piece_moments(source: Source, piece: Piece | Listing) -> Moments:
-    """Reads one piece of `source` block by block and adds up its images."""
-    moments = Moments(math.prod(source.image_shape))
-    for found in source.read(piece):
+def accumulate(source: Transformed, piece: Piece | Listing) -> Accumulator:
+    """Reads the images of one piece block by block, for what is learned from all of them."""
+    accumulator = source.accumulator()
+    for found in source.source.read(piece):
         if not isinstance(found, Rejection):
-            moments.add(found.pixels)
-    return moments
+            accumulator.add(found.pixels)
+    return accumulator
 
 
 class ListImages(beam.DoFn):
@@ -194,23 +194,23 @@ class ListImages(beam.DoFn):
         yield from plan.grouped(self._source.list_part(part), self._num_shards)
 
 
-class SumMoments(beam.CombineFn):
-    """Pieces → the moments of all their images."""
+class Accumulate(beam.CombineFn):
+    """Pieces → the accumulator of all their images."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Transformed):
         self._source = source
 
-    def create_accumulator(self) -> Moments:
-        return Moments(math.prod(self._source.image_shape))
+    def create_accumulator(self) -> Accumulator:
+        return self._source.accumulator()
 
-    def add_input(self, moments: Moments, piece: Piece | Listing) -> Moments:
-        return moments.merge(storage.retrying(lambda: piece_moments(self._source, piece)))
+    def add_input(self, accumulator: Accumulator, piece: Piece | Listing) -> Accumulator:
+        return accumulator.merge(storage.retrying(lambda: accumulate(self._source, piece)))
 
-    def merge_accumulators(self, parts: Iterable[Moments]) -> Moments:
-        return functools.reduce(Moments.merge, parts)
+    def merge_accumulators(self, parts: Iterable[Accumulator]) -> Accumulator:
+        return functools.reduce(lambda one, other: one.merge(other), parts)
 
-    def extract_output(self, moments: Moments) -> Moments:
-        return moments
+    def extract_output(self, accumulator: Accumulator) -> Accumulator:
+        return accumulator
 
 
 class WriteShard(beam.DoFn):
@@ -292,7 +292,7 @@ def _spread(begin, values: list):
 class ShardImages(beam.PTransform):
     """A source → the shards and the manifest of a folder.
 
-    Of a set that becomes its principal components all images are read before the first is written.
+    Where a transform is learned from the images, all are read before the first is written.
     """
 
     def __init__(
@@ -315,16 +315,16 @@ class ShardImages(beam.PTransform):
 
         write: beam.PTransform = beam.ParDo(WriteShard(source, folder, num_shards))
         if isinstance(source, Transformed):
-            if is_pca(source.spec):
-                begin = begin | "Survey" >> SaveBasis(source, num_shards)
+            if source.is_learned:
+                begin = begin | "Survey" >> Learn(source, num_shards)
             else:
                 write = RunInference(EmbedImages(source, folder, num_shards))
         written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> write
         return in_one_place(written, end)
 
 
-class SaveBasis(beam.PTransform):
-    """A signal to begin → the principal components of a source in their file → another signal."""
+class Learn(beam.PTransform):
+    """A signal to begin → the transform learned from a source in its file → another signal."""
 
     def __init__(self, source: Transformed, num_shards: int):
         super().__init__()
@@ -335,10 +335,10 @@ class SaveBasis(beam.PTransform):
         return (
             begin
             | "Pieces" >> Pieces(source, self._num_shards)
-            | "Sum" >> beam.CombineGlobally(SumMoments(source.source)).without_defaults()
+            | "Sum" >> beam.CombineGlobally(Accumulate(source)).without_defaults()
             | "Save"
             >> beam.Map(
-                lambda moments: storage.retrying(functools.partial(source.save_basis, moments))
+                lambda accumulator: storage.retrying(functools.partial(source.learn, accumulator))
             )
         )
 
