@@ -14,7 +14,7 @@ from apache_beam.metrics import Metrics
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features.source import Transformed
-from pipeline.nearest import Model, Nearest, read_model
+from pipeline.nearest import Model, NearestCentroid, read_model
 from pipeline.shards.assignments import (
     ASSIGNMENTS,
     Assigned,
@@ -56,7 +56,7 @@ class Scored(NamedTuple):
 
 
 def write_assignments(
-    source: Source, piece: Piece | Listing, nearest: Nearest, folder: str, num_shards: int
+    source: Source, piece: Piece | Listing, nearest: NearestCentroid, folder: str, num_shards: int
 ) -> Scored:
     """Reads one piece of `source` block by block and publishes its assignments below `folder`."""
     name = assignments_file(piece.number, num_shards)
@@ -109,7 +109,9 @@ def complete(
     for number in set(range(num_shards)) - parts.keys():
         # No hash of a path fell on it.
         listing = Listing(number, [])
-        parts[number] = write_assignments(source, listing, Nearest(model), folder, num_shards)
+        parts[number] = write_assignments(
+            source, listing, NearestCentroid(model), folder, num_shards
+        )
     ordered = [parts[number] for number in sorted(parts)]
     settle(ordered, folder, num_shards, max_rejected)
     remove_leftovers(storage.join(folder, ASSIGNMENTS))
@@ -150,7 +152,7 @@ class WriteAssignments(beam.DoFn):
         self._milliseconds = Metrics.distribution("kmeans-job", "shard_milliseconds")
 
     def setup(self) -> None:
-        self._nearest = Nearest(same_model(*self._model))
+        self._nearest = NearestCentroid(same_model(*self._model))
         if isinstance(self._source, Transformed):
             self._source = self._source.loaded()
 

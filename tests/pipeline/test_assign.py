@@ -13,19 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import sets
 from counting_source import Numbers
-from drawn_sets import sets as kmeans_sets
-from hypothesis import given, settings
 from sklearn.datasets import load_digits
 
 from job.cli import main
-from job.result.assigner import Assigner
 from pipeline import storage
 from pipeline.errors import Refused, UserError
-from pipeline.nearest import Model, Nearest, read_model
+from pipeline.nearest import Model, NearestCentroid, read_model
 from pipeline.shards import plan
 from pipeline.shards.assignments import SCHEMA
-from pipeline.shards.block import Block
-from pipeline.shards.pixel_scale import on_grid, units_of
 from pipeline.transforms.assign_images import WriteAssignments, complete, write_assignments
 
 
@@ -66,41 +61,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 # The same bits.
-
-
-@settings(max_examples=25, deadline=None)
-@given(kmeans_sets())
-def test_numpy_scores_as_the_job_does(drawn):
-    images, centroids = drawn
-    units = units_of(images.dtype, images.shape[1])
-    published = on_grid(centroids, units).astype(np.float32)
-    block = Block([str(i) for i in range(len(images))], None, images)
-    expected, _ = Assigner(published, units)(block)
-    found = Nearest(Model("", published, images.shape[1:], "uint8"))(block)
-    np.testing.assert_array_equal(found.clusters, expected.clusters)
-    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
-
-
-@pytest.mark.parametrize("scale", [1, 1e-3, 1e4])
-def test_floats_but_for_rounding(scale):
-    rng = np.random.default_rng(0)
-    images = (rng.normal(size=(3000, 33)) * scale).astype(np.float32)
-    centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
-    block = Block([str(i) for i in range(len(images))], None, images)
-    expected, _ = Assigner(centroids, units_of(images.dtype, 33))(block)
-    found = Nearest(Model("", centroids, (33,), "float32"))(block)
-    np.testing.assert_array_equal(found.clusters, expected.clusters)
-    np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)
-
-
-def test_blocks_of_any_size(monkeypatch):
-    images, _ = sets.digits(100)
-    model = Model("", np.random.default_rng(0).random((4, 30)).astype(np.float32), (6, 5), "uint8")
-    block = Block([str(i) for i in range(100)], None, images.reshape(100, 30))
-    expected = Nearest(model)(block)
-    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 8 * 34 * 7)  # seven images
-    found = Nearest(model)(block)
-    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
 
 
 def test_the_training_set_gets_its_own_assignments(cpus, tmp_path):
@@ -180,18 +140,6 @@ def test_the_manifest(tmp_path, trained):
         "source": {"input": spec, "split": "train"},
         "format_version": 1,
     }
-
-
-def test_models_that_answer_differently_have_other_fingerprints():
-    centroids = np.zeros((2, 6), np.float32)
-    models = [
-        Model("a", centroids, (2, 3), "uint8"),
-        Model("a", centroids, (3, 2), "uint8"),
-        Model("a", centroids, (6,), "float32"),
-        Model("a", centroids + np.float32(1e-7), (2, 3), "uint8"),
-    ]
-    assert len({model.fingerprint() for model in models}) == len(models)
-    assert models[0]._replace(folder="b").fingerprint() == models[0].fingerprint()
 
 
 def test_rejected_images(tmp_path, trained, capsys):
@@ -326,7 +274,7 @@ def test_a_read_that_fails_once_is_tried_again(tmp_path, numbers, monkeypatch, f
     monkeypatch.setattr(storage, "RETRY_SECONDS", (0, 0))
     write(Numbers(), numbers, tmp_path / "smooth")
     model, source = numbers, Numbers(failures=(failure,))
-    nearest = Nearest(model)
+    nearest = NearestCentroid(model)
     folder = str(tmp_path / "bumpy")
     written = [
         storage.retrying(lambda piece=piece: write_assignments(source, piece, nearest, folder, 2))
@@ -342,7 +290,9 @@ def test_a_read_that_fails_once_is_tried_again(tmp_path, numbers, monkeypatch, f
 def test_a_write_that_dies_leaves_nothing(tmp_path, numbers):
     source = Numbers(failures=(ZeroDivisionError(),))
     with pytest.raises(ZeroDivisionError):
-        write_assignments(source, plan.Piece(0, 0, 9), Nearest(numbers), str(tmp_path / "out"), 1)
+        write_assignments(
+            source, plan.Piece(0, 0, 9), NearestCentroid(numbers), str(tmp_path / "out"), 1
+        )
     assert files_of(tmp_path / "out") == {}
 
 
@@ -354,7 +304,7 @@ def test_a_piece_that_no_image_fell_on(tmp_path, numbers):
                 yield from super().read(piece)
 
     folder = str(tmp_path / "out")
-    written = write_assignments(Empty(), plan.Piece(1, 0, 5), Nearest(numbers), folder, 3)
+    written = write_assignments(Empty(), plan.Piece(1, 0, 5), NearestCentroid(numbers), folder, 3)
     complete(Empty(), numbers, [written], folder, 3)
     counts = [entry["num_images"] for entry in manifest_of(tmp_path / "out")["files"]]
     assert counts == [0, 5, 0]
