@@ -92,7 +92,7 @@ class Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ArrayPart:
     """Images of one split of one file; their ids are `prefix`/00000, `prefix`/00001, …"""
 
     prefix: str
@@ -106,7 +106,7 @@ class ArraySource:
     """Images in NumPy files; the images of each part are numbered after those of the last."""
 
     request: Request
-    parts: tuple[Part, ...]
+    parts: tuple[ArrayPart, ...]
     image_shape: tuple[int, ...]
     dtype: str
     label_names: tuple[str, ...] | None
@@ -160,16 +160,16 @@ def open_npy(request: Request, paths: list[str]) -> Planned:
     return converted(make_source(request, parts))
 
 
-def make_part(prefix: str, images: Array, labels: Array | None) -> Part:
+def make_part(prefix: str, images: Array, labels: Array | None) -> ArrayPart:
     """Makes a part, and checks its images and labels; raises UserError."""
     shape, dtype = images.header()
     check_images(shape, dtype, str(images))
     if labels is not None:
         check_labels(labels.load(), shape[0], str(labels))
-    return Part(prefix, images, labels, shape[0])
+    return ArrayPart(prefix, images, labels, shape[0])
 
 
-def make_source(request: Request, parts: list[Part]) -> ArraySource:
+def make_source(request: Request, parts: list[ArrayPart]) -> ArraySource:
     """Makes a source of `parts`; it is labelled if all of them are.
 
     Raises:
