@@ -34,7 +34,7 @@ FASHION_NAMES = (
 )
 
 
-class Split(NamedTuple):
+class NamedSplit(NamedTuple):
     """The images of one split: uint8 [n, h, w], and their labels, int64 [n]."""
 
     name: str
@@ -45,7 +45,7 @@ class Split(NamedTuple):
 class NamedSet(NamedTuple):
     """A set in memory; without `label_names` its labels are named by their digits."""
 
-    splits: list[Split]
+    splits: list[NamedSplit]
     label_names: tuple[str, ...] | None = None
 
 
@@ -102,7 +102,7 @@ def digits() -> NamedSet:
         images, labels = arrays["images"], arrays["labels"].astype(np.int64)
     # The set has 17 levels of grey, 0 … 16, where the other sets have 256.
     images = np.rint(images * (255 / 16)).astype(np.uint8)
-    return NamedSet([Split("train", images, labels)])
+    return NamedSet([NamedSplit("train", images, labels)])
 
 
 def mnist() -> NamedSet:
@@ -141,7 +141,7 @@ def _from_keras(module: str, file: str) -> NamedSet:
         ) from error
     return NamedSet(
         [
-            Split(name, images, labels.astype(np.int64))
+            NamedSplit(name, images, labels.astype(np.int64))
             for name, (images, labels) in (("train", train), ("test", test))
         ]
     )

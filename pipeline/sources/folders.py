@@ -74,6 +74,7 @@ class FolderSource:
 
     def rows(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Row | Rejection]:
         """Reads the images that references stand for, in their order."""
+        # Remote files are read ahead of the images that are decoded: hence two iterators.
         references, again = itertools.tee(references)
         files = storage.read_each(self.base, (os.fsdecode(path) for path, _ in again))
         for (path, label), data in zip(references, files, strict=True):
