@@ -6,11 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import blocks as kmeans
+from job.kmeans.scores import exact_scores, first_lowest
 from job.result import folder as outputs
 from pipeline import storage
-from pipeline.shards.pixel_scale import to_squared_distances, units_of
-from pipeline.terminal import without_chatter
+from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
 
 MARKER = "saved_model.pb"  # without it no program takes the folder for a model
 # float32 keeps x / 255 · 255 within this of the pixel x, however it was divided.
@@ -20,7 +19,7 @@ PIXEL_ROUNDING = 2.0**-14
 def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str) -> None:
     """Publishes the model of centroids float32 [k, d] in the result folder `folder`."""
     module, signatures = build(centroids, image_shape, dtype)
-    with tempfile.TemporaryDirectory() as local, without_chatter():
+    with tempfile.TemporaryDirectory() as local:
         tf.saved_model.save(module, local, signatures)
         for name in sorted(storage.walk(local), key=lambda name: name == MARKER):
             data = storage.read_bytes(storage.join(local, name))
@@ -46,7 +45,7 @@ def build(
     units = units_of(np.dtype(dtype), num_features)
     module = tf.Module()
     module.centroids = tf.Variable(centroids, trainable=False)
-    bias = kmeans.scorer(centroids.astype(np.float64), units).bias
+    bias = units.scale * squared_norms(centroids.astype(np.float64), units)
     module.bias = tf.Variable(bias, trainable=False)
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -55,8 +54,8 @@ def build(
         rows = tf.reshape(tf.cast(checked, tf.float64), [-1, num_features])
         # −2c is exact: these are the weights that `fit` had.
         weights = -2.0 * tf.cast(module.centroids, tf.float64)
-        scores = kmeans.exact_scores(rows, weights, module.bias)  # [batch, k]
-        clusters = kmeans.first_lowest(scores)
+        scores = exact_scores(rows, weights, module.bias)  # [batch, k]
+        clusters = first_lowest(scores)
         norm = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
         squared = to_squared_distances(scores, norm, units, tf.where)
         distances = tf.cast(tf.sqrt(squared), tf.float32)

@@ -10,18 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from job import __version__, report
-from job.checkpoint import Written
+from job.checkpoint import ShardNotes
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
-from job.kmeans import blocks as kmeans
 from job.kmeans import loop
 from job.kmeans.loop import Fitted
+from job.kmeans.sums import inertia
 from job.result import folder as outputs
 from job.result import metrics
 from job.result import saved_model as model
 from job.result.assigner import Assigner, Examples, Tally
 from pipeline import storage
 from pipeline.errors import JobError
+from pipeline.options import recorded
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest
@@ -42,7 +43,7 @@ def write_assignments(
     if replicas.worker == 0:
         outputs.remove_other_assignments(config.output, num_shards)
     written = _written(config, manifest, fitted)
-    nearest = Assigner(fitted.centroids, units)
+    nearest = Assigner(fitted.centroids, units, replicas.precision)
     mine = range(replicas.worker, num_shards, replicas.num_workers)
     done, total = 0, sum(manifest.shards[number].num_images for number in mine)
     with Progress("write", total, "images", quiet) as progress:
@@ -51,8 +52,8 @@ def write_assignments(
                 written.note(number, _write_shard(config, manifest, number, nearest, replicas))
             done += manifest.shards[number].num_images
             progress.update(done)
-    replicas.sum([np.zeros(1)])  # all are done
-    replicas.end_if_asked("while writing", together=True)
+    replicas.all_reduce([np.zeros(1)])  # all are done
+    replicas.end_all_if_asked("while writing")
 
 
 def _write_shard(
@@ -75,10 +76,10 @@ def _write_shard(
     return tally.arrays() | examples.arrays()
 
 
-def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> Written:
+def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> ShardNotes:
     """Notes on the shards that are written for these centroids."""
     key = hashlib.sha256(fitted.centroids.tobytes() + manifest.to_json()).hexdigest()
-    return Written(storage.join(config.output, outputs.CHECKPOINT), key)
+    return ShardNotes(storage.join(config.output, outputs.CHECKPOINT), key)
 
 
 def publish(
@@ -153,7 +154,7 @@ def _metrics(
         "restart": fitted.restart,
         "iterations": fitted.iterations,
         "converged": fitted.converged,
-        "inertia": kmeans.inertia(tally.squared_norm_total, tally.sums, centroids, units),
+        "inertia": inertia(tally.squared_norm_total, tally.sums, centroids, units),
         "cluster_sizes": sizes.tolist(),
         **metrics.label_metrics(tally.contingency if labelled else None),
         "contingency": tally.contingency.tolist() if labelled else None,
@@ -168,7 +169,7 @@ def _metrics(
             "python": platform.python_version(),
         },
         "fingerprint": manifest.fingerprint,
-        "config": dataclasses.asdict(config),
+        "config": recorded(config),
     }
 
 

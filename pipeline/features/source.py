@@ -4,7 +4,6 @@ The transform's file is kept beside the shards and copied to the result, so that
 become pictures again, and new images the same vectors.
 """
 
-import argparse
 import dataclasses
 import math
 import os
@@ -17,15 +16,12 @@ import numpy as np
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import (
-    FORMS,
     Accumulator,
     Drawable,
     Feature,
     Learned,
     Transform,
     feature_of,
-    specification,
-    transform_help,
 )
 from pipeline.shards import plan
 from pipeline.shards.block import Block
@@ -34,18 +30,6 @@ from pipeline.shards.rejected import Rejection
 from pipeline.sources.protocol import Listed, Planned, Request, Source
 
 CHUNK_BYTES = 1 << 20
-
-
-def add_transform_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag that says what the images are turned into."""
-
-    def value(text: str) -> str:
-        try:
-            return specification(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    parser.add_argument("--transform", type=value, metavar="|".join(FORMS), help=transform_help())
 
 
 @dataclasses.dataclass(frozen=True)
