@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sets
 
-from pipeline.shard import main
+from job.cli import main
 from pipeline.sources import decode, formats, open_source
 
 
@@ -63,7 +63,7 @@ def test_every_image_format_is_found_and_decoded(tmp_path, name):
 
 
 def shard(*arguments: str) -> int:
-    return main([*arguments, "--quiet"])
+    return main(["shard", *arguments, "--quiet"])
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
