@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 from pipeline import options
+from pipeline.features import FORMS, specification, transform_help
 from pipeline.options import option
+from pipeline.shards.rejected import DEFAULT_FRACTION
+from pipeline.sources.formats import input_help
 
 SPLITS = ("train", "test", "all")
-MAX_REJECTED = 0.01
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -40,13 +42,6 @@ def _check_size(size: tuple[int, int]) -> None:
         raise ValueError("must be a height and a width in pixels, e.g. (28, 28)")
 
 
-def transform(text: str) -> str:
-    """The value of --transform; raises ValueError if there is no such transform."""
-    from pipeline.features.source import specification  # numpy, which help does not need
-
-    return specification(text)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputConfig:
     """Which images, and how they are read: what `shard` and `assign` have in common.
@@ -56,8 +51,7 @@ class InputConfig:
 
     input: tuple[str, ...] = option(
         metavar="SPEC",
-        help="digits, mnist, fashion-mnist, or paths or globs of one kind: .npz, .npy, idx files, "
-        "TFRecords, Parquet, folders of images with one sub-folder per label (or none)",
+        help=input_help(),
     )
     split: str = option("train", choices=SPLITS, help="images of which split")
     num_shards: int | None = option(
@@ -72,7 +66,7 @@ class InputConfig:
     )
     grayscale: bool = option(False, help="drop the colours")
     max_rejected: float = option(
-        MAX_REJECTED,
+        DEFAULT_FRACTION,
         metavar="FRACTION",
         parse=fraction,
         check=_check_fraction,
@@ -100,11 +94,10 @@ class ShardConfig(InputConfig):
     output: str = option(metavar="SHARDS", help="folder for the shards")
     transform: str | None = option(
         None,
-        metavar="pca:N|keras:PATH",
-        parse=transform,
-        check=transform,
-        help="cluster vectors instead of pixels: N principal components, or what a saved Keras "
-        "model makes of each image",
+        metavar="|".join(FORMS),
+        parse=specification,
+        check=specification,
+        help=transform_help(),
     )
 
 

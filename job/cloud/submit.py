@@ -22,7 +22,7 @@ from pipeline.shard import (
     shard_pipeline,
 )
 from pipeline.shards.manifest import MANIFEST, Manifest
-from pipeline.sources.builtin import LOADERS
+from pipeline.sources.formats import NAMED_SETS
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Submission:
         Raises:
           UserError: an input that only this machine sees, or workers without a shard.
         """
-        check_reachable(self.sharding.input, self.fit.init, tuple(LOADERS))
+        check_reachable(self.sharding.input, self.fit.init, tuple(NAMED_SETS))
         asked, workers = self.sharding.num_shards, self.cloud.workers
         if asked is not None and asked < workers:
             raise UserError(

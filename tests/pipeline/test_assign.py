@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from job.cli import main
 from job.result.assigner import Assigner
 from pipeline import storage
-from pipeline.nearest import Model, Nearest, read_model
+from pipeline.nearest import Model, NearestCentroid, read_model
 from pipeline.shards.assignments import SCHEMA
 from pipeline.shards.block import Block
 from pipeline.shards.pixel_scale import on_grid, units_of
@@ -62,7 +62,7 @@ def test_numpy_scores_as_the_job_does(drawn):
     published = on_grid(centroids, units).astype(np.float32)
     block = Block([str(i) for i in range(len(images))], None, images)
     expected, _ = Assigner(published, units)(block)
-    found = Nearest(Model("", published, images.shape[1:], "uint8"))(block)
+    found = NearestCentroid(Model("", published, images.shape[1:], "uint8"))(block)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
 
@@ -74,7 +74,7 @@ def test_floats_but_for_rounding(scale):
     centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
     block = Block([str(i) for i in range(len(images))], None, images)
     expected, _ = Assigner(centroids, units_of(images.dtype, 33))(block)
-    found = Nearest(Model("", centroids, (33,), "float32"))(block)
+    found = NearestCentroid(Model("", centroids, (33,), "float32"))(block)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
     np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)
 
@@ -83,9 +83,9 @@ def test_blocks_of_any_size(monkeypatch):
     images, _ = sets.digits(100)
     model = Model("", np.random.default_rng(0).random((4, 30)).astype(np.float32), (6, 5), "uint8")
     block = Block([str(i) for i in range(100)], None, images.reshape(100, 30))
-    expected = Nearest(model)(block)
+    expected = NearestCentroid(model)(block)
     monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 8 * 34 * 7)  # seven images
-    found = Nearest(model)(block)
+    found = NearestCentroid(model)(block)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
 
 
