@@ -11,7 +11,6 @@ from job.config import SHARDS
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.terminal import PROGRAM
-from pipeline.transforms.runner import import_beam
 
 TEMPORARY = "kmeans-job-tmp"  # what Dataflow stages, beside the outputs of a bucket
 CPU_MACHINE = "e2-standard-8"
@@ -147,7 +146,6 @@ def dataflow_types() -> Any:
     Raises:
       UserError: Beam was installed without it.
     """
-    import_beam()
     try:
         from google.cloud import dataflow
     except ImportError as error:
