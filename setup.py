@@ -20,6 +20,7 @@ TEST = [
     "pytest-xdist>=3.5",
     "pyyaml>=6",
     "ruff>=0.6",
+    "scikit-learn>=1.4",
     "selenium>=4.20",
     "tensorboard>=2.18",
     "types-protobuf",
@@ -35,7 +36,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["job*", "kmeans_job*", "pipeline*"]),
-    package_data={"job.report": ["templates/*"]},
+    package_data={"job.report": ["templates/*"], "pipeline.sources": ["data/*"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",
@@ -44,7 +45,6 @@ setup(
         "pillow>=10",
         "protobuf>=5",
         "pyarrow>=16",
-        "scikit-learn>=1.4",  # digits, the set that needs no network
         "scipy>=1.12",
         "tensorflow>=2.18,<3",
         "threadpoolctl>=3.1",
@@ -55,7 +55,12 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
-        "bench": ["faiss-cpu>=1.8", "scikit-learn-intelex>=2024.5", "superkmeans>=0.2"],
+        "bench": [
+            "faiss-cpu>=1.8",
+            "scikit-learn>=1.4",
+            "scikit-learn-intelex>=2024.5",
+            "superkmeans>=0.2",
+        ],
         "test": TEST,
     },
     entry_points={"console_scripts": ["kmeans-job=job.cli:main"]},

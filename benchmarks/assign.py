@@ -33,7 +33,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E4
 
 from job import fit as fitting  # noqa: E402
 from job.config import FitConfig  # noqa: E402
-from pipeline.nearest import Model, Nearest, read_model  # noqa: E402
+from pipeline.nearest import Model, NearestCentroid, read_model  # noqa: E402
 from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
@@ -125,7 +125,7 @@ class ScoreBlocks(beam.DoFn):
         self._folder = folder
 
     def setup(self) -> None:
-        self._nearest = Nearest(read_model(self._folder))
+        self._nearest = NearestCentroid(read_model(self._folder))
 
     def process(self, block: Block) -> Iterator[np.ndarray]:
         yield self._nearest(block).clusters

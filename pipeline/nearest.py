@@ -1,8 +1,8 @@
-"""The nearest centroid of images, with a result's centroids and numpy: the bits that `fit` had.
+"""The nearest published centroid of new images, in numpy: for uint8 images with the bits of `fit`.
 
-For images of bytes a product with a centroid is exact in float64, so that one matrix product in
-float64 decides and measures at once, and whoever computes it, in blocks of any shape, gets the
-same. float32 images are scored the same way, equal but for rounding.
+Centroids lie on a grid on which the product of a uint8 image and a centroid is exact in float64. So
+one matrix product in float64 both decides and measures, with the same bits on every machine and
+in blocks of any shape. float32 images are scored the same way, and may differ by rounding.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
-from pipeline.sources import Source
+from pipeline.sources.protocol import Source
 
 SAVED_MODEL = "saved_model.pb"
-SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
+SCORED_BYTES = 2 << 20  # float64 pixels and scores made at a time, so that they stay in the cache
 
 
 class Model(NamedTuple):
-    """What a finished fit says of new images.
+    """A finished fit, as far as `assign` needs it.
 
     Attributes:
-      folder: of the result.
+      folder: the folder of the result.
       centroids: float32 [k, d], published units.
-      image_shape: (h, w), (h, w, c) or (d,).
-      dtype: of the images, "uint8" or "float32".
-      transform: what made vectors of images, to be applied to new ones; None: nothing did.
+      image_shape: (h, w), (h, w, c) or (d,) of the images that were clustered.
+      dtype: of these images, "uint8" or "float32".
+      transform: the file of the transform that made vectors of images; None: there was none.
     """
 
     folder: str
@@ -46,9 +46,9 @@ class Model(NamedTuple):
     transform: TransformFile | None = None
 
     def fingerprint(self) -> str:
-        """32 hexadecimal digits: equal for models that give equal answers."""
-        seen = self.image_shape, self.dtype, self.transform and self.transform.crc32c
-        content = repr(seen).encode() + self.centroids.tobytes()
+        """Returns 32 hexadecimal digits, equal for models that give equal answers."""
+        facts = self.image_shape, self.dtype, self.transform and self.transform.crc32c
+        content = repr(facts).encode() + self.centroids.tobytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def check(self, source: Source) -> None:
@@ -68,14 +68,15 @@ class Model(NamedTuple):
 
 
 def _text(shape: tuple[int, ...], dtype: str) -> str:
+    """Describes images in messages: 28 × 28 uint8."""
     return f"{' × '.join(map(str, shape))} {dtype}"
 
 
 def read_model(folder: str) -> Model:
-    """The model of the finished result in `folder`, which may also be its model/.
+    """Reads the model of the finished result in `folder`, which may also be its folder model/.
 
     Raises:
-      UserError: there is none, or its files do not go together.
+      UserError: there is no finished result, or its files contradict each other.
     """
     if storage.exists(storage.join(folder, SAVED_MODEL)):
         folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
@@ -98,15 +99,14 @@ def read_model(folder: str) -> Model:
     return Model(folder, centroids, shape, dtype, transform)
 
 
-class Nearest:
-    """Finds the nearest centroid of images, block by block.
+class NearestCentroid:
+    """Finds the nearest centroid of each image of a block.
 
     Attributes:
       num_clusters: k.
     """
 
     def __init__(self, model: Model):
-        """Takes the centroids of `model`."""
         self.num_clusters = len(model.centroids)
         self._units = units_of(np.dtype(model.dtype), math.prod(model.image_shape))
         centroids = model.centroids.astype(np.float64)
@@ -116,19 +116,20 @@ class Nearest:
         self._rows = max(1, SCORED_BYTES // (8 * sum(centroids.shape)))
 
     def __call__(self, block: Block) -> Assigned:
-        """The nearest centroid of each image of `block`; of equally near ones the lowest."""
+        """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
         clusters = np.empty(len(block.ids), np.int32)
         squared = np.empty(len(block.ids))
-        # An engine has a worker for each core: threads that wait for each other only slow it down.
+        # An engine has a worker for each core, so that more threads would only wait for each other.
         with self._threads.limit(limits=1, user_api="blas"):
             for start, stop in plan.spans(0, len(block.ids), self._rows):
-                clusters[start:stop], squared[start:stop] = self._nearest(block.pixels[start:stop])
+                clusters[start:stop], squared[start:stop] = self._assign(block.pixels[start:stop])
         return Assigned(block, clusters, squared)
 
-    def _nearest(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Clusters [n] of pixels [n, d], and squared distances in published units²."""
+    def _assign(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Computes clusters [n] of pixels [n, d], and squared distances [n] in published units²."""
         wide = pixels.astype(np.float64)
-        scores = wide @ self._weights
+        # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
+        scores = wide @ self._weights  # [n, k]
         scores += self._bias
         clusters = scores.argmin(axis=1)
         lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features.pca import Moments
+from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
 from pipeline.shards.block import Block, Fingerprint, ShardWriter
 from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
@@ -107,12 +107,12 @@ def write_rejections(
         write_part(storage.join(folder, part_file(number, num_shards)), rejections)
 
 
-def piece_moments(source: Source, piece: Piece | Listing) -> Moments:
-    """Reads one piece of `source` block by block and adds up its images and their products."""
-    moments = Moments(math.prod(source.image_shape))
-    for block in read_piece(source, piece, []):
-        moments.add(block.pixels)
-    return moments
+def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
+    """Reads the images of one piece block by block, for a transform that is learned from all."""
+    accumulator = source.accumulator()
+    for block in read_piece(source.source, piece, []):
+        accumulator.add(block.pixels)
+    return accumulator
 
 
 def complete_set(

@@ -10,12 +10,12 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.nearest import Model, Nearest, read_model
+from pipeline.nearest import Model, NearestCentroid, read_model
 from pipeline.shards.assignments import (
     ASSIGNMENTS,
     Assigned,
     AssignmentsManifest,
-    Summed,
+    ChecksumWriter,
     assignments_file,
     write_rows,
 )
@@ -52,7 +52,7 @@ class WrittenAssignments(NamedTuple):
 
 
 def write_assignments(
-    source: Source, piece: Piece | Listing, nearest: Nearest, folder: str, num_shards: int
+    source: Source, piece: Piece | Listing, nearest: NearestCentroid, folder: str, num_shards: int
 ) -> WrittenAssignments:
     """Reads one piece of `source` block by block and publishes its assignments below `folder`.
 
@@ -72,10 +72,10 @@ def write_assignments(
             num_labels = max(num_labels, count_labels(block))
 
     with storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file:
-        summed = Summed(file)
-        write_rows(summed, assigned())
+        writer = ChecksumWriter(file)
+        write_rows(writer, assigned(), source.label_names)
     write_rejections(rejections, folder, piece.number, num_shards)
-    shard = summed.shard(name, int(sizes.sum()))
+    shard = writer.shard(name, int(sizes.sum()))
     return WrittenAssignments(piece.number, shard, len(rejections), num_labels, sizes)
 
 
@@ -100,7 +100,9 @@ def complete_assignments(
     by_number = {part.number: part for part in written}
     for number in set(range(num_shards)) - by_number.keys():
         empty = Listing(number, [])
-        by_number[number] = write_assignments(source, empty, Nearest(model), folder, num_shards)
+        by_number[number] = write_assignments(
+            source, empty, NearestCentroid(model), folder, num_shards
+        )
     ordered = [by_number[number] for number in sorted(by_number)]
     settle(ordered, folder, num_shards, max_rejected)
     remove_leftovers(storage.join(folder, ASSIGNMENTS))

@@ -15,7 +15,7 @@ from pipeline import shard as sharding
 from pipeline import storage
 from pipeline.errors import JobError, UserError, from_traceback
 from pipeline.shards.manifest import MANIFEST, Manifest
-from pipeline.sources.builtin import LOADERS
+from pipeline.sources.formats import NAMED_SETS
 from pipeline.terminal import note, without_chatter
 
 POLL_SECONDS = 10.0
@@ -58,7 +58,7 @@ class Submission:
             service_account=args.service_account or None,
             timeout_hours=args.timeout_hours,
         )
-        cloud.check_reachable(args.input, args.init, tuple(LOADERS))
+        cloud.check_reachable(args.input, args.init, tuple(NAMED_SETS))
         if args.num_shards is not None and args.num_shards < config.workers:
             raise UserError(
                 f"--num-shards {args.num_shards}: each of the {config.workers} workers needs a "

@@ -85,14 +85,14 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
 
 
 def as_images(result: Result, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:
-    """Centroids and example images, and their shape; of vectors the images that PCA made them of.
+    """Centroids and example images, and their shape; of vectors the images drawn from them.
 
     Args:
       pixels: of the examples, [m, d].
     """
-    if result.pca is None:
+    if result.drawable is None:
         return result.centroids, pixels, result.metrics["image_shape"]
-    seen, images = result.pca.invert(result.centroids), result.pca.invert(pixels)
+    seen, images = result.drawable.invert(result.centroids), result.drawable.invert(pixels)
     transform = result.metrics["transform"]
     if transform["dtype"] == "uint8":  # no image was darker than black
         seen, images = seen.clip(0, 1), images.clip(0, 1)

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from pipeline.features.pca import Pca
+from pipeline.features import Drawable
 
 MAX_TEXT = 64  # characters of an id or a name
 SMALL_NUMBERS = (
@@ -47,16 +47,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}\u00a0%"
 
 
-def transformed(transform: dict[str, Any] | None, pca: Pca | None) -> str | None:
+def transformed(transform: dict[str, Any] | None, drawable: Drawable | None) -> str | None:
     """What K-means saw instead of images, and what the page shows of it; None: it saw images."""
     if transform is None:
         return None
     count, shape = transform["num_features"], " × ".join(map(str, transform["image_shape"]))
-    if pca is not None:
+    if drawable is not None:
         return (
-            f"K-means saw the first {count:,} principal components of these {shape} images, which "
-            f"keep {percent(pca.variance_share)} of their variance. Pictures, those of members as "
-            "well, are drawn from these components."
+            f"K-means saw the first {count:,} {drawable.noun} of these {shape} images, which keep "
+            f"{percent(drawable.variance_share)} of their variance. Pictures, those of members as "
+            "well, are drawn from these vectors."
         )
     return (
         f"K-means saw the {count:,} numbers that {bounded(transform['spec'])} makes of each of "

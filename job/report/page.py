@@ -95,7 +95,7 @@ def view(result: Result) -> dict[str, Any]:
         "close": clusters.close_pairs(described),
         "charts": charts(result.history),
         "history": result.history,
-        "transform": formatting.transformed(metrics.get("transform"), result.pca),
+        "transform": formatting.transformed(metrics.get("transform"), result.drawable),
         "command": command(metrics.get("config") or {}),
         "columns": grid_columns(len(described)),
         "sizes": (min(metrics["cluster_sizes"]), max(metrics["cluster_sizes"])),

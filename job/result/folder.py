@@ -131,12 +131,16 @@ def remove_other_assignments(folder: str, num_shards: int) -> None:
 
 
 def write_assignments(
-    folder: str, number: int, num_shards: int, assigned: Iterable[Assigned]
+    folder: str,
+    number: int,
+    num_shards: int,
+    assigned: Iterable[Assigned],
+    label_names: Sequence[str] | None,
 ) -> None:
     """Publishes the assignments of shard `number`."""
     path = storage.join(folder, ASSIGNMENTS, assignments_file(number, num_shards))
     with storage.publish(path) as file:
-        write_rows(file, assigned)
+        write_rows(file, assigned, label_names)
 
 
 class History:

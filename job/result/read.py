@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from job.result import folder as outputs
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features.pca import Pca
-from pipeline.features.source import load_pca
+from pipeline.features import Drawable
+from pipeline.features.source import load_drawable
 from pipeline.shards.assignments import SCHEMA
 from pipeline.shards.manifest import TransformFile
 
@@ -29,7 +29,7 @@ class Result:
       centroids: float32 [k, d].
       history: of the published restart, by iteration.
       examples: pixels [m, d], ids, labels, clusters, distances, kinds, each [m].
-      pca: the principal components that the images became; None where they became none.
+      drawable: the transform of the images, if its vectors can become images again; else None.
     """
 
     folder: str
@@ -37,11 +37,13 @@ class Result:
     centroids: np.ndarray
     history: list[dict[str, Any]]
     examples: dict[str, np.ndarray]
-    pca: Pca | None = None
+    drawable: Drawable | None = None
 
     @functools.cached_property
     def assignments(self) -> pa.Table:
-        """A row for each image: id, label (null if none), cluster, distance; read when asked for.
+        """A row for each image: id, label and label_name (null if none), cluster, distance.
+
+        Read when asked for.
 
         Raises:
           UserError: a file of it cannot be read.
@@ -93,7 +95,7 @@ def read(folder: str, metrics: dict[str, Any]) -> Result:
         _arrays(storage.join(folder, outputs.CENTROIDS)),
         [history[iteration] for iteration in sorted(history)],
         {name: examples[name] for name in examples.files},
-        load_pca(folder, transform) if transform else None,
+        load_drawable(folder, transform) if transform else None,
     )
 
 

@@ -70,7 +70,8 @@ def _write_shard(
         return assigned
 
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
-    outputs.write_assignments(config.output, number, len(manifest.shards), map(assign, blocks))
+    num_shards, assigned = len(manifest.shards), map(assign, blocks)
+    outputs.write_assignments(config.output, number, num_shards, assigned, manifest.label_names)
     return tally.arrays() | examples.arrays()
 
 

@@ -1,20 +1,48 @@
-"""Images as the vectors that a saved Keras model makes of them. Loads TensorFlow when asked to."""
+"""Images as the vectors that a saved Keras model makes of them.
 
+TensorFlow takes seconds to load, so it is imported where a model is loaded, not before.
+"""
+
+import dataclasses
 import math
 import os
 import shutil
 import tempfile
 import zipfile
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.features import KINDS
 from pipeline.shards import plan
 
-ENDINGS = (".keras", ".h5")
-BATCH = 256  # images that a model sees at once
+ENDINGS = KINDS["keras"].endings
+BATCH = 256  # images that a model is applied to at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class KerasFeature:
+    """The output of a Keras model in a .keras or .h5 file: `--transform keras:PATH`."""
+
+    original: str
+    is_drawable: ClassVar[bool] = False
+
+    @property
+    def file(self) -> str:
+        return f"transform{os.path.splitext(self.original)[1]}"
+
+    def num_features(self, image_shape: tuple[int, ...], dtype: str) -> int:
+        """Returns the length of the model's vectors; raises UserError if it takes no such images.
+
+        It has to load the model and to apply it once.
+        """
+        return load_embedding(self.original, image_shape, dtype).num_features
+
+    def load(self, path: str, image_shape: tuple[int, ...], dtype: str) -> "Embedding":
+        """Loads the model from its copy at `path`."""
+        return load_embedding(path, image_shape, dtype)
 
 
 class Embedding:
@@ -25,10 +53,10 @@ class Embedding:
     """
 
     def __init__(self, model: Any, image_shape: tuple[int, ...], dtype: str):
-        """Checks that `model` takes such images.
+        """Prepares `model` for images of a shape and dtype.
 
         Raises:
-          ValueError: it does not; the text says why.
+          ValueError: it does not take them; the text says why.
         """
         import tensorflow as tf
 
@@ -37,6 +65,7 @@ class Embedding:
             raise ValueError(f"it has {len(inputs)} inputs; one is needed")
         self._shape = _input_shape(tuple(inputs[0].shape)[1:], image_shape)
         self._dtype = tf.as_dtype(inputs[0].dtype)
+        # Models of bytes have the scaling in them, as Keras' applications do.
         as_they_are = dtype != "uint8" or self._dtype == tf.uint8
         self._scale = np.float32(1 if as_they_are else 255)
         self._run = tf.function(
@@ -47,7 +76,7 @@ class Embedding:
         self.num_features = self._length(math.prod(image_shape), dtype)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Images [B, d] as vectors, float32 [B, num_features]."""
+        """Makes vectors, float32 [B, num_features], of images [B, d]."""
         parts = plan.spans(0, len(pixels), BATCH)
         return np.concatenate([self._vectors(pixels[start:stop]) for start, stop in parts])
 
@@ -74,9 +103,9 @@ class Embedding:
 
 
 def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embedding:
-    """The model saved at `path`, a .keras or .h5 file, for images of a shape and dtype.
+    """Loads the model saved at `path`, a .keras or .h5 file, for images of a shape and dtype.
 
-    uint8 images are handed to it as float32 in 0 … 1, or as they are if its input is uint8.
+    It gets uint8 images as float32 in 0 … 1, or unchanged if its input is uint8.
 
     Raises:
       UserError: there is none, or it does not take such images.
@@ -96,21 +125,21 @@ def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embed
         model = _load(local, path)
     try:
         return Embedding(model, image_shape, dtype)
-    except Exception as error:  # whatever its layers raise
+    except Exception as error:  # its layers may raise anything
         raise UserError(
             f"--transform keras:{path}: no model for these images: {_first_line(error)}"
         ) from error
 
 
 def _load(local: str, path: str) -> Any:
-    """The model in the file `local`, a copy of `path`."""
+    """Loads the model in the file `local`, a copy of `path`."""
     import keras
 
     try:
         if local.endswith(".keras") and not zipfile.is_zipfile(local):
             raise ValueError("no zip file")
         return keras.models.load_model(local, compile=False)
-    except Exception as error:  # a damaged file can raise whatever Keras did not expect
+    except Exception as error:  # Keras raises anything when a file is damaged
         raise UserError(
             f"--transform keras:{path}: not a Keras model that can be loaded "
             f"({_first_line(error).replace(local, path)})"
@@ -118,10 +147,13 @@ def _load(local: str, path: str) -> Any:
 
 
 def _input_shape(wanted: tuple[int | None, ...], image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`image_shape`, with a channel or flat, as a model wants it; None stands for any length.
+    """Finds the shape in which a model takes images: their own, with a channel, or flat.
+
+    Args:
+      wanted: shape of the model's input; None stands for any length.
 
     Raises:
-      ValueError: none of these.
+      ValueError: it takes none of these.
     """
     for shape in (image_shape, (*image_shape, 1), (math.prod(image_shape),)):
         if len(shape) == len(wanted) and all(

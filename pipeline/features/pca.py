@@ -1,4 +1,4 @@
-"""Principal components: what is added up over a set, the basis that follows, images as vectors.
+"""Principal components: sums over a set of images, the basis they yield, images as vectors.
 
 Pixels of uint8 images are integers, so their sums and products are exact whatever the order. The
 basis and the mean lie on binary grids on which the product of an image and the basis is exact in
@@ -7,19 +7,62 @@ float64, so that a vector is a function of its image and the basis, and of nothi
 
 import dataclasses
 import io
+import math
+from typing import ClassVar
 
 import numpy as np
 
-BASIS_STEP = 2.0**-24  # whose multiples up to 1 are float32
+from pipeline import storage
+from pipeline.errors import UserError
+
+BASIS_STEP = 2.0**-24  # its multiples up to 1 are exact in float32
 MEAN_STEP = 2.0**-8
-# (x − mean) · basis is then a multiple of both steps below 2⁵³ of them; d² also fits memory.
+# With so many pixels at most, (x − mean) · basis is less than 2⁵³ times the product of both steps,
+# so exact in float64. It also bounds the d × d sums that a worker holds: 512 MiB.
 MAX_PIXELS = 8192
 
 
-class Moments:
-    """What decides the principal components; `merge` is associative and commutative.
+@dataclasses.dataclass(frozen=True)
+class PcaFeature:
+    """The first principal components of a set of images: `--transform pca:N`."""
 
-    Exact for uint8 images up to 10¹¹ of them; for float32 rounded as float64.
+    num_components: int
+    file: ClassVar[str] = "transform.npz"
+    original: ClassVar[None] = None
+    is_drawable: ClassVar[bool] = True
+
+    def num_features(self, image_shape: tuple[int, ...], dtype: str) -> int:
+        """Returns the number of components; raises UserError if such images have not as many."""
+        count, num_pixels = self.num_components, math.prod(image_shape)
+        if num_pixels > MAX_PIXELS:
+            raise UserError(
+                f"--transform pca:{count}: images of {num_pixels:,} pixels, but pca takes at most "
+                f"{MAX_PIXELS:,}; add --image-size or --grayscale"
+            )
+        if count > num_pixels:
+            raise UserError(
+                f"--transform pca:{count}: more components than the {num_pixels:,} pixels of an "
+                "image"
+            )
+        return count
+
+    def load(self, path: str, image_shape: tuple[int, ...], dtype: str) -> "Pca":
+        """Loads the components from the file at `path`, which knows its images' shape."""
+        return Pca.from_bytes(storage.read_bytes(path))
+
+    def accumulator(self, num_pixels: int) -> "Moments":
+        """Returns the moments of no image."""
+        return Moments(num_pixels)
+
+    def learn(self, accumulator: "Moments", dtype: str) -> bytes:
+        """Returns the content of the components' file, from the moments of all images."""
+        return principal_components(accumulator, self.num_components, dtype).to_bytes()
+
+
+class Moments:
+    """Sums over images that decide the principal components.
+
+    Exact for up to 10¹¹ uint8 images, whatever the order; for float32 images rounded in float64.
 
     Attributes:
       count: n.
@@ -40,7 +83,7 @@ class Moments:
         self.products += wide.T @ wide
 
     def merge(self, other: "Moments") -> "Moments":
-        """The moments of both sets of images together."""
+        """Returns the moments of both sets of images together: associative and commutative."""
         merged = Moments(len(self.sums))
         merged.count = self.count + other.count
         np.add(self.sums, other.sums, out=merged.sums)
@@ -50,7 +93,7 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pca:
-    """Images as their coordinates along the N directions in which their set varies most.
+    """Maps images to their coordinates along the N directions in which their set varies most.
 
     Attributes:
       basis: float32 [d, N], columns orthonormal to about 1e-7, by falling variance; a column is 0
@@ -66,29 +109,34 @@ class Pca:
     scale: float
     variances: np.ndarray
     total_variance: float
+    noun: ClassVar[str] = "principal components"
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Images [B, d] as vectors, float32 [B, N] in published units."""
+        """Makes vectors, float32 [B, N] in published units, of images [B, d]."""
         return ((pixels - self.mean) @ self.basis.astype(np.float64) / self.scale).astype("<f4")
 
     def invert(self, vectors: np.ndarray) -> np.ndarray:
-        """The images nearest to the mean that have `vectors` [m, N]; float32, published units."""
+        """Makes the image nearest to the mean for each of `vectors` [m, N].
+
+        Returns:
+          float32 [m, d], published units.
+        """
         shifts = vectors.astype(np.float64) @ self.basis.T.astype(np.float64)
         return (shifts + self.mean / self.scale).astype(np.float32)
 
     @property
     def variance_share(self) -> float:
-        """How much of the set's variance the vectors keep."""
+        """The share of the set's variance that the vectors keep."""
         return float(self.variances.sum() / self.total_variance) if self.total_variance else 1.0
 
     def to_bytes(self) -> bytes:
-        """An .npz file's content; `from_bytes` reads it."""
+        """Returns the content of an .npz file, for `from_bytes`."""
         np.savez(file := io.BytesIO(), allow_pickle=False, **vars(self))
         return file.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Pca":
-        """What `to_bytes` wrote."""
+        """Reads the content of a file that `to_bytes` made."""
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         scale, total_variance = float(arrays.pop("scale")), float(arrays.pop("total_variance"))
@@ -96,15 +144,14 @@ class Pca:
 
 
 def principal_components(moments: Moments, num_components: int, dtype: str) -> Pca:
-    """The `num_components` principal components of a set of images of `dtype`.
-
-    The entry of a column that is farthest from 0, the first of equal ones, is positive.
-    """
+    """Computes the first `num_components` principal components of a set of images of `dtype`."""
     count, scale = max(moments.count, 1), 255.0 if dtype == "uint8" else 1.0
     mean = moments.sums / count
     covariance = (moments.products - np.outer(moments.sums, moments.sums) / count) / count
     columns, variances = _leading(covariance, num_components)
     basis = np.rint(columns / BASIS_STEP) * BASIS_STEP
+    # An eigenvector may point either way: here its largest entry, the first of equal ones, is
+    # positive, on every machine.
     farthest = np.abs(basis).argmax(axis=0)
     basis *= np.where(basis[farthest, np.arange(num_components)] < 0, -1, 1)
     if dtype == "uint8":
@@ -114,12 +161,15 @@ def principal_components(moments: Moments, num_components: int, dtype: str) -> P
 
 
 def _leading(covariance: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors [d, count] and eigenvalues [count], largest first; 0 where rounding is all."""
-    from scipy import linalg  # a quarter of a second that only this needs
+    """Computes the `count` leading eigenvectors [d, count] and eigenvalues [count], largest first.
+
+    Both are 0 where the set has no variance but rounding.
+    """
+    from scipy import linalg  # takes a quarter of a second to load, and only this needs it
 
     size = len(covariance)
     variances, columns = linalg.eigh(covariance, subset_by_index=(size - count, size - 1))
     variances, columns = variances[::-1], columns[:, ::-1]
-    # Without variance any direction would do, and each machine would find another.
+    # Where there is no variance, any direction is an eigenvector, and machines differ in theirs.
     varies = variances > size * np.finfo(np.float64).eps * max(float(variances[0]), 0.0)
     return columns * varies, variances * varies

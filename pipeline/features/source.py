@@ -1,76 +1,63 @@
-"""Images seen as vectors: `--transform`, its file beside the manifest, the source that it makes.
+"""Sources of vectors: another source's images, seen through a transform.
 
-The file travels with what was made from it, from the shards to the result, so that centroids can
-become pictures again and new images the same vectors.
+The transform's file is kept beside the shards and copied to the result, so that centroids can
+become pictures again, and new images the same vectors.
 """
 
 import argparse
 import dataclasses
 import math
 import os
-import re
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features.pca import MAX_PIXELS, Moments, Pca, principal_components
+from pipeline.features import (
+    FORMS,
+    Accumulator,
+    Drawable,
+    Feature,
+    Learned,
+    Transform,
+    feature_of,
+    specification,
+    transform_help,
+)
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.manifest import TransformFile
-from pipeline.sources import Listed, Planned, Rejection, Request, Source
+from pipeline.shards.rejected import Rejection
+from pipeline.sources.protocol import Listed, Planned, Request, Source
 
 CHUNK_BYTES = 1 << 20
 
 
-class Transform(Protocol):
-    """What makes vectors of images."""
-
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Images [B, d] as vectors, float32 [B, N]."""
-        ...
-
-
 def add_transform_argument(parser: argparse.ArgumentParser) -> None:
-    """The flag that says what the images are turned into."""
-    parser.add_argument(
-        "--transform",
-        type=specification,
-        metavar="pca:N|keras:PATH",
-        help="cluster vectors instead of pixels: N principal components, or what a saved Keras "
-        "model makes of each image",
-    )
+    """Adds the flag that says what the images are turned into."""
 
+    def value(text: str) -> str:
+        try:
+            return specification(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def specification(text: str) -> str:
-    """The value of --transform, without leading zeros; raises ArgumentTypeError."""
-    if re.fullmatch(r"keras:.+", text):
-        return text
-    if found := re.fullmatch(r"pca:(\d+)", text):
-        if int(found[1]):
-            return f"pca:{int(found[1])}"
-        raise argparse.ArgumentTypeError(f"{text!r}: at least one component is needed")
-    raise argparse.ArgumentTypeError(f"{text!r} is neither pca:N nor keras:PATH")
-
-
-def is_pca(spec: str) -> bool:
-    """Whether a transform follows from the images, and is not a model that is given."""
-    return spec.startswith("pca:")
+    parser.add_argument("--transform", type=value, metavar="|".join(FORMS), help=transform_help())
 
 
 @dataclasses.dataclass(frozen=True)
 class Transformed:
-    """A source whose images are vectors.
+    """A source of vectors, made of the images of another source.
 
     Attributes:
-      source: of the images.
-      spec: the value of --transform.
-      path: of the transform's file, which is there before the first image is read.
+      source: the source of the images.
+      spec: the value of `--transform`.
+      path: path of the transform's file, which is written before the first vector is made.
       num_features: length of the vectors.
-      transform: what `path` holds; None: it is read for each piece.
+      transform: the content of that file; None: it is loaded for each piece.
     """
 
     source: Source
@@ -101,38 +88,55 @@ class Transformed:
 
     def read(self, piece: Any) -> Iterator[Block | Rejection]:
         transform = self.transform or self.load()
-        rows = plan.block_rows(4 * self.num_features)
+        size = plan.images_per_block(4 * self.num_features)
         for found in self.source.read(piece):
             if isinstance(found, Rejection):
                 yield found
                 continue
             # Vectors longer than images would make a block too large.
-            for a, b in plan.spans(0, len(found.ids), rows):
-                labels = None if found.labels is None else found.labels[a:b]
-                vectors = transform.apply(found.pixels[a:b])
-                self._check(vectors, found.ids[a:b])
-                yield Block(found.ids[a:b], labels, vectors)
+            for part in found.split(size):
+                vectors = transform.apply(part.pixels)
+                self._check(vectors, part.ids)
+                yield part._replace(pixels=vectors)
 
     def load(self) -> Transform:
-        """What `path` holds."""
-        return _read(self.spec, self.path, self.source.image_shape, self.source.dtype)
+        """Loads the transform from `path`."""
+        return self._feature.load(self.path, self.source.image_shape, self.source.dtype)
 
     def loaded(self) -> "Transformed":
-        """The same, for one process, which then reads `path` no more."""
+        """Returns the source with its transform loaded, for a worker that reads many pieces."""
         return dataclasses.replace(self, transform=self.load())
 
-    def save_basis(self, moments: Moments) -> None:
-        """Writes the principal components of the images whose moments these are."""
-        pca = principal_components(moments, self.num_features, self.source.dtype)
-        storage.write_bytes(self.path, pca.to_bytes())
+    @property
+    def is_learned(self) -> bool:
+        """Whether all images are read, for `learn`, before the first vector is made."""
+        return isinstance(self._feature, Learned)
+
+    def accumulator(self) -> Accumulator:
+        """Returns an empty accumulator of images, for a feature that is learned."""
+        return self._learned.accumulator(math.prod(self.source.image_shape))
+
+    def learn(self, accumulator: Accumulator) -> None:
+        """Writes the transform that follows from the images in `accumulator` to `path`."""
+        storage.write_bytes(self.path, self._learned.learn(accumulator, self.source.dtype))
 
     def save_model(self) -> None:
-        """Copies the model that is given, if one is, to `path`."""
-        if not is_pca(self.spec):
-            storage.copy(self.spec.partition(":")[2], self.path)
+        """Copies the model that the user gave, if any, to `path`."""
+        if self._feature.original is not None:
+            storage.copy(self._feature.original, self.path)
+
+    @property
+    def _feature(self) -> Feature:
+        return feature_of(self.spec)
+
+    @property
+    def _learned(self) -> Learned:
+        if not isinstance(feature := self._feature, Learned):
+            raise TypeError(f"{self.spec} is not learned from images")
+        return feature
 
     def describe(self) -> TransformFile:
-        """What the manifest says of the transform."""
+        """Returns the manifest's entry for the transform's file."""
         num_bytes, crc = _checksum(self.path)
         file, shape = os.path.basename(self.path), self.source.image_shape
         return TransformFile(
@@ -140,6 +144,7 @@ class Transformed:
         )
 
     def _check(self, vectors: np.ndarray, ids: list[str]) -> None:
+        """Raises UserError, naming the image, if a number of `vectors` [B, N] is not finite."""
         good = np.isfinite(vectors).all(axis=1)
         if not good.all():
             row = int(good.argmin())
@@ -152,7 +157,7 @@ class Transformed:
 
 @dataclasses.dataclass(frozen=True)
 class TransformedListed(Transformed):
-    """A source whose images are vectors, and which workers list."""
+    """A source of vectors, made of the images of a source that workers list."""
 
     source: Listed
 
@@ -164,29 +169,26 @@ class TransformedListed(Transformed):
 
 
 def transformed(source: Planned | Listed, spec: str, folder: str) -> Transformed:
-    """`source` seen through the transform `spec`, whose file is to lie in `folder`.
+    """Views `source` through the transform `spec`, whose file is to be in `folder`.
 
     Raises:
       UserError: such images cannot be transformed so.
     """
-    value = spec.partition(":")[2]
-    if is_pca(spec):
-        num_features, name = int(value), "transform.npz"
-        _check_components(num_features, source)
-    else:
-        from pipeline.features.keras_model import load_embedding
-
-        num_features = load_embedding(value, source.image_shape, source.dtype).num_features
-        name = f"transform{os.path.splitext(value)[1]}"
-    return _seen(source, spec, storage.join(folder, name), num_features)
+    feature = feature_of(spec)
+    num_features = feature.num_features(source.image_shape, source.dtype)
+    return _transformed(source, spec, storage.join(folder, feature.file), num_features)
 
 
 def transformed_again(source: Planned | Listed, folder: str, file: TransformFile) -> Transformed:
-    """`source` as the vectors that other images became, whose shards or result lie in `folder`.
+    """Views `source` through a transform that other images were seen through before.
+
+    Args:
+      folder: of the shards or the result that holds the transform's file.
 
     Raises:
-      UserError: its images are not such as the transform is for, or its file was altered.
+      UserError: the transform takes no such images, or its file was altered.
     """
+    # Not at the top: it loads Pillow, which results do not need.
     from pipeline.sources.decode import shape_text
 
     path = storage.join(folder, file.file)
@@ -196,62 +198,48 @@ def transformed_again(source: Planned | Listed, folder: str, file: TransformFile
             f"but {path} is for {file.dtype} images of {shape_text(file.image_shape)}; give such"
         )
     _check_unaltered(path, file)
-    return _seen(source, file.spec, path, file.num_features)
+    return _transformed(source, file.spec, path, file.num_features)
 
 
 def load(folder: str, file: TransformFile) -> Transform:
-    """The transform whose file lies in `folder`, in a set of shards or in a result.
+    """Loads the transform whose file is in `folder`, of shards or of a result.
 
     Raises:
       UserError: it is not the file that `file` describes.
     """
     path = storage.join(folder, file.file)
     _check_unaltered(path, file)
-    return _read(file.spec, path, file.image_shape, file.dtype)
+    return feature_of(file.spec).load(path, file.image_shape, file.dtype)
 
 
-def load_pca(folder: str, file: TransformFile) -> Pca | None:
-    """`load` of principal components, or None if the transform is another."""
-    if not is_pca(file.spec):
+def load_drawable(folder: str, file: TransformFile) -> Drawable | None:
+    """Loads the transform as `load` does, if its vectors can become images again.
+
+    Other transforms, which may take long to load, are not loaded: None.
+    """
+    if not feature_of(file.spec).is_drawable:
         return None
-    path = storage.join(folder, file.file)
-    _check_unaltered(path, file)
-    return Pca.from_bytes(storage.read_bytes(path))
+    transform = load(folder, file)
+    return transform if isinstance(transform, Drawable) else None
 
 
 def is_same_transform(spec: str | None, file: TransformFile | None) -> bool:
-    """Whether `file` was made of `spec`, the content of a model included; None: no transform."""
+    """Whether `file` is the transform of `spec`, with a model of the same content.
+
+    None stands for no transform.
+    """
     if spec is None or file is None:
         return spec is None and file is None
-    kind, _, path = spec.partition(":")
-    return spec == file.spec and (kind == "pca" or _checksum(path) == (file.num_bytes, file.crc32c))
+    if spec != file.spec:
+        return False
+    original = feature_of(spec).original
+    return original is None or _checksum(original) == (file.num_bytes, file.crc32c)
 
 
-def _seen(source: Planned | Listed, spec: str, path: str, num_features: int) -> Transformed:
+def _transformed(source: Planned | Listed, spec: str, path: str, num_features: int) -> Transformed:
     if isinstance(source, Listed):
         return TransformedListed(source, spec, path, num_features)
     return Transformed(source, spec, path, num_features)
-
-
-def _check_components(count: int, source: Source) -> None:
-    num_pixels = math.prod(source.image_shape)
-    if num_pixels > MAX_PIXELS:
-        raise UserError(
-            f"--transform pca:{count}: images of {num_pixels:,} pixels, but pca takes at most "
-            f"{MAX_PIXELS:,}; add --image-size or --grayscale"
-        )
-    if count > num_pixels:
-        raise UserError(
-            f"--transform pca:{count}: more components than the {num_pixels:,} pixels of an image"
-        )
-
-
-def _read(spec: str, path: str, image_shape: tuple[int, ...], dtype: str) -> Transform:
-    if is_pca(spec):
-        return Pca.from_bytes(storage.read_bytes(path))
-    from pipeline.features.keras_model import load_embedding
-
-    return load_embedding(path, image_shape, dtype)
 
 
 def _check_unaltered(path: str, file: TransformFile) -> None:
@@ -260,7 +248,7 @@ def _check_unaltered(path: str, file: TransformFile) -> None:
 
 
 def _checksum(path: str) -> tuple[int, str]:
-    """Bytes of a file and their CRC-32C."""
+    """Returns the size of a file in bytes, and its CRC-32C."""
     num_bytes = crc = 0
     with storage.open_read(path) as file:
         while part := file.read(CHUNK_BYTES):

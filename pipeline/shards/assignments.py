@@ -1,9 +1,9 @@
-"""Images with their nearest centroid, as rows of Parquet files."""
+"""Assignments, images with their nearest centroid, as rows of Parquet files."""
 
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
@@ -16,11 +16,12 @@ from pipeline.shards.manifest import Shard
 
 ASSIGNMENTS = "assignments"  # the folder of the files
 FORMAT_VERSION = 1
-ROW_GROUP = 65_536
+ROW_GROUP = 65_536  # rows, at least, that are in memory before they are written
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("label", pa.int64()),
+        pa.field("label_name", pa.string()),
         pa.field("cluster", pa.int32(), nullable=False),
         pa.field("distance", pa.float32(), nullable=False),
     ]
@@ -43,14 +44,14 @@ class Assigned(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AssignmentsManifest:
-    """What `assign` leaves; its presence says that the assignments are complete.
+    """The manifest.json of `assign`; written last, it says that the assignments are complete.
 
     Attributes:
-      model: folder of the model and its fingerprint.
-      label_names: a label is an index into it; None where the images have none.
-      cluster_sizes: images of each cluster.
+      model: folder and fingerprint of the model.
+      cluster_sizes: the number of images of each cluster.
+      label_names: names of labels 0, 1, …; None where the images have none.
       files: below assignments/, in order.
-      source: the input and the options it was read with.
+      source: the input and the options that it was read with.
     """
 
     model: dict[str, str]
@@ -64,12 +65,12 @@ class AssignmentsManifest:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
-        """The text of manifest.json."""
+        """Returns the text of manifest.json."""
         return (json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
 
-class Summed(io.RawIOBase):
-    """Passes bytes on to a file, and keeps what a manifest says of them."""
+class ChecksumWriter(io.RawIOBase):
+    """Passes bytes on to a file, and computes a manifest's entry for them."""
 
     def __init__(self, file: BinaryIO):
         super().__init__()
@@ -90,34 +91,70 @@ class Summed(io.RawIOBase):
         return self.num_bytes
 
     def shard(self, file: str, num_images: int) -> Shard:
-        """The manifest's entry for what was written, under the name `file`."""
+        """Returns the manifest's entry for what was written, under the name `file`."""
         return Shard(file, num_images, self.num_bytes, f"{self._crc:08x}")
 
 
 def assignments_file(number: int, num_shards: int) -> str:
-    """Name of the assignments of a shard."""
+    """Returns the name of the file with the assignments of a shard."""
     return f"assignments-{number:05d}-of-{num_shards:05d}.parquet"
 
 
-def write_rows(file: BinaryIO | io.RawIOBase, assigned: Iterable[Assigned]) -> None:
-    """Writes a Parquet file with a row for each image."""
+def write_rows(
+    file: BinaryIO | io.RawIOBase, assigned: Iterable[Assigned], label_names: Sequence[str] | None
+) -> None:
+    """Writes a Parquet file with a row for each image, a row group in memory at a time.
+
+    Args:
+      label_names: names of labels 0, 1, …; a label beyond them is named by its digits, so () names
+        all labels by their digits. None in an unlabelled set.
+    """
+    # Writing to a Python object is safe where reading from one is not: Arrow writes on this thread
+    # and lets go of the file when the block ends, so none of its threads can meet the object while
+    # the interpreter shuts down.
     with pq.ParquetWriter(file, SCHEMA) as writer:
-        for table in _tables(assigned):
+        for table in _tables(assigned, label_names or ()):
             writer.write_table(table)
 
 
-def _tables(parts: Iterable[Assigned]) -> Iterator[pa.Table]:
+def _tables(parts: Iterable[Assigned], label_names: Sequence[str]) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for assigned in parts:
-        held.append(_rows(assigned))
+        held.append(_rows(assigned, label_names))
         if sum(len(batch) for batch in held) >= ROW_GROUP:
             yield pa.Table.from_batches(held, SCHEMA)
             held = []
     yield pa.Table.from_batches(held, SCHEMA)
 
 
-def _rows(assigned: Assigned) -> pa.RecordBatch:
+def _rows(assigned: Assigned, label_names: Sequence[str]) -> pa.RecordBatch:
     block, clusters, squared = assigned
-    labels = pa.nulls(len(clusters), pa.int64()) if block.labels is None else block.labels
     distances = np.sqrt(squared).astype(np.float32)
-    return pa.record_batch([pa.array(block.ids), labels, clusters, distances], schema=SCHEMA)
+    columns = [
+        pa.array(block.ids),
+        *_label_columns(block.labels, len(block.ids), label_names),
+        clusters,
+        distances,
+    ]
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def _label_columns(
+    labels: np.ndarray | None, num_images: int, names: Sequence[str]
+) -> tuple[pa.Array, pa.Array]:
+    """The columns label and label_name, [num_images] each; null where an image has no label."""
+    if labels is None:
+        return pa.nulls(num_images, pa.int64()), pa.nulls(num_images, pa.string())
+    # A block has few different labels: each name is made once, whatever the number of images.
+    values, where = np.unique(labels, return_inverse=True)
+    texts = [_name(value, names) for value in values.tolist()]
+    return (
+        pa.array(labels, pa.int64(), mask=labels < 0),
+        pa.array(texts, pa.string()).take(pa.array(where)),
+    )
+
+
+def _name(label: int, names: Sequence[str]) -> str | None:
+    if label < 0:
+        return None
+    return names[label] if label < len(names) else str(label)

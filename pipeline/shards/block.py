@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.shards import plan
 from pipeline.shards.manifest import Manifest, Shard, TransformFile
 from pipeline.shards.tfrecord import DamagedRecord, Example, frame, read_records
 
@@ -32,9 +33,15 @@ class Block(NamedTuple):
     labels: np.ndarray | None
     pixels: np.ndarray
 
+    def split(self, size: int) -> "Iterator[Block]":
+        """Cuts the block into blocks of up to `size` images, which share its memory."""
+        for start, stop in plan.spans(0, len(self.ids), size):
+            labels = None if self.labels is None else self.labels[start:stop]
+            yield Block(self.ids[start:stop], labels, self.pixels[start:stop])
+
 
 class Fingerprint:
-    """Hash of a set of images: the sum of its images' hashes, so that order does not matter."""
+    """Hashes a set of images: the sum of its images' hashes, so that order does not matter."""
 
     def __init__(self, total: int = 0):
         self._total = total
@@ -44,6 +51,7 @@ class Fingerprint:
         labels = block.labels if block.labels is not None else np.full(len(block.ids), -1)
         for image_id, label, row in zip(block.ids, labels.tolist(), block.pixels, strict=True):
             name = image_id.encode()
+            # The length first: without it, the end of an id could pass for pixels.
             digest = hashlib.blake2b(
                 struct.pack("<qq", len(name), label) + name, digest_size=_FINGERPRINT_BYTES
             )
@@ -51,22 +59,22 @@ class Fingerprint:
             self._total += int.from_bytes(digest.digest(), "little")
 
     def add_transform(self, file: TransformFile) -> None:
-        """Adds the transform that made the images."""
+        """Adds the transform that made vectors of the images."""
         content = f"{file.num_bytes} {file.crc32c}".encode()
         digest = hashlib.blake2b(content, digest_size=_FINGERPRINT_BYTES, person=b"transform")
         self._total += int.from_bytes(digest.digest(), "little")
 
     def merge(self, other: "Fingerprint") -> "Fingerprint":
-        """The fingerprint of both sets together: associative and commutative."""
+        """Returns the fingerprint of both sets together: associative and commutative."""
         return Fingerprint(self._total + other._total)
 
     def hex(self) -> str:
-        """32 hexadecimal digits."""
+        """Returns the fingerprint as 32 hexadecimal digits."""
         return f"{self._total % (1 << 8 * _FINGERPRINT_BYTES):0{2 * _FINGERPRINT_BYTES}x}"
 
 
 class ShardWriter:
-    """Writes blocks to a file, and keeps what the manifest says of it."""
+    """Writes blocks to a file, and computes the manifest's entry for it."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -83,12 +91,12 @@ class ShardWriter:
         self.fingerprint.add(block)
 
     def shard(self, file: str) -> Shard:
-        """The manifest's entry for what was written, under the name `file`."""
+        """Returns the manifest's entry for what was written, under the name `file`."""
         return Shard(file, self.num_images, self.num_bytes, f"{self._crc:08x}")
 
 
 def encode_block(block: Block) -> bytes:
-    """A block as a serialized tf.train.Example."""
+    """Serializes a block as a tf.train.Example."""
     example = Example()
     feature = example.features.feature
     feature["images"].bytes_list.value.append(np.ascontiguousarray(block.pixels).tobytes())
@@ -99,7 +107,7 @@ def encode_block(block: Block) -> bytes:
 
 
 def decode_block(data: bytes, manifest: Manifest) -> Block:
-    """The block in a serialized tf.train.Example; its pixels are read-only."""
+    """Reads the block in a serialized tf.train.Example; its pixels are read-only."""
     feature = Example.FromString(data).features.feature
     pixels = np.frombuffer(feature["images"].bytes_list.value[0], manifest.dtype)
     labels = None
@@ -110,10 +118,11 @@ def decode_block(data: bytes, manifest: Manifest) -> Block:
 
 
 def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:
-    """The blocks of one shard, one in memory at a time.
+    """Reads the blocks of one shard, one in memory at a time.
 
     Raises:
-      UserError: the file is not the one the manifest describes; raised at the end at the latest.
+      UserError: the file is not the one that the manifest describes, which may be known only after
+        the last block.
     """
     path = storage.join(folder, shard.file)
     altered = f"{path}: altered since it was written; shard the set again"

@@ -1,4 +1,4 @@
-"""manifest.json: what a folder of shards holds; its presence says that the set is complete."""
+"""manifest.json lists the files of a set of shards; written last, it says that all are there."""
 
 import dataclasses
 import json
@@ -6,16 +6,16 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.features import TRANSFORM_FILES
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SHARD_ENDING = ".tfrecord"
-TRANSFORM_FILES = ("transform.npz", "transform.keras", "transform.h5")
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What the manifest says of one shard file."""
+    """The manifest's entry for one shard file."""
 
     file: str
     num_images: int
@@ -25,12 +25,13 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class TransformFile:
-    """What the manifest says of the transform that made vectors of images.
+    """The manifest's entry for the file of the transform that made vectors of images.
 
     Attributes:
-      spec: what `--transform` was given.
-      file: its name, beside the manifest.
-      image_shape, dtype: of the images.
+      spec: the value of `--transform`.
+      file: the file's name, beside the manifest.
+      image_shape: (h, w), (h, w, c) or (d,) of the images it takes.
+      dtype: of these images, "uint8" or "float32".
       num_features: length of the vectors.
     """
 
@@ -44,7 +45,7 @@ class TransformFile:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any] | None) -> "TransformFile | None":
-        """What was read as JSON; None stays None."""
+        """Makes the entry from its fields, as JSON holds them; None stays None."""
         if fields is None:
             return None
         return cls(**{**fields, "image_shape": tuple(fields["image_shape"])})
@@ -52,14 +53,14 @@ class TransformFile:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a set of shards holds; its presence says that the set is complete.
+    """The content of manifest.json.
 
     Attributes:
       image_shape: (h, w), (h, w, c) or (d,); num_features is its product.
-      dtype: uint8 or float32.
-      label_names: a label is an index into it; None in an unlabelled set.
-      source: the input and the options it was read with.
-      fingerprint: hash of the set of (id, label, pixels), whatever their order and shards, and of
+      dtype: "uint8" or "float32".
+      label_names: names of labels 0, 1, …; None in an unlabelled set.
+      source: the input and the options that it was read with.
+      fingerprint: hash of the set of (id, label, pixels), independent of order and shards, and of
         the transform.
       transform: None where the shards hold the images themselves.
     """
@@ -77,15 +78,15 @@ class Manifest:
     transform: TransformFile | None = None
 
     def to_json(self) -> bytes:
-        """The text of manifest.json."""
+        """Returns the text of manifest.json."""
         fields = dataclasses.asdict(self)
-        if self.transform is None:  # earlier versions know no such field
+        if self.transform is None:  # so that earlier versions, without the field, can read it
             del fields["transform"]
         return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, text: bytes, path: str) -> "Manifest":
-        """Parses manifest.json; `path` is for messages.
+        """Parses the text of manifest.json; `path` is for messages.
 
         Raises:
           UserError: it is not a manifest, or one of a newer format.
@@ -115,12 +116,12 @@ class Manifest:
 
 
 def shard_file(index: int, num_shards: int) -> str:
-    """Name of a shard: images-00000-of-00004.tfrecord."""
+    """Returns the name of a shard: images-00000-of-00004.tfrecord."""
     return f"images-{index:05d}-of-{num_shards:05d}{SHARD_ENDING}"
 
 
 def load_manifest(folder: str) -> Manifest:
-    """Reads SHARDS/manifest.json and checks that exactly its files are there, at their sizes.
+    """Reads manifest.json and checks that exactly its files are in `folder`, with their sizes.
 
     Raises:
       UserError: no or no valid manifest; a file missing, extra, or of another size.

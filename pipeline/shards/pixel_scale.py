@@ -1,4 +1,8 @@
-"""How pixels relate to published values, and the grid on which their products are exact."""
+"""The scale from pixels to published values, and the grid on which their products are exact.
+
+Published are centroids and distances: with pixels in [0, 1] for uint8 images, and as they are for
+float32. `fit` and `assign` compute both from here, so that they agree to the last bit.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,16 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# A squared distance this small beside ‖x‖² is what rounding leaves of 0.
+# A squared distance is rounding, and is taken for 0, if it is at most this share of ‖x‖².
 ZERO_DISTANCE = 2.0**-46
 
 
 class Units(NamedTuple):
-    """How pixels relate to published values.
+    """The units of a set of images.
 
     Attributes:
       scale: pixels per published unit.
-      step: centroids are multiples of it, a power of two; 0 where no grid makes sums exact.
+      step: a power of two that all centroids are multiples of, in published units; 0: there is no
+        grid, as for float32 images, whose sums no grid makes exact.
     """
 
     scale: float
@@ -23,7 +28,7 @@ class Units(NamedTuple):
 
 
 def units_of(dtype: np.dtype, num_features: int) -> Units:
-    """The units of images of `dtype` (uint8 or float32) with `num_features` pixels."""
+    """Returns the units of images of `dtype` (uint8 or float32) with `num_features` pixels."""
     if dtype != np.uint8:
         return Units(1.0, 0.0)
     # x·c is a sum of d products of 8 bits and log2(1 / step) bits, and 53 bits are exact.
@@ -32,13 +37,17 @@ def units_of(dtype: np.dtype, num_features: int) -> Units:
 
 
 def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
-    """Centroids [k, d] moved to the nearest multiples of `units.step`; float64."""
+    """Moves centroids [k, d] to the nearest multiples of `units.step`; float64."""
     centroids = np.asarray(centroids, np.float64)
     return np.rint(centroids / units.step) * units.step if units.step else centroids
 
 
 def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
-    """‖c‖² of centroids [k, d]; float64 [k], on the grid independent of the order of additions."""
+    """Computes ‖c‖² of centroids [k, d] in float64 [k]; on the grid, whatever the order of sums.
+
+    A square of a multiple of the step has twice its bits, and a sum of such would round. So each
+    multiple is split into a high and a low half, of whose products all sums are exact.
+    """
     if not units.step:
         return np.einsum("kd,kd->k", centroids, centroids)
     multiples = centroids / units.step  # integers
@@ -52,14 +61,16 @@ def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
 def to_squared_distances(
     scores: Any, squared_norm: Any, units: Units, where: Callable[..., Any] = np.where
 ) -> Any:
-    """Squared distances in published units² of float64 scores: the same bits in both libraries.
+    """Converts float64 scores to squared distances in published units².
+
+    NumPy and TensorFlow get the same bits.
 
     Args:
-      scores: scale · ‖c‖² − 2 x·c, of numpy or TensorFlow.
-      squared_norm: ‖x‖² in pixels², float64, of a shape that goes with that of `scores`.
-      where: the library's.
+      scores: scale · ‖c‖² − 2 x·c, an array of NumPy or TensorFlow.
+      squared_norm: ‖x‖² in pixels², float64, of a shape that broadcasts with `scores`.
+      where: the library's function of that name.
     """
-    # TensorFlow's optimiser makes this product of a division by a constant, numpy does not.
+    # TensorFlow's optimiser turns a division by a constant into this product, numpy does not.
     inverse = 1 / units.scale
     squared = (squared_norm * inverse + scores) * inverse
     rounding = ZERO_DISTANCE * (squared_norm * (1 / units.scale**2))

@@ -1,4 +1,4 @@
-"""Which images become which shard: pure integers, decided before anything is read."""
+"""The plan of which images become which shard: pure integers, before anything is read."""
 
 import hashlib
 import itertools
@@ -9,12 +9,12 @@ from pipeline.errors import UserError
 
 SHARD_BYTES = 64 << 20
 BLOCK_BYTES = 1 << 20
-CHUNK_NAMES = 4096
-NUL = b"\0"  # which no path holds
+CHUNK_NAMES = 4096  # names of images that a worker holds while it lists
+NUL = b"\0"  # the one byte that no path holds
 
 
 class Piece(NamedTuple):
-    """What becomes shard `number`: the images start … stop − 1 of a source."""
+    """The images of shard `number`: start … stop − 1 of a source whose images are numbered."""
 
     number: int
     start: int
@@ -22,18 +22,21 @@ class Piece(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What becomes shard `number` of a source that workers list.
+    """The images of shard `number` of a source that workers list.
 
     Attributes:
-      chunks: (label, names joined by NUL), in any order; together they are far smaller than a
-        list of names would be.
+      chunks: (label, names joined by NUL), in any order; joined, because a list of names would
+        take several times the memory.
     """
 
     number: int
     chunks: list[tuple[int, bytes]]
 
     def references(self) -> Iterator[tuple[bytes, int]]:
-        """(name, label) of each image, sorted by label, then name."""
+        """Yields (name, label) of each image, sorted by label, then name.
+
+        Sorted, because chunks arrive in another order in every run.
+        """
         for label in sorted({label for label, _ in self.chunks}):
             names = NUL.join(joined for of, joined in self.chunks if of == label)
             for name in sorted(names.split(NUL)):
@@ -41,7 +44,7 @@ class Listing(NamedTuple):
 
 
 def default_num_shards(num_images: int, image_bytes: int) -> int:
-    """Shards of about 64 MiB, at least one."""
+    """Returns how many shards of about 64 MiB a set makes, at least one."""
     return max(1, round(num_images * image_bytes / SHARD_BYTES))
 
 
@@ -61,7 +64,7 @@ def check_num_shards(num_images: int, num_shards: int) -> None:
 
 
 def hashed_shard(name: bytes, num_shards: int) -> int:
-    """The shard of an image that is known by name: the same on every engine and machine."""
+    """Returns the shard of an image that is known by name: the same on every machine."""
     digest = hashlib.blake2b(name, digest_size=8).digest()
     return int.from_bytes(digest, "little") % num_shards
 
@@ -69,7 +72,7 @@ def hashed_shard(name: bytes, num_shards: int) -> int:
 def grouped(
     references: Iterable[tuple[bytes, int]], num_shards: int
 ) -> Iterator[tuple[int, tuple[int, bytes]]]:
-    """(shard, chunk of a Listing) for (name, label) of images, few thousands of them in memory."""
+    """Groups (name, label) of images to (shard, chunk of a Listing), CHUNK_NAMES at a time."""
     remaining = iter(references)
     while True:
         joined: dict[tuple[int, int], list[bytes]] = {}
@@ -82,7 +85,11 @@ def grouped(
 
 
 def overlaps(piece: Piece, sizes: Iterable[int]) -> Iterator[tuple[int, int, int]]:
-    """(i, start, stop): which images of part i belong to `piece`, if parts follow each other."""
+    """Yields (i, start, stop): the images of part i that belong to `piece`.
+
+    Args:
+      sizes: numbers of images of the parts, which are numbered one part after the other.
+    """
     first = 0
     for index, size in enumerate(sizes):
         start, stop = max(piece.start - first, 0), min(piece.stop - first, size)
@@ -91,12 +98,12 @@ def overlaps(piece: Piece, sizes: Iterable[int]) -> Iterator[tuple[int, int, int
         first += size
 
 
-def block_rows(image_bytes: int) -> int:
-    """Images in a block of about 1 MiB."""
+def images_per_block(image_bytes: int) -> int:
+    """Returns how many images make a block of about 1 MiB, at least one."""
     return max(1, BLOCK_BYTES // image_bytes)
 
 
-def spans(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
-    """Cuts start … stop − 1 into consecutive (start, stop) of up to `rows` each."""
-    for first in range(start, stop, rows):
-        yield first, min(first + rows, stop)
+def spans(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cuts start … stop − 1 into consecutive (start, stop) of up to `size` each."""
+    for first in range(start, stop, size):
+        yield first, min(first + size, stop)

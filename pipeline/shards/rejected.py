@@ -3,17 +3,24 @@
 import json
 import shutil
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.sources import Rejection
 
 REJECTED = "rejected.jsonl"
 DEFAULT_FRACTION = 0.01
 
 
+class Rejection(NamedTuple):
+    """An image that cannot be read, and why; the job goes on without it."""
+
+    id: str
+    reason: str
+
+
 def part_file(index: int, num_shards: int) -> str:
-    """Name of the rejections of one shard, which are put together at the end."""
+    """Returns the name of the file with one shard's rejections, which are merged at the end."""
     return f"rejected-{index:05d}-of-{num_shards:05d}.jsonl"
 
 
@@ -35,8 +42,8 @@ def check_fraction(num_rejected: int, num_images: int, allowed: float, folder: s
     """Raises UserError if more than `allowed` of all images were rejected, or all of them.
 
     Args:
-      num_images: how many were not.
-      folder: where rejected.jsonl is.
+      num_images: the number of images that were read.
+      folder: the folder that rejected.jsonl is in.
     """
     total = num_rejected + num_images
     if num_images and num_rejected <= allowed * total:

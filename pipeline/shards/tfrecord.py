@@ -1,4 +1,4 @@
-"""TFRecord files and `tf.train.Example`, without TensorFlow, which a worker should not load.
+"""TFRecord files and `tf.train.Example`, without TensorFlow, which takes a worker seconds to load.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord
 """
@@ -14,15 +14,15 @@ HEAD_BYTES, TAIL_BYTES = 12, 4
 
 
 class DamagedRecord(ValueError):
-    """A record whose checksum or end is wrong; the text says which."""
+    """Raised for a record whose checksum is wrong or whose end is missing."""
 
 
 class Record(NamedTuple):
-    """A record as it lies in the file.
+    """A record as it is in the file.
 
     Attributes:
       head: length of the data and its checksum, 12 bytes.
-      data: what the record holds.
+      data: the content.
       tail: checksum of the data, 4 bytes.
     """
 
@@ -32,16 +32,16 @@ class Record(NamedTuple):
 
 
 def frame(data: bytes) -> Record:
-    """`data` as a record."""
+    """Makes a record of `data`."""
     length = struct.pack("<Q", len(data))
     return Record(length + _masked_crc(length), data, _masked_crc(data))
 
 
 def read_records(file: BinaryIO) -> Iterator[Record]:
-    """The records of `file` from where it stands, one in memory at a time.
+    """Reads the records from the file's present position on, one in memory at a time.
 
     Raises:
-      DamagedRecord: a record is cut short, or is not what was written.
+      DamagedRecord: a record is cut short or altered.
     """
     while head := file.read(HEAD_BYTES):
         length = _length(head)
@@ -54,10 +54,10 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
 
 
 def record_offsets(file: BinaryIO, offset: int = 0) -> Iterator[int]:
-    """Where each record from that at `offset` starts; the data are skipped, so not checked.
+    """Yields where each record starts, from that at `offset` on; skips their data unchecked.
 
     Raises:
-      DamagedRecord: a length is not what was written, or the file is cut short.
+      DamagedRecord: the length of a record is altered, or the file is cut short.
     """
     file.seek(offset)
     while head := file.read(HEAD_BYTES):
@@ -78,12 +78,16 @@ def _length(head: bytes) -> int:
 
 
 def _masked_crc(data: bytes) -> bytes:
+    """Returns a CRC-32C as TFRecord has it: rotated by 15 bits, plus a constant."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _example_class() -> Any:
-    """The message class tf.train.Example, in a pool of its own so that it meets no other copy."""
+    """Makes the message class tf.train.Example, as TensorFlow's example.proto defines it.
+
+    In a pool of its own: TensorFlow, where it is loaded, registers the same names.
+    """
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow")
     file.syntax = "proto3"
     kinds = descriptor_pb2.FieldDescriptorProto

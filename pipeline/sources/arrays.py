@@ -1,4 +1,7 @@
-"""NumPy files: .npz in Keras' layout (x_train, y_train, x_test, y_test) and .npy."""
+"""NumPy files: .npz in Keras' layout (x_train, y_train, x_test, y_test) and .npy.
+
+The array in a file is read by rows, never whole: files may be larger than memory.
+"""
 
 import contextlib
 import dataclasses
@@ -15,7 +18,6 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import Request
 from pipeline.sources.checks import (
     check_finite,
     check_images,
@@ -24,13 +26,15 @@ from pipeline.sources.checks import (
     numbered_ids,
     short_names,
 )
+from pipeline.sources.converted import converted
+from pipeline.sources.protocol import Planned, Request
 
 SPLITS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """An array in a .npy file, or in the `member` of an .npz file; read by rows, never whole."""
+    """An array in a .npy file, or in the `member` of an .npz file."""
 
     path: str
     member: str | None = None
@@ -40,7 +44,7 @@ class Array:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
-        """The file at the first row, with the array's shape and dtype."""
+        """Opens the file at the array's first row; yields it with the array's shape and dtype."""
         with contextlib.ExitStack() as stack:
             file: Any = stack.enter_context(storage.open_read(self.path))
             try:
@@ -62,30 +66,34 @@ class Array:
                 raise UserError(f"{self}: damaged or not an {kind} file ({error})") from error
 
     def header(self) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and dtype."""
+        """Reads the array's shape and dtype."""
         with self._open() as (_, shape, dtype):
             return shape, dtype
 
     def load(self) -> np.ndarray:
-        """The whole array; for labels."""
+        """Reads the whole array, which is meant for labels."""
         with self._open() as (file, shape, dtype):
             data = exactly(file, math.prod(shape) * dtype.itemsize)
             return np.frombuffer(data, dtype).reshape(shape)
 
-    def rows(self, start: int, stop: int, rows: int) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Consecutive (a, b, array[a:b] flattened to [b − a, d]) of up to `rows` rows."""
+    def rows(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Reads rows start … stop − 1, up to `size` of them at a time.
+
+        Yields:
+          (a, b, array[a:b] flattened to [b − a, d]), one after the other.
+        """
         with self._open() as (file, shape, dtype):
             width = math.prod(shape[1:])
-            # A compressed member is read up to its first row: memory of one buffer.
+            # In a compressed member this unpacks all rows before the first, a buffer at a time.
             file.seek(start * width * dtype.itemsize, os.SEEK_CUR)
-            for a, b in plan.spans(start, stop, rows):
+            for a, b in plan.spans(start, stop, size):
                 data = exactly(file, (b - a) * width * dtype.itemsize)
                 yield a, b, np.frombuffer(data, dtype).reshape(b - a, width)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """Images of one split, in order, with the prefix of their ids."""
+class ArrayPart:
+    """Images of one split of one file; their ids are `prefix`/00000, `prefix`/00001, …"""
 
     prefix: str
     images: Array
@@ -95,10 +103,10 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """Images in NumPy files; the parts follow each other."""
+    """Images in NumPy files; the images of each part are numbered after those of the last."""
 
     request: Request
-    parts: tuple[Part, ...]
+    parts: tuple[ArrayPart, ...]
     image_shape: tuple[int, ...]
     dtype: str
     label_names: tuple[str, ...] | None
@@ -113,15 +121,15 @@ class ArraySource:
         for index, start, stop in plan.overlaps(piece, sizes):
             part = self.parts[index]
             labels = part.labels.load().reshape(-1).astype(np.int64) if part.labels else None
-            for a, b, pixels in part.images.rows(start, stop, plan.block_rows(image_bytes)):
+            for a, b, pixels in part.images.rows(start, stop, plan.images_per_block(image_bytes)):
                 ids = numbered_ids(part.prefix, a, b)
                 if pixels.dtype != np.uint8:
                     check_finite(pixels, ids, str(part.images))
                 yield Block(ids, None if labels is None else labels[a:b], pixels)
 
 
-def open_npz(request: Request, paths: list[str]) -> ArraySource:
-    """Files .npz with x_train and x_test, and y_train and y_test if they are labelled."""
+def open_npz(request: Request, paths: list[str]) -> Planned:
+    """Opens .npz files with x_train and x_test, and y_train and y_test if they are labelled."""
     parts = []
     for path, folder in zip(paths, _id_folders(paths), strict=True):
         with storage.open_read(path) as file:
@@ -137,32 +145,36 @@ def open_npz(request: Request, paths: list[str]) -> ArraySource:
                 )
             labels = Array(path, f"y_{name}") if f"y_{name}" in members else None
             parts.append(make_part(folder + name, Array(path, f"x_{name}"), labels))
-    return make_source(request, parts)
+    return converted(make_source(request, parts))
 
 
-def open_npy(request: Request, paths: list[str]) -> ArraySource:
-    """Files .npy of images, with labels in NAME_labels.npy beside them if there is one."""
-    request.check_whole()
+def open_npy(request: Request, paths: list[str]) -> Planned:
+    """Opens .npy files of images, with the labels in NAME_labels.npy beside them if it is there."""
+    request.refuse_test_split()
     paths = [path for path in paths if len(paths) == 1 or not path.endswith("_labels.npy")]
     parts = []
     for path, folder in zip(paths, _id_folders(paths), strict=True):
         labels = f"{os.path.splitext(path)[0]}_labels.npy"
         array = Array(labels) if storage.exists(labels) else None
         parts.append(make_part(f"{folder}train", Array(path), array))
-    return make_source(request, parts)
+    return converted(make_source(request, parts))
 
 
-def make_part(prefix: str, images: Array, labels: Array | None) -> Part:
-    """A part whose images and labels have been checked."""
+def make_part(prefix: str, images: Array, labels: Array | None) -> ArrayPart:
+    """Makes a part, and checks its images and labels; raises UserError."""
     shape, dtype = images.header()
     check_images(shape, dtype, str(images))
     if labels is not None:
         check_labels(labels.load(), shape[0], str(labels))
-    return Part(prefix, images, labels, shape[0])
+    return ArrayPart(prefix, images, labels, shape[0])
 
 
-def make_source(request: Request, parts: list[Part]) -> ArraySource:
-    """A source of parts, which must be of one shape and dtype; labelled if all of them are."""
+def make_source(request: Request, parts: list[ArrayPart]) -> ArraySource:
+    """Makes a source of `parts`; it is labelled if all of them are.
+
+    Raises:
+      UserError: the parts differ in image shape or dtype.
+    """
     headers = {(shape[1:], dtype.name) for shape, dtype in (p.images.header() for p in parts)}
     if len(headers) > 1:
         raise UserError(f"{request}: parts differ in image shape or dtype: {sorted(headers)}")
@@ -175,7 +187,7 @@ def make_source(request: Request, parts: list[Part]) -> ArraySource:
 
 
 def exactly(file: BinaryIO, num_bytes: int) -> bytes:
-    """The next `num_bytes` of `file`; raises EOFError if it ends before."""
+    """Reads the next `num_bytes` of `file`; raises EOFError if it ends before."""
     data = file.read(num_bytes)
     if len(data) != num_bytes:
         raise EOFError(f"it ends {num_bytes - len(data)} bytes too early")
@@ -183,7 +195,7 @@ def exactly(file: BinaryIO, num_bytes: int) -> bytes:
 
 
 def _id_folders(paths: list[str]) -> list[str]:
-    """What sets ids of one file apart from another's: nothing, if there is only one."""
+    """Returns prefixes that keep ids of different files apart: "" if there is one file."""
     if len(paths) == 1:
         return [""]
     return [f"{os.path.splitext(name)[0]}/" for name in short_names(paths)]

@@ -1,24 +1,26 @@
-"""Sets known by name: scikit-learn's digits, and the two MNISTs that Keras downloads."""
+"""Sets known by name: digits, which comes with this package, and two that Keras downloads."""
 
 import contextlib
 import dataclasses
 import functools
+import importlib.resources
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import Request
 from pipeline.sources.checks import integer_names, numbered_ids
-from pipeline.terminal import without_chatter
+from pipeline.sources.converted import converted
+from pipeline.sources.formats import NAMED_SETS, loaded
+from pipeline.sources.protocol import Planned, Request
 
-Part = tuple[str, np.ndarray, np.ndarray]  # prefix of the ids, images, labels
-FASHION = (
+FASHION_NAMES = (
     "T-shirt/top",
     "Trouser",
     "Pullover",
@@ -32,9 +34,24 @@ FASHION = (
 )
 
 
+class NamedSplit(NamedTuple):
+    """The images of one split: uint8 [n, h, w], and their labels, int64 [n]."""
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class NamedSet(NamedTuple):
+    """A set in memory; without `label_names` its labels are named by their digits."""
+
+    splits: list[NamedSplit]
+    label_names: tuple[str, ...] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class NamedSource:
-    """A small set that its loader brings into memory wherever a piece of it is read."""
+    """A small set, which is loaded into memory wherever a piece of it is read."""
 
     request: Request
     num_images: int
@@ -44,70 +61,87 @@ class NamedSource:
 
     def read(self, piece: plan.Piece) -> Iterator[Block]:
         num_features = math.prod(self.image_shape)
-        parts = _load(self.request)
-        for index, start, stop in plan.overlaps(piece, (len(part[1]) for part in parts)):
-            prefix, images, labels = parts[index]
-            for a, b in plan.spans(start, stop, plan.block_rows(num_features)):
+        splits = _load(self.request).splits
+        for index, start, stop in plan.overlaps(piece, (len(split.images) for split in splits)):
+            name, images, labels = splits[index]
+            for a, b in plan.spans(start, stop, plan.images_per_block(num_features)):
                 pixels = images[a:b].reshape(b - a, num_features)
-                yield Block(numbered_ids(prefix, a, b), labels[a:b], pixels)
+                yield Block(numbered_ids(name, a, b), labels[a:b], pixels)
 
 
-def open_named(request: Request) -> NamedSource:
-    """The set of LOADERS that the request names.
+def open_named(request: Request) -> Planned:
+    """Opens the set that the request names.
 
     Raises:
       UserError: it has no such split, or it cannot be downloaded.
     """
-    parts = _load(request)
-    labels = [part[2] for part in parts]
-    names = FASHION if str(request) == "fashion-mnist" else integer_names(*labels)
-    return NamedSource(request, sum(map(len, labels)), parts[0][1].shape[1:], names)
+    splits, names = _load(request)
+    labels = [split.labels for split in splits]
+    num_images, image_shape = sum(map(len, labels)), splits[0].images.shape[1:]
+    return converted(NamedSource(request, num_images, image_shape, names or integer_names(*labels)))
 
 
+# A worker reads many pieces of one set, and should load it once.
 @functools.lru_cache(maxsize=1)
-def _load(request: Request) -> list[Part]:
-    parts = LOADERS[str(request)]()
+def _load(request: Request) -> NamedSet:
+    """Loads the splits that a request asks for."""
+    everything: NamedSet = loaded(NAMED_SETS[str(request)])()
     if request.split == "all":
-        return parts
-    chosen = [part for part in parts if part[0] == request.split]
+        return everything
+    chosen = [split for split in everything.splits if split.name == request.split]
     if not chosen:
-        names = ", ".join(part[0] for part in parts)
+        names = ", ".join(split.name for split in everything.splits)
         raise UserError(f"--split {request.split}: {request} has only {names}")
-    return chosen
+    return everything._replace(splits=chosen)
 
 
-def _digits() -> list[Part]:
-    from sklearn.datasets import load_digits
+def digits() -> NamedSet:
+    """Loads the 1,797 handwritten digits of 8 × 8 pixels; data/digits.txt says whose they are."""
+    path = importlib.resources.files("pipeline.sources") / "data" / "digits.npz"
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+    # The set has 17 levels of grey, 0 … 16, where the other sets have 256.
+    images = np.rint(images * (255 / 16)).astype(np.uint8)
+    return NamedSet([NamedSplit("train", images, labels)])
 
-    digits = load_digits()
-    # 0 … 16 in the set as it is distributed.
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return [("train", pixels, digits.target.astype(np.int64))]
+
+def mnist() -> NamedSet:
+    """Loads MNIST: 60,000 images to train on and 10,000 to test with."""
+    return _from_keras("mnist", "mnist.npz")
 
 
-def _keras(module: str, wanted: str) -> list[Part]:
-    with without_chatter():
-        from keras import datasets
+def fashion_mnist() -> NamedSet:
+    """Loads Fashion-MNIST, of the same sizes as MNIST."""
+    found = _from_keras("fashion_mnist", "fashion-mnist/train-images-idx3-ubyte.gz")
+    return found._replace(label_names=FASHION_NAMES)
+
+
+def _from_keras(module: str, file: str) -> NamedSet:
+    """Loads a set with Keras, which downloads it once.
+
+    Args:
+      module: of `keras.datasets`.
+      file: where Keras keeps the set, below its folder datasets/.
+
+    Raises:
+      UserError: it is not there and cannot be downloaded.
+    """
+    from keras import datasets  # takes seconds to load
 
     home = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
-    path = os.path.join(home, "datasets", wanted)
+    path = os.path.join(home, "datasets", file)
     try:
         # Keras announces downloads on stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             train, test = getattr(datasets, module).load_data()
     except Exception as error:
         raise UserError(
-            f"cannot download {wanted}, and it is not at {path}: put it there, or give images "
+            f"cannot download {file}, and it is not at {path}: put it there, or give images "
             f"you have: --input PATH.npz ({' '.join(str(error).split())[:200]})"
         ) from error
-    return [
-        (split, images, labels.astype(np.int64))
-        for split, (images, labels) in (("train", train), ("test", test))
-    ]
-
-
-LOADERS: dict[str, Callable[[], list[Part]]] = {
-    "digits": _digits,
-    "mnist": lambda: _keras("mnist", "mnist.npz"),
-    "fashion-mnist": lambda: _keras("fashion_mnist", "fashion-mnist/train-images-idx3-ubyte.gz"),
-}
+    return NamedSet(
+        [
+            NamedSplit(name, images, labels.astype(np.int64))
+            for name, (images, labels) in (("train", train), ("test", test))
+        ]
+    )

@@ -1,4 +1,4 @@
-"""What is checked of every set, whatever its format, and how its images are named."""
+"""Checks of arrays of images and labels, and names of images and labels, for every format."""
 
 from collections.abc import Sequence
 
@@ -27,12 +27,14 @@ def check_images(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
 
 
 def check_labels(labels: np.ndarray, num_images: int, where: str) -> np.ndarray:
-    """Labels as int64 [n]; raises UserError if they are not one integer from 0 for each image."""
+    """Returns labels as int64 [n]; raises UserError unless there is one from 0 for each image."""
     if labels.size != num_images or labels.shape[0] != num_images:
         raise UserError(f"{where}: {len(labels)} labels for {num_images} images")
     labels = labels.reshape(-1)
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
-        raise UserError(f"{where}: labels of dtype {labels.dtype}; integers 0 … 65535 are needed")
+        raise UserError(
+            f"{where}: labels of dtype {labels.dtype}; integers 0 … {MAX_LABEL} are needed"
+        )
     return labels.astype(np.int64)
 
 
@@ -46,21 +48,24 @@ def check_finite(pixels: np.ndarray, ids: list[str], where: str) -> None:
 
 
 def integer_names(*labels: np.ndarray) -> tuple[str, ...]:
-    """Names of integer labels: their digits, from 0 to the largest in `labels`."""
+    """Names integer labels by their digits, from 0 to the largest in `labels`."""
     return digit_names(1 + max(int(part.max()) for part in labels))
 
 
 def digit_names(num_labels: int) -> tuple[str, ...]:
-    """Names of labels that have no other: 0, 1, …"""
+    """Names labels that have no other name: "0", "1", …"""
     return tuple(map(str, range(num_labels)))
 
 
 def numbered_ids(prefix: str, start: int, stop: int) -> list[str]:
-    """Ids of images start … stop − 1 of a part: train/00042."""
+    """Returns the ids of images start … stop − 1 of a part: train/00042."""
     return [f"{prefix}/{index:05d}" for index in range(start, stop)]
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Paths from the folder that all of them lie in; of one path its last name."""
+    """Returns paths relative to the innermost folder that holds all of them.
+
+    Ids begin with them, so that they are short and yet differ between files.
+    """
     base = storage.common_folder(paths)
     return [storage.relative(path, base) for path in paths]

@@ -1,41 +1,33 @@
-"""Image files to arrays: decoding, colours, sizes. The only place that knows Pillow.
+"""Image files to arrays: decoding, colours, sizes. The only module that imports Pillow.
 
-What becomes of an image: its first frame, upright (EXIF); palettes, CMYK and the like become RGB;
-16-bit pixels keep their high byte; transparency is laid over black; grey stays one channel.
+The first frame of an image is taken and turned upright (EXIF); palettes, CMYK and the like become
+RGB; 16-bit pixels keep their high byte; transparency is laid over black; grey stays one channel.
 """
 
-import dataclasses
 import io
-import math
 import re
-import warnings
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
-from pipeline.shards import plan
-from pipeline.shards.block import Block
-from pipeline.sources import Planned, Rejection, Request
+from pipeline.sources.formats import IMAGE_FORMATS, image_formats_text
+from pipeline.sources.protocol import Request
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 MAX_PIXELS = 1 << 26
+_PILLOW_FORMATS = tuple(map(str.upper, IMAGE_FORMATS))
 _PNG_START = b"\x89PNG\r\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-# An image that Pillow only warns of is rejected here.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class Unreadable(Exception):
-    """An image that is to be rejected; the text is the reason."""
+    """Raised for an image that is to be rejected; the text is the reason."""
 
 
 def decode(data: bytes, request: Request) -> np.ndarray:
-    """An image file's content as uint8 [h, w] or [h, w, 3].
+    """Decodes the content of an image file to uint8 [h, w] or [h, w, 3], as the request asks.
 
     Raises:
       Unreadable: it is no image, or a damaged or an oversized one.
@@ -43,9 +35,10 @@ def decode(data: bytes, request: Request) -> np.ndarray:
     if not data:
         raise Unreadable("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as opened:
             _check_size(*opened.size)
-            if opened.format == "PNG" and _PNG_END not in data:  # Pillow does not mind
+            # Pillow reads a PNG file that was cut short without an error.
+            if opened.format == "PNG" and _PNG_END not in data:
                 raise Unreadable("damaged: it ends before its last chunk")
             upright = opened if opened.format == "PNG" else ImageOps.exif_transpose(opened)
             return convert(upright, request)
@@ -54,16 +47,20 @@ def decode(data: bytes, request: Request) -> np.ndarray:
     except UnidentifiedImageError as error:
         if data.startswith(_PNG_START):
             raise Unreadable("damaged: no header") from error
-        raise Unreadable("not a PNG, JPEG, BMP, GIF or WebP image") from error
+        raise Unreadable(f"not a {image_formats_text()} image") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"more than {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # a damaged file can raise whatever its decoder did not expect
+    except Exception as error:  # decoders raise anything when a file is damaged
         text = re.sub(r" object at 0x[0-9a-f]+", "", " ".join(str(error).split()))
         raise Unreadable(f"damaged: {text or type(error).__name__}") from error
 
 
 def from_array(pixels: np.ndarray, request: Request) -> np.ndarray:
-    """Decoded pixels, uint8 [h, w] or [h, w, 1, 3 or 4], as `decode` would give them."""
+    """Converts decoded pixels, uint8 [h, w] or [h, w, 1, 3 or 4], to what `decode` returns.
+
+    Raises:
+      Unreadable: pixels of that shape are no image.
+    """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
@@ -72,7 +69,7 @@ def from_array(pixels: np.ndarray, request: Request) -> np.ndarray:
 
 
 def convert(image: Image.Image, request: Request) -> np.ndarray:
-    """An image in the colours and of the size that were asked for: uint8 [h, w] or [h, w, 3]."""
+    """Converts an image to the requested colours and size: uint8 [h, w] or [h, w, 3]."""
     image = _eight_bits(image)
     if request.grayscale and image.mode != "L":
         image = image.convert("L")
@@ -84,8 +81,8 @@ def convert(image: Image.Image, request: Request) -> np.ndarray:
 
 
 def check_convertible(shape: tuple[int, ...], dtype: str, request: Request) -> None:
-    """Raises UserError if images are to be converted, but those of `shape` and `dtype` cannot."""
-    if not request.image_size and not request.grayscale:
+    """Raises UserError if a conversion is requested of images that cannot be converted."""
+    if not request.converts:
         return
     try:
         if dtype != "uint8":
@@ -99,7 +96,7 @@ def check_convertible(shape: tuple[int, ...], dtype: str, request: Request) -> N
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape as people write it: 28 × 28 × 3."""
+    """Writes a shape as people do: 28 × 28 × 3."""
     return " × ".join(map(str, shape))
 
 
@@ -109,8 +106,9 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB."""
+    """Converts an image to mode L or RGB."""
     if image.mode in _DEEP:
+        # Not by Pillow, whose conversion to L clips some of these modes to 255.
         deep = np.asarray(image).astype(np.int64)
         return Image.fromarray((deep.clip(0, 65_535) >> 8).astype(np.uint8))
     if image.mode == "F":
@@ -121,49 +119,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image).convert("RGB")
     return image if image.mode == mode else image.convert(mode)
-
-
-@dataclasses.dataclass(frozen=True)
-class Converted:
-    """A set of decoded images in the colours and of the size that were asked for."""
-
-    source: Planned
-    image_shape: tuple[int, ...]
-
-    @property
-    def request(self) -> Request:
-        return self.source.request
-
-    @property
-    def num_images(self) -> int:
-        return self.source.num_images
-
-    @property
-    def dtype(self) -> str:
-        return self.source.dtype
-
-    @property
-    def label_names(self) -> tuple[str, ...] | None:
-        return self.source.label_names
-
-    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection]:
-        rows = plan.block_rows(math.prod(self.image_shape))
-        for found in self.source.read(piece):
-            if isinstance(found, Rejection):
-                yield found
-                continue
-            # Enlarged images would make a block too large.
-            for a, b in plan.spans(0, len(found.ids), rows):
-                labels = None if found.labels is None else found.labels[a:b]
-                yield Block(found.ids[a:b], labels, self._convert(found.pixels[a:b]))
-
-    def _convert(self, pixels: np.ndarray) -> np.ndarray:
-        images: Any = pixels.reshape(len(pixels), *self.source.image_shape)
-        return np.stack([from_array(image, self.request).reshape(-1) for image in images])
-
-
-def converted(source: Planned) -> Converted:
-    """`source` in the colours and of the size that its request asks for."""
-    check_convertible(source.image_shape, source.dtype, source.request)
-    sample = from_array(np.zeros(source.image_shape, np.uint8), source.request)
-    return Converted(source, sample.shape)

@@ -1,4 +1,8 @@
-"""Folders of PNG, JPEG, BMP, GIF and WebP files; a label is the name of the first sub-folder."""
+"""Folders of image files; a label is the name of the sub-folder that an image lies in.
+
+Such a folder may hold millions of files, so nobody holds the list of all of them: workers list
+the sub-folders, and read the images that their piece is made of.
+"""
 
 import dataclasses
 import functools
@@ -8,24 +12,28 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from pipeline import storage
 from pipeline.errors import Refused, UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import KINDS, Rejection, Request
+from pipeline.shards.rejected import Rejection
 from pipeline.sources.decode import Unreadable, decode
+from pipeline.sources.formats import IMAGE_ENDING, image_formats_text
+from pipeline.sources.protocol import Request
 from pipeline.sources.rows import Row, assemble, first_row, read_row
 
-_IMAGE = re.compile(f".*{KINDS['images']}", re.DOTALL)
+_IMAGE = re.compile(f".*{IMAGE_ENDING}", re.DOTALL)
 
 
 class Folder(NamedTuple):
-    """What one worker lists.
+    """A folder, or a single file, that one worker lists.
 
     Attributes:
-      path: a folder, or a file, from the source's base.
-      deep: whether what is below the folder belongs to it.
-      label: of all that is in it; −1 if there is none.
+      path: relative to the source's base.
+      deep: whether what lies in its sub-folders belongs to it.
+      label: the label of all its images; −1: they have none.
     """
 
     path: str
@@ -33,7 +41,7 @@ class Folder(NamedTuple):
     label: int
 
     def images(self, base: str) -> Iterator[str]:
-        """Paths of its images from `base`, in no order."""
+        """Yields the paths of its images relative to `base`, in any order."""
         path = storage.join(base, self.path)
         if not storage.is_folder(path):
             yield self.path
@@ -45,7 +53,7 @@ class Folder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """Image files, listed by the workers; their ids are their paths from `base`."""
+    """Image files, listed by the workers; their ids are their paths relative to `base`."""
 
     request: Request
     base: str
@@ -59,13 +67,14 @@ class FolderSource:
         return list(range(len(self.folders)))
 
     def list_part(self, part: int) -> Iterator[tuple[bytes, int]]:
-        """Paths from `base` as the file system has them, and their labels."""
+        """Yields paths relative to `base`, in the file system's bytes, and labels."""
         folder = self.folders[part]
         for name in folder.images(self.base):
             yield os.fsencode(name), folder.label
 
     def rows(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Row | Rejection]:
-        """The images that references stand for."""
+        """Reads the images that references stand for, in their order."""
+        # Remote files are read ahead of the images that are decoded: hence two iterators.
         references, again = itertools.tee(references)
         files = storage.read_each(self.base, (os.fsdecode(path) for path, _ in again))
         for (path, label), data in zip(references, files, strict=True):
@@ -78,17 +87,18 @@ class FolderSource:
         rows = self.rows(piece.references())
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
-    def _pixels(self, data: bytes | UserError):
+    def _pixels(self, data: bytes | UserError) -> np.ndarray:
+        """Decodes the content of a file, or raises why it could not be read."""
         if isinstance(data, Refused):
-            raise data
+            raise data  # it may pass: the piece is read again
         if isinstance(data, UserError):
-            raise Unreadable(f"cannot read: {_refusal(data)}") from data
+            raise Unreadable(f"cannot read: {_reason(data)}") from data
         return decode(data, self.request)
 
 
 def open_folders(request: Request, paths: list[str]) -> FolderSource:
-    """Folders of images, with one sub-folder for each label or none, or image files."""
-    request.check_whole()
+    """Opens folders of images, with one sub-folder for each label or none, or image files."""
+    request.refuse_test_split()
     base = paths[0]
     if len(paths) > 1 or not storage.is_folder(base):
         base = storage.common_folder(paths)
@@ -97,8 +107,8 @@ def open_folders(request: Request, paths: list[str]) -> FolderSource:
     sizes = [sum(1 for _ in folder.images(base)) for folder in folders]
     if not sum(sizes):
         raise UserError(
-            f"--input {request}: no PNG, JPEG, BMP, GIF or WebP files; other formats are given "
-            "as files, e.g. 'FOLDER/*.parquet'"
+            f"--input {request}: no {image_formats_text()} files; other formats are given as "
+            "files, e.g. 'FOLDER/*.parquet'"
         )
     folders = [folder for folder, size in zip(folders, sizes, strict=True) if size]
     names = tuple(sorted({_label(folder) for folder in folders if folder.deep}))
@@ -113,7 +123,7 @@ def open_folders(request: Request, paths: list[str]) -> FolderSource:
 
 
 def _folders(base: str, root: str) -> list[Folder]:
-    """What lies in a root itself, and each of its sub-folders."""
+    """Lists a root without its sub-folders, and each of its sub-folders."""
     found = [Folder(root, deep=False, label=-1)]
     if storage.is_folder(path := storage.join(base, root)):
         found += [Folder(os.path.join(root, n), True, -1) for n in storage.folders(path)]
@@ -125,11 +135,11 @@ def _label(folder: Folder) -> str:
 
 
 def _text(path: str) -> str:
-    """A path as UTF-8, which a path need not be."""
+    """Writes a path as valid UTF-8, which the names of files need not be."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _refusal(error: UserError) -> str:
-    """What the operating system said, without the path, which is another on another machine."""
+def _reason(error: UserError) -> str:
+    """Returns the operating system's reason, without the path, which differs between machines."""
     cause = error.__cause__
     return (isinstance(cause, OSError) and cause.strerror) or "refused"

@@ -14,11 +14,12 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.sources import Request
-from pipeline.sources.arrays import Array, ArraySource, exactly, make_part, make_source
+from pipeline.sources.arrays import Array, exactly, make_part, make_source
 from pipeline.sources.checks import short_names
+from pipeline.sources.converted import converted
+from pipeline.sources.protocol import Planned, Request
 
-SPLITS = {"train": "train", "test": "t10k"}  # what the files of a split are called
+SPLITS = {"train": "train", "test": "t10k"}  # split → the beginning of its files' names
 NAME = re.compile(r"(?P<name>.*?)[-.]?images[-.]idx\d-ubyte(\.gz)?")
 _UINT8 = 0x08
 
@@ -43,7 +44,7 @@ class IdxArray(Array):
 
 
 def images_in(folder: str) -> dict[str, str]:
-    """Split → the file of its images, for those that are in `folder` under their usual names."""
+    """Finds the images of MNIST's splits in `folder`, under their usual names: split → file."""
     found: dict[str, str] = {}
     for split, name in SPLITS.items():
         for ending in ("-images-idx3-ubyte", "-images.idx3-ubyte"):
@@ -53,8 +54,8 @@ def images_in(folder: str) -> dict[str, str]:
     return found
 
 
-def open_idx(request: Request, paths: list[str]) -> ArraySource:
-    """Files of images, or folders that hold the splits; labels are the files beside them."""
+def open_idx(request: Request, paths: list[str]) -> Planned:
+    """Opens files of images, or folders that hold the splits, with the labels beside them."""
     files: list[str] = []
     for path in paths:
         if storage.is_folder(path):
@@ -69,11 +70,11 @@ def open_idx(request: Request, paths: list[str]) -> ArraySource:
     for path, prefix in zip(files, _prefixes(files), strict=True):
         labels = labels_beside(path)
         parts.append(make_part(prefix, IdxArray(path), IdxArray(labels) if labels else None))
-    return make_source(request, parts)
+    return converted(make_source(request, parts))
 
 
 def labels_beside(path: str) -> str | None:
-    """The file of the labels of the images in `path`, packed or not; None if there is none."""
+    """Finds the file with the labels of the images in `path`, packed or not; None if none is."""
     folder, name = os.path.split(path)
     name = re.sub(r"images([-.])idx\d-ubyte(\.gz)?$", r"labels\1idx1-ubyte", name)
     candidates = (storage.join(folder, name + gz) for gz in ("", ".gz"))

@@ -1,6 +1,5 @@
 """Parquet files with a column of encoded images (bytes, or Hugging Face's struct) or of floats."""
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -9,24 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import Rejection, Request
+from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import short_names
 from pipeline.sources.decode import Unreadable, check_convertible, decode
+from pipeline.sources.parquet_rows import is_floats, read_rows, read_schema
+from pipeline.sources.protocol import Request
 from pipeline.sources.rows import FLOAT_KEYS, Row, assemble, first_row, read_row
 
 IMAGE, LABEL = "image", "label"
-BATCH_ROWS = 64  # decoded at a time, while they are still packed images
-_BUFFER_BYTES = 1 << 20
 
 
-class File(NamedTuple):
-    """A Parquet file; `name` is its part in the ids of its images."""
+class TableFile(NamedTuple):
+    """A Parquet file; `name` is the beginning of the ids of its images."""
 
     path: str
     name: str
@@ -35,15 +32,15 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ParquetSource:
-    """Images in Parquet files, one a row; the files follow each other.
+    """Images in Parquet files, one per row, numbered through all files.
 
     Attributes:
-      column: where the images are.
-      string_labels: whether a label is a name, not an integer.
+      column: the column of the images.
+      string_labels: whether the files hold names of labels instead of integers.
     """
 
     request: Request
-    files: tuple[File, ...]
+    files: tuple[TableFile, ...]
     column: str
     label_names: tuple[str, ...] | None
     string_labels: bool
@@ -60,7 +57,7 @@ class ParquetSource:
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
     def rows(self, piece: plan.Piece) -> Iterator[Row | Rejection]:
-        """The images of a piece, one by one."""
+        """Reads the images of a piece, one by one."""
         columns = [self.column, *([LABEL] if self.label_names is not None else [])]
         for index, start, stop in plan.overlaps(piece, (f.num_rows for f in self.files)):
             file = self.files[index]
@@ -93,13 +90,17 @@ class ParquetSource:
 
 
 def open_parquet(request: Request, paths: list[str]) -> ParquetSource:
-    """Parquet files of one schema."""
-    request.check_whole()
+    """Opens Parquet files, which must have their images in a column of one name.
+
+    Raises:
+      UserError: they do not, or a file is damaged, or no image can be read.
+    """
+    request.refuse_test_split()
     files, schemas = [], []
     for path, name in zip(paths, short_names(paths), strict=True):
-        with _open(path) as file:
-            files.append(File(path, name, file.metadata.num_rows))
-            schemas.append(file.schema_arrow)
+        num_rows, schema = read_schema(path)
+        files.append(TableFile(path, name, num_rows))
+        schemas.append(schema)
     columns = {_image_column(s, path) for s, path in zip(schemas, paths, strict=True)}
     if len(columns) > 1:
         raise UserError(f"--input {request}: images in several columns: {sorted(columns)}")
@@ -110,53 +111,6 @@ def open_parquet(request: Request, paths: list[str]) -> ParquetSource:
     return dataclasses.replace(
         source, image_shape=first.pixels.shape, dtype=first.pixels.dtype.name
     )
-
-
-def read_rows(path: str, columns: list[str], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
-    """Values of `columns` in the rows start … stop − 1, few of them in memory at a time."""
-    with _open(path) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            size = file.metadata.row_group(group).num_rows
-            if first < stop and start < first + size:
-                yield from _group_rows(file, group, columns, start - first, stop - first)
-            first += size
-
-
-def _group_rows(
-    file: pq.ParquetFile, group: int, columns: list[str], start: int, stop: int
-) -> Iterator[tuple[Any, ...]]:
-    first = 0
-    batches = file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
-    for batch in batches:
-        a, b = max(start - first, 0), min(stop - first, batch.num_rows)
-        if a < b:
-            cut = batch.slice(a, b - a)
-            yield from zip(*(_values(cut.column(name)) for name in columns), strict=True)
-        first += batch.num_rows
-        if first >= stop:
-            return
-
-
-def _values(column: pa.Array) -> Any:
-    """The values of a column; rows of floats as arrays, which a Python list would cost dearly."""
-    if _is_floats(column.type):
-        return column.to_numpy(zero_copy_only=False)
-    return column.to_pylist()
-
-
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[pq.ParquetFile]:
-    with storage.open_read(path) as opened:
-        try:
-            # Without its own buffer, a column of a row group would be read whole.
-            with pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-                yield file
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise  # of the file system; without a number it is Arrow's own
-            text = str(error).split("\n")[0]
-            raise UserError(f"{path}: damaged or no Parquet file ({text})") from error
 
 
 def _image_column(schema: pa.Schema, path: str) -> str:
@@ -173,18 +127,16 @@ def _image_column(schema: pa.Schema, path: str) -> str:
 def _is_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return "bytes" in {field.name for field in kind}
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or _is_floats(kind)
-
-
-def _is_floats(kind: pa.DataType) -> bool:
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in lists) and pa.types.is_floating(kind.value_type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or is_floats(kind)
 
 
 def _label_names(
-    files: list[File], schemas: list[pa.Schema], request: Request
+    files: list[TableFile], schemas: list[pa.Schema], request: Request
 ) -> tuple[tuple[str, ...] | None, bool]:
-    """Names of labels as in Source, and whether the files hold names rather than integers."""
+    """Finds the names of the labels, as Source has them, and whether the files hold names.
+
+    Where they do, the column is read whole: the numbers of labels follow from the names' order.
+    """
     if not all(LABEL in schema.names for schema in schemas):
         return None, False
     kinds = {schema.field(LABEL).type for schema in schemas}
@@ -200,14 +152,15 @@ def _label_names(
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:
-    """What Hugging Face's datasets say in the schema of integer labels; () if they do not."""
+    """Returns the names that Hugging Face's datasets keep in the schema; () if there are none."""
     try:
-        said = json.loads((schema.metadata or {})[b"huggingface"])
-        return tuple(said["info"]["features"][LABEL]["names"])
+        facts = json.loads((schema.metadata or {})[b"huggingface"])
+        return tuple(facts["info"]["features"][LABEL]["names"])
     except (KeyError, TypeError, ValueError):
         return ()
 
 
+# Asked for each row, but there is one tuple of names.
 @functools.lru_cache(maxsize=1)
 def _index(names: tuple[str, ...]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names)}

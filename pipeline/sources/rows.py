@@ -1,4 +1,4 @@
-"""Images that are decoded one by one → blocks of one shape."""
+"""Assembles images that are decoded one by one to blocks of one shape."""
 
 import collections
 import math
@@ -10,11 +10,12 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import Rejection, Request
+from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import MAX_LABEL, check_finite
 from pipeline.sources.decode import Unreadable, shape_text
+from pipeline.sources.protocol import Request
 
-FLOAT_KEYS = ("image", "features", "embedding")  # where a set of float32 rows has them
+FLOAT_KEYS = ("image", "features", "embedding")  # fields that may hold a row of floats
 
 
 class Row(NamedTuple):
@@ -31,7 +32,11 @@ class Row(NamedTuple):
 
 
 def read_row(image_id: str, label: int | None, pixels: Callable[[], np.ndarray]) -> Row | Rejection:
-    """A row with `pixels()`, or its rejection if that is Unreadable; None is a missing label."""
+    """Makes a row with the result of `pixels`, or a rejection if that raises Unreadable.
+
+    Args:
+      label: None where an image of a labelled set has none, which is a reason to reject it.
+    """
     if label is None:
         return Rejection(image_id, "no label, though others have one")
     try:
@@ -41,7 +46,7 @@ def read_row(image_id: str, label: int | None, pixels: Callable[[], np.ndarray])
 
 
 def first_row(rows: Iterable[Row | Rejection], request: Request) -> Row:
-    """The first image that can be read, which tells the shape and dtype of the set.
+    """Returns the first image that can be read: its shape and dtype are those of the set.
 
     Raises:
       UserError: there is none.
@@ -65,12 +70,12 @@ def assemble(
     labelled: bool,
     request: Request,
 ) -> Iterator[Block | Rejection]:
-    """Blocks of about 1 MiB of the images among `rows`, and the rejections in their order.
+    """Yields blocks of about 1 MiB of the images in `rows`, and the rejections in their order.
 
     Raises:
-      UserError: images differ in shape; raised at the end, when they have been counted.
+      UserError: images differ in shape; raised at the end, when each shape has been counted.
     """
-    size = plan.block_rows(math.prod(shape) * np.dtype(dtype).itemsize)
+    size = plan.images_per_block(math.prod(shape) * np.dtype(dtype).itemsize)
     shapes = collections.Counter({shape: 0})
     pending: list[Row] = []
     for row in rows:
@@ -90,6 +95,7 @@ def assemble(
 
 
 def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
+    """Makes a block of rows of one shape; raises UserError if a pixel or a label is none."""
     ids = [row.id for row in rows]
     pixels = np.stack([row.pixels.reshape(-1) for row in rows])
     if pixels.dtype != np.uint8:
@@ -107,6 +113,7 @@ def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
 
 
 def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:
+    """Writes the message about images of several `shapes`, with the flags that make them one."""
     seen = ", ".join(
         f"{count:,} of {shape_text(shape)}"
         for shape, count in sorted(shapes.items(), key=lambda item: (-item[1], item[0]))

@@ -1,4 +1,8 @@
-"""TFRecord files of `tf.train.Example`, plain or gzip: encoded or raw images, or float features."""
+"""TFRecord files of `tf.train.Example`, plain or gzip: encoded or raw images, or float features.
+
+A TFRecord file has no index. It is read once to count its records and to keep the offset of every
+1,024th, so that a piece can begin near its first record.
+"""
 
 import contextlib
 import dataclasses
@@ -15,21 +19,22 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
+from pipeline.shards.rejected import Rejection
 from pipeline.shards.tfrecord import DamagedRecord, Example, read_records, record_offsets
-from pipeline.sources import Rejection, Request
 from pipeline.sources.checks import short_names
 from pipeline.sources.decode import Unreadable, check_convertible, decode, from_array, shape_text
+from pipeline.sources.protocol import Request
 from pipeline.sources.rows import FLOAT_KEYS, Row, assemble, first_row, read_row
 
 LABEL_KEYS = ("image/class/label", "label")
-STRIDE = 1024  # records between two whose offsets are kept
+STRIDE = 1024  # records from one whose offset is kept to the next
 
 
-class File(NamedTuple):
+class RecordFile(NamedTuple):
     """A TFRecord file.
 
     Attributes:
-      name: its part in the ids of its images.
+      name: the beginning of the ids of its images.
       offsets: in bytes, of the records 0, STRIDE, 2 · STRIDE, …
     """
 
@@ -41,10 +46,10 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSource:
-    """Images in TFRecord files, one a record; the files follow each other."""
+    """Images in TFRecord files, one per record, numbered through all files."""
 
     request: Request
-    files: tuple[File, ...]
+    files: tuple[RecordFile, ...]
     label_names: tuple[str, ...] | None
     image_shape: tuple[int, ...] = ()
     dtype: str = "uint8"
@@ -59,7 +64,7 @@ class ExampleSource:
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
     def rows(self, piece: plan.Piece) -> Iterator[Row | Rejection]:
-        """The images of a piece, one by one."""
+        """Reads the images of a piece, one by one."""
         labels = {name: index for index, name in enumerate(self.label_names or ())}
         for index, start, stop in plan.overlaps(piece, (f.num_records for f in self.files)):
             file = self.files[index]
@@ -88,9 +93,9 @@ class ExampleSource:
         )
 
 
-def open_examples(request: Request, paths: list[str]) -> ExampleSource:
-    """TFRecord files; their lengths are read here, which takes no more memory for more images."""
-    request.check_whole()
+def open_tfrecords(request: Request, paths: list[str]) -> ExampleSource:
+    """Opens TFRecord files, and reads where their records begin."""
+    request.refuse_test_split()
     files = tuple(itertools.starmap(_index, zip(paths, short_names(paths), strict=True)))
     source = ExampleSource(request, files, None)
     everything = plan.Piece(0, 0, source.num_images)
@@ -104,13 +109,13 @@ def open_examples(request: Request, paths: list[str]) -> ExampleSource:
     )
 
 
-def read_examples(file: File, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-    """(number, features) of the records start … stop − 1.
+def read_examples(file: RecordFile, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+    """Yields (number, features) of the records start … stop − 1.
 
     Raises:
       UserError: a record is damaged, or is no Example.
     """
-    kept, further = divmod(start, STRIDE)
+    kept, further = divmod(start, STRIDE)  # the nearest kept offset, and records to skip from it
     with _open(file.path) as opened:
         offsets = record_offsets(opened, file.offsets[kept])
         opened.seek(next(itertools.islice(offsets, further, None)))
@@ -132,7 +137,7 @@ def _open(path: str) -> Iterator[BinaryIO]:
             raise UserError(f"{path}: damaged TFRecord file ({error}); write it again") from error
 
 
-def _index(path: str, name: str) -> File:
+def _index(path: str, name: str) -> RecordFile:
     kept = []
     count = 0
     with _open(path) as file:
@@ -140,11 +145,14 @@ def _index(path: str, name: str) -> File:
             if count % STRIDE == 0:
                 kept.append(offset)
             count += 1
-    return File(path, name, count, tuple(kept))
+    return RecordFile(path, name, count, tuple(kept))
 
 
 def _label_names(source: ExampleSource) -> tuple[str, ...] | None:
-    """None if the first image has no label, () if it is an integer, else all names, sorted."""
+    """Finds the names of the labels, as Source has them, by the type of the first image's label.
+
+    Where labels are names, all records are read: the numbers of labels follow from their order.
+    """
     every = (feature for f in source.files for _, feature in read_examples(f, 0, f.num_records))
     first = next(every)
     keys = [key for key in LABEL_KEYS if key in first]
@@ -165,12 +173,17 @@ def _label(feature: Any, labels: dict[str, int]) -> int | None:
     return None
 
 
-def _id(feature: Any, file: File, number: int) -> str:
+def _id(feature: Any, file: RecordFile, number: int) -> str:
     return _text(feature, "image/filename") or f"{file.name}/{number:05d}"
 
 
 def _raw(raw: bytes, feature: Any, where: str) -> np.ndarray:
-    """Pixels that were stored as they are: uint8 [h, w, c]."""
+    """Returns pixels that are stored without encoding, uint8 [h, w, c].
+
+    Raises:
+      UserError: their shape is not stored beside them.
+      Unreadable: they are not as many as their shape says.
+    """
     shape = []
     for key in ("image/height", "image/width", "image/channels"):
         if key not in feature or not feature[key].int64_list.value:

@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 
 from pipeline import storage
 from pipeline.features.source import Transformed
-from pipeline.nearest import Model, Nearest
+from pipeline.nearest import Model, NearestCentroid
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Listed, Planned, Source
@@ -35,7 +35,7 @@ class WriteAssignments(beam.DoFn):
         self._milliseconds = Metrics.distribution("kmeans-job", "shard_milliseconds")
 
     def setup(self) -> None:
-        self._nearest = Nearest(read_same_model(*self._model))
+        self._nearest = NearestCentroid(read_same_model(*self._model))
         if isinstance(self._source, Transformed):
             self._source = self._source.loaded()
 

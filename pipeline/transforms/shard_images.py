@@ -6,7 +6,6 @@ and integers as keys, because every engine groups these alike.
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,13 +15,13 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from pipeline import storage
-from pipeline.features.pca import Moments
-from pipeline.features.source import Transform, Transformed, is_pca
+from pipeline.features import Accumulator, Transform
+from pipeline.features.source import Transformed
 from pipeline.shards import plan
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Listed, Planned, Source
-from pipeline.write import WrittenShard, complete_set, piece_moments, write_shard
+from pipeline.write import WrittenShard, accumulate_piece, complete_set, write_shard
 
 
 class ListImages(beam.DoFn):
@@ -35,23 +34,23 @@ class ListImages(beam.DoFn):
         yield from plan.grouped(self._source.list_part(part), self._num_shards)
 
 
-class SumMoments(beam.CombineFn):
-    """Adds up the moments of pieces."""
+class AccumulatePieces(beam.CombineFn):
+    """Adds up what a transform is learned from, over all pieces."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Transformed):
         self._source = source
 
-    def create_accumulator(self) -> Moments:
-        return Moments(math.prod(self._source.image_shape))
+    def create_accumulator(self) -> Accumulator:
+        return self._source.accumulator()
 
-    def add_input(self, moments: Moments, piece: Piece | Listing) -> Moments:
-        return moments.merge(storage.retrying(lambda: piece_moments(self._source, piece)))
+    def add_input(self, accumulator: Accumulator, piece: Piece | Listing) -> Accumulator:
+        return accumulator.merge(storage.retrying(lambda: accumulate_piece(self._source, piece)))
 
-    def merge_accumulators(self, parts: Iterable[Moments]) -> Moments:
-        return functools.reduce(Moments.merge, parts)
+    def merge_accumulators(self, parts: Iterable[Accumulator]) -> Accumulator:
+        return functools.reduce(lambda one, other: one.merge(other), parts)
 
-    def extract_output(self, moments: Moments) -> Moments:
-        return moments
+    def extract_output(self, accumulator: Accumulator) -> Accumulator:
+        return accumulator
 
 
 class WriteShard(beam.DoFn):
@@ -133,7 +132,7 @@ def _spread(begin, values: list):
 class ShardImages(beam.PTransform):
     """Turns a source into the shards and the manifest of a folder.
 
-    If it becomes its principal components, all images are read before the first shard is written.
+    Where a transform is learned from the images, all are read before the first shard is written.
     """
 
     def __init__(
@@ -159,16 +158,16 @@ class ShardImages(beam.PTransform):
 
         write: beam.PTransform = beam.ParDo(WriteShard(source, folder, num_shards))
         if isinstance(source, Transformed):
-            if is_pca(source.spec):
-                begin = begin | "Survey" >> SaveBasis(source, num_shards)
+            if source.is_learned:
+                begin = begin | "Survey" >> LearnTransform(source, num_shards)
             else:
                 write = RunInference(EmbedImages(source, folder, num_shards))
         written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> write
         return in_one_place(written, complete)
 
 
-class SaveBasis(beam.PTransform):
-    """Writes the principal components of a source to their file, then gives a signal."""
+class LearnTransform(beam.PTransform):
+    """Learns the transform of a source from all its images and saves it, then gives a signal."""
 
     def __init__(self, source: Transformed, num_shards: int):
         super().__init__()
@@ -179,10 +178,10 @@ class SaveBasis(beam.PTransform):
         return (
             begin
             | "Pieces" >> Pieces(source, self._num_shards)
-            | "Sum" >> beam.CombineGlobally(SumMoments(source.source)).without_defaults()
+            | "Sum" >> beam.CombineGlobally(AccumulatePieces(source)).without_defaults()
             | "Save"
             >> beam.Map(
-                lambda moments: storage.retrying(functools.partial(source.save_basis, moments))
+                lambda accumulator: storage.retrying(functools.partial(source.learn, accumulator))
             )
         )
 

@@ -13,7 +13,7 @@ from models import save_model
 
 from pipeline import storage
 from pipeline.errors import Refused
-from pipeline.nearest import Model, Nearest, read_model
+from pipeline.nearest import Model, NearestCentroid, read_model
 from pipeline.shards import plan
 from pipeline.shards.assignments import SCHEMA
 from pipeline.write_assignments import complete_assignments, write_assignments
@@ -36,7 +36,7 @@ def numbers(tmp_path) -> Model:
 
 def write(source, model: Model, folder: Path, num_shards: int = 2) -> None:
     """What an engine does, in its simplest form."""
-    nearest = Nearest(model)
+    nearest = NearestCentroid(model)
     written = [
         storage.retrying(
             lambda piece=piece: write_assignments(source, piece, nearest, str(folder), num_shards)
@@ -58,7 +58,7 @@ def test_a_read_that_fails_once_is_tried_again(tmp_path, numbers, monkeypatch, f
 
 
 def test_completing_twice_is_completing_once(tmp_path, numbers):
-    folder, nearest = str(tmp_path / "out"), Nearest(numbers)
+    folder, nearest = str(tmp_path / "out"), NearestCentroid(numbers)
     written = [write_assignments(Numbers(), p, nearest, folder, 2) for p in plan.pieces(40, 2)]
     complete_assignments(Numbers(), numbers, written, folder, 2, 0.1)
     before = files_of(tmp_path / "out")
@@ -69,7 +69,9 @@ def test_completing_twice_is_completing_once(tmp_path, numbers):
 def test_a_write_that_dies_leaves_nothing(tmp_path, numbers):
     source = Numbers(failures=(ZeroDivisionError(),))
     with pytest.raises(ZeroDivisionError):
-        write_assignments(source, plan.Piece(0, 0, 9), Nearest(numbers), str(tmp_path / "out"), 1)
+        write_assignments(
+            source, plan.Piece(0, 0, 9), NearestCentroid(numbers), str(tmp_path / "out"), 1
+        )
     assert files_of(tmp_path / "out") == {}
 
 
@@ -81,7 +83,7 @@ def test_a_piece_that_no_image_fell_on(tmp_path, numbers):
                 yield from super().read(piece)
 
     folder = str(tmp_path / "out")
-    written = write_assignments(Empty(), plan.Piece(1, 0, 5), Nearest(numbers), folder, 3)
+    written = write_assignments(Empty(), plan.Piece(1, 0, 5), NearestCentroid(numbers), folder, 3)
     complete_assignments(Empty(), numbers, [written], folder, 3)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert [entry["num_images"] for entry in manifest["files"]] == [0, 5, 0]

@@ -46,9 +46,9 @@ def test_default_shards_are_of_about_64_mib(num_images, image_bytes, expected):
     assert plan.default_num_shards(num_images, image_bytes) == expected
 
 
-@pytest.mark.parametrize(("image_bytes", "rows"), [(784, 1337), (1 << 20, 1), (5 << 20, 1)])
-def test_a_block_is_of_about_1_mib(image_bytes, rows):
-    assert plan.block_rows(image_bytes) == rows
+@pytest.mark.parametrize(("image_bytes", "expected"), [(784, 1337), (1 << 20, 1), (5 << 20, 1)])
+def test_a_block_is_of_about_1_mib(image_bytes, expected):
+    assert plan.images_per_block(image_bytes) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.shards.rejected import REJECTED, check_fraction, merge_parts, part_file, write_part
-from pipeline.sources import Rejection
+from pipeline.shards.rejected import (
+    REJECTED,
+    Rejection,
+    check_fraction,
+    merge_parts,
+    part_file,
+    write_part,
+)
 
 
 def test_parts_are_put_together_in_order(tmp_path):

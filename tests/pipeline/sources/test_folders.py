@@ -10,6 +10,7 @@ from pipeline.errors import Refused, UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.sources import Rejection, folders, open_source
+from pipeline.sources.formats import image_formats_text
 
 IMAGES, LABELS = sets.digits(6)
 
@@ -122,7 +123,7 @@ def test_what_is_rejected_and_why(tmp_path):
         "empty.png": "empty file",
         "gone.png": "cannot read: No such file or directory",
         "self.png": "cannot read: Too many levels of symbolic links",
-        "text.png": "not a PNG, JPEG, BMP, GIF or WebP image",
+        "text.png": f"not a {image_formats_text()} image",
     }
     assert [row.ids for row in found if isinstance(row, Block)] == [["good.png"]]
 

@@ -1,4 +1,4 @@
-"""Every format: the same images give the same pixels and labels."""
+"""The registry of formats; in every format the same images give the same pixels and labels."""
 
 import hashlib
 
@@ -7,6 +7,59 @@ import pytest
 import sets
 
 from pipeline.shard import main
+from pipeline.sources import decode, formats, open_source
+
+
+@pytest.mark.parametrize("each", formats.FORMATS, ids=lambda each: each.name)
+def test_what_the_registry_names_is_there(each):
+    assert callable(formats.loaded(each.opens))
+    assert not each.claims_folder or callable(formats.loaded(each.claims_folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x.npz", "npz"),
+        ("x.npy", "npy"),
+        ("t10k-images.idx3-ubyte", "idx"),
+        ("train-labels-idx1-ubyte.gz", "idx"),
+        ("x.tfrecord", "TFRecord"),
+        ("x.tfrecords-00001-of-00009.gz", "TFRecord"),
+        ("x.parquet", "Parquet"),
+        ("x.pq", "Parquet"),
+        ("x.JPeG", "images"),
+        ("x.webp", "images"),
+    ],
+)
+def test_the_end_of_a_name_says_the_format(name, expected):
+    assert formats.format_of(name).name == expected
+
+
+def test_a_folder_is_of_idx_files_or_of_images(tmp_path):
+    assert formats.format_of(str(tmp_path)).name == "images"
+    sets.write_idx(tmp_path, *sets.digits(3))
+    assert formats.format_of(str(tmp_path)).name == "idx"
+
+
+def test_what_the_registry_says_in_words(monkeypatch):
+    help_text = formats.input_help()
+    assert help_text.startswith("digits, mnist, fashion-mnist, or paths or globs of one kind: .npz")
+    assert all(each.summary in help_text for each in formats.FORMATS)
+    monkeypatch.setattr(formats, "IMAGE_FORMATS", dict.fromkeys(["PNG", "JPEG", "WebP"]))
+    assert formats.image_formats_text() == "PNG, JPEG or WebP"
+
+
+@pytest.mark.parametrize("name", formats.IMAGE_FORMATS)
+def test_every_image_format_is_found_and_decoded(tmp_path, name):
+    flat = np.full((4, 3, 3), 90, np.uint8)
+    for ending in formats.IMAGE_FORMATS[name]:
+        (tmp_path / f"1.{ending}").write_bytes(sets.encoded(flat, name.upper()))
+        (tmp_path / f"2.{ending.upper()}").write_bytes(sets.encoded(flat, name.upper()))
+    source = open_source(str(tmp_path))
+    assert source.num_images == 2 * len(formats.IMAGE_FORMATS[name])
+    assert source.image_shape == (4, 3, 3)
+    decoded = decode.decode(sets.encoded(flat, name.upper()), source.request)
+    assert np.abs(decoded.astype(int) - 90).max() <= 2  # JPEG's loss
 
 
 def shard(*arguments: str) -> int:

@@ -1,4 +1,4 @@
-"""Rows of every shape → blocks of one, and names that are common to all sets."""
+"""Rows of every shape are assembled to blocks of one."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import Rejection, Request, checks
+from pipeline.sources import Rejection, Request
 from pipeline.sources.decode import Unreadable
 from pipeline.sources.rows import Row, assemble, first_row, read_row
 
@@ -94,21 +94,3 @@ def test_a_row_or_why_not():
     assert read_row("a", 3, lambda: "pixels") == Row("a", 3, "pixels")
     assert read_row("a", 3, fail) == Rejection("a", "empty file")
     assert read_row("a", None, fail) == Rejection("a", "no label, though others have one")
-
-
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["/data/a.parquet"], ["a.parquet"]),
-        (["/data/a/x.npz", "/data/b/x.npz"], ["a/x.npz", "b/x.npz"]),
-        (["/data/x.npz", "/data/b/x.npz"], ["x.npz", "b/x.npz"]),
-    ],
-)
-def test_short_names_are_unique(paths, names):
-    assert checks.short_names(paths) == names
-
-
-def test_names_of_integer_labels():
-    assert checks.integer_names(np.array([0, 2]), np.array([1])) == ("0", "1", "2")
-    assert checks.digit_names(0) == ()
-    assert checks.numbered_ids("train", 99_999, 100_001) == ["train/99999", "train/100000"]

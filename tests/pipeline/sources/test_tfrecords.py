@@ -9,8 +9,7 @@ from sets import read
 
 from pipeline.errors import UserError
 from pipeline.shards import plan
-from pipeline.sources import Rejection, open_source
-from pipeline.sources import tfrecords as examples
+from pipeline.sources import Rejection, open_source, tfrecords
 
 IMAGES, LABELS = sets.digits(6)
 PNGS = [sets.encoded(pixels) for pixels in IMAGES]
@@ -84,7 +83,7 @@ def test_floats_cannot_be_resized(tmp_path):
 @pytest.mark.parametrize("packed", [False, True])
 def test_any_piece_of_several_files(tmp_path, monkeypatch, packed):
     """Pieces begin between the offsets that are kept, and in another file."""
-    monkeypatch.setattr(examples, "STRIDE", 2)
+    monkeypatch.setattr(tfrecords, "STRIDE", 2)
     for name, part in (("a", slice(0, 5)), ("b", slice(5, 6))):
         data = sets.records({"image/encoded": png} for png in PNGS[part])
         (tmp_path / f"{name}.tfrecord").write_bytes(gzip.compress(data) if packed else data)

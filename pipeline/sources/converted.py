@@ -1,0 +1,69 @@
+"""Sets of images that are decoded already, resized or made grey on the way."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.shards import plan
+from pipeline.shards.block import Block
+from pipeline.shards.rejected import Rejection
+from pipeline.sources.protocol import Planned, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A source of images in the colours and of the size that its request asks for."""
+
+    source: Planned
+    image_shape: tuple[int, ...]
+
+    @property
+    def request(self) -> Request:
+        return self.source.request
+
+    @property
+    def num_images(self) -> int:
+        return self.source.num_images
+
+    @property
+    def dtype(self) -> str:
+        return self.source.dtype
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        return self.source.label_names
+
+    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection]:
+        size = plan.images_per_block(math.prod(self.image_shape))
+        for found in self.source.read(piece):
+            if isinstance(found, Rejection):
+                yield found
+                continue
+            # Enlarged images would make a block too large.
+            for part in found.split(size):
+                yield part._replace(pixels=self._convert(part.pixels))
+
+    def _convert(self, pixels: np.ndarray) -> np.ndarray:
+        """Converts images [B, d] to [B, d′], uint8."""
+        from pipeline.sources.decode import from_array
+
+        images = pixels.reshape(len(pixels), *self.source.image_shape)
+        return np.stack([from_array(image, self.request).reshape(-1) for image in images])
+
+
+def converted(source: Planned) -> Planned:
+    """Returns `source` as its request asks for it: unchanged, if it asks for no conversion.
+
+    Raises:
+      UserError: the images are not uint8, or no images but rows.
+    """
+    if not source.request.converts:
+        return source
+    # Not at the top: without a conversion no module needs to load Pillow.
+    from pipeline.sources.decode import check_convertible, from_array
+
+    check_convertible(source.image_shape, source.dtype, source.request)
+    sample = from_array(np.zeros(source.image_shape, np.uint8), source.request)
+    return Converted(source, sample.shape)

@@ -1,0 +1,106 @@
+"""What every source of images offers, and the request that it was opened with."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from pipeline.errors import UserError
+from pipeline.shards.plan import Listing, Piece
+from pipeline.shards.rejected import Rejection
+
+if TYPE_CHECKING:  # it loads numpy, which the formats in the help text do not need
+    from pipeline.shards.block import Block
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The user's choice of images.
+
+    Attributes:
+      inputs: values of `--input`.
+      split: "train", "test" or "all".
+      image_size: (h, w) that images are resized to; None: they keep their size.
+      grayscale: whether colours are dropped.
+    """
+
+    inputs: tuple[str, ...]
+    split: str = "train"
+    image_size: tuple[int, int] | None = None
+    grayscale: bool = False
+
+    def __str__(self) -> str:
+        return " ".join(self.inputs)
+
+    @property
+    def converts(self) -> bool:
+        """Whether images are to be resized or to lose their colours."""
+        return self.image_size is not None or self.grayscale
+
+    def describe(self) -> dict[str, Any]:
+        """The request as the field `source` of a manifest."""
+        fields: dict[str, Any] = {"split": self.split}
+        if self.image_size:
+            fields["image_size"] = list(self.image_size)
+        if self.grayscale:
+            fields["grayscale"] = True
+        return {"input": self.inputs[0] if len(self.inputs) == 1 else list(self.inputs), **fields}
+
+    def refuse_test_split(self) -> None:
+        """Raises UserError if the test split is wanted of a format that has no splits."""
+        if self.split == "test":
+            raise UserError(f"--split test: {self} has no splits: all of it counts as train")
+
+
+class Source(Protocol):
+    """A set of images that can be read piece by piece.
+
+    It is sent to the workers, so it holds paths and counts, never pixels. Every source is also
+    either Planned or Listed.
+
+    Attributes:
+      request: the user's choice of images.
+      num_images: the number of images, including those that will be rejected.
+      image_shape: (h, w), (h, w, c) or (d,).
+      dtype: "uint8" or "float32".
+      label_names: names of labels 0, 1, …; () where labels are named by their digits, up to the
+        largest one read; None in an unlabelled set.
+    """
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def num_images(self) -> int: ...
+    @property
+    def image_shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def label_names(self) -> tuple[str, ...] | None: ...
+
+    def read(self, piece: Any) -> "Iterator[Block | Rejection]":
+        """Reads the images of one piece, block by block; the same blocks each time."""
+        ...
+
+
+class Planned(Source, Protocol):
+    """A source whose images are numbered: its pieces are known before anything is read."""
+
+    def read(self, piece: Piece) -> "Iterator[Block | Rejection]": ...
+
+
+@runtime_checkable
+class Listed(Source, Protocol):
+    """A source too large to be listed in one place: workers list its parts."""
+
+    def parts(self) -> list[Any]:
+        """Returns the parts, each of which one worker lists."""
+        ...
+
+    def list_part(self, part: Any) -> Iterator[tuple[bytes, int]]:
+        """Yields (reference, label) of each image of a part, in any order.
+
+        A reference is unique in the set.
+        """
+        ...
+
+    def read(self, piece: Listing) -> "Iterator[Block | Rejection]": ...

@@ -1,0 +1,62 @@
+"""Values of `--input`, and the source that they open."""
+
+import subprocess
+import sys
+
+import pytest
+import sets
+
+from pipeline.errors import UserError
+from pipeline.sources import Listed, open_source
+from pipeline.sources.folders import FolderSource
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("none.npz", r"--input none\.npz: no such file, nor one of the named sets \(digits, "),
+        ("mnst", "--input mnst: no such file, nor one of the named sets"),
+        ("none-*.parquet", r"--input none-\*\.parquet: matches no file; check the pattern"),
+        (__file__, r"test_opening\.py: not a format this version reads \(npz, npy, idx, TFRec"),
+    ],
+)
+def test_input_that_is_nothing(spec, message):
+    with pytest.raises(UserError, match=message):
+        open_source(spec)
+
+
+def test_inputs_of_several_kinds(tmp_path):
+    images, labels = sets.digits(4)
+    paths = [sets.write_npz(tmp_path, images, labels), sets.write_folder(tmp_path, images, labels)]
+    with pytest.raises(UserError, match=r"of several kinds \(images, npz\); give one kind"):
+        open_source(paths)
+
+
+def test_a_name_that_is_also_a_pattern(tmp_path):
+    images, labels = sets.digits(4)
+    (tmp_path / "a[1]").mkdir()
+    assert open_source(sets.write_npz(tmp_path / "a[1]", images, labels)).num_images == 4
+
+
+def test_a_folder_is_listed_by_workers(tmp_path):
+    images, labels = sets.digits(4)
+    source = open_source(sets.write_folder(tmp_path, images, labels))
+    assert isinstance(source, FolderSource)
+    assert isinstance(source, Listed)
+
+
+@pytest.mark.parametrize("module", ["pipeline", "pipeline.shard", "pipeline.sources.folders"])
+def test_imports_load_neither_tensorflow_nor_beam(module):
+    code = f"import sys, {module}; print({{'tensorflow', 'apache_beam'}} & set(sys.modules))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert output.stdout == "set()\n"
+
+
+def test_transforms_do_without_tensorflow():
+    code = "import sys, pipeline.transforms; print('tensorflow' in sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert output.stdout == "False\n"

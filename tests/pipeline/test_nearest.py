@@ -1,0 +1,69 @@
+"""The nearest centroid in numpy: the job's own answers, in blocks of any size."""
+
+import numpy as np
+import pytest
+import sets
+from drawn_sets import sets as kmeans_sets
+from hypothesis import given, settings
+
+from job.result.assigner import Assigner
+from pipeline.nearest import Model, NearestCentroid
+from pipeline.shards.block import Block
+from pipeline.shards.pixel_scale import on_grid, units_of
+
+
+@settings(max_examples=25, deadline=None)
+@given(kmeans_sets())
+def test_numpy_scores_as_the_job_does(drawn):
+    images, centroids = drawn
+    units = units_of(images.dtype, images.shape[1])
+    published = on_grid(centroids, units).astype(np.float32)
+    block = Block([str(i) for i in range(len(images))], None, images)
+    expected, _ = Assigner(published, units)(block)
+    found = NearestCentroid(Model("", published, images.shape[1:], "uint8"))(block)
+    np.testing.assert_array_equal(found.clusters, expected.clusters)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e4])
+def test_floats_but_for_rounding(scale):
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(3000, 33)) * scale).astype(np.float32)
+    centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
+    block = Block([str(i) for i in range(len(images))], None, images)
+    expected, _ = Assigner(centroids, units_of(images.dtype, 33))(block)
+    found = NearestCentroid(Model("", centroids, (33,), "float32"))(block)
+    np.testing.assert_array_equal(found.clusters, expected.clusters)
+    np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)
+
+
+def test_blocks_of_any_size(monkeypatch):
+    images, _ = sets.digits(100)
+    model = Model("", np.random.default_rng(0).random((4, 30)).astype(np.float32), (6, 5), "uint8")
+    block = Block([str(i) for i in range(100)], None, images.reshape(100, 30))
+    expected = NearestCentroid(model)(block)
+    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 8 * 34 * 7)  # seven images
+    found = NearestCentroid(model)(block)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+
+
+def test_four_images_by_hand():
+    """Centroids at (0, 0) and (1, 1); the last image is as far from both."""
+    model = Model("", np.array([[0, 0], [1, 1]], np.float32), (2,), "uint8")
+    images = np.array([[0, 0], [255, 255], [51, 0], [255, 0]], np.uint8)
+    found = NearestCentroid(model)(Block(list("abcd"), None, images))
+    assert found.clusters.tolist() == [0, 1, 0, 0]
+    np.testing.assert_allclose(found.squared_distances, [0, 0, 0.04, 1], rtol=1e-12)
+    assert found.squared_distances[:2].tolist() == [0, 0]
+
+
+def test_models_that_answer_differently_have_other_fingerprints():
+    centroids = np.zeros((2, 6), np.float32)
+    models = [
+        Model("a", centroids, (2, 3), "uint8"),
+        Model("a", centroids, (3, 2), "uint8"),
+        Model("a", centroids, (6,), "float32"),
+        Model("a", centroids + np.float32(1e-7), (2, 3), "uint8"),
+    ]
+    assert len({model.fingerprint() for model in models}) == len(models)
+    assert models[0]._replace(folder="b").fingerprint() == models[0].fingerprint()
