@@ -17,6 +17,7 @@ from pipeline.errors import JobError, UserError, from_traceback
 from pipeline.shards.manifest import MANIFEST, Manifest
 from pipeline.sources.formats import NAMED_SETS
 from pipeline.terminal import note, without_chatter
+from pipeline.transforms.dataflow import temporary_folder
 
 POLL_SECONDS = 10.0
 
@@ -160,7 +161,7 @@ def start_dataflow(submission: Submission, source: Any, num_shards: int) -> str:
     with without_chatter():
         made = sharding.shard_pipeline(submission.sharding, source, num_shards, flags)
         # Beam would go on asking for a missing bucket for ten minutes.
-        storage.exists(cloud.temporary_folder(flags))
+        storage.exists(temporary_folder(flags))
         try:
             return made.run().job_id()
         except OSError as error:  # what Beam makes of a bucket that is not to be had
