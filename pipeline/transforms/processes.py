@@ -75,11 +75,12 @@ class ProcessHandler(GrpcWorkerHandler):
     def __init__(self, payload: bytes, state: Any, provision_info: Any, grpc_server: Any):
         super().__init__(state, provision_info, grpc_server)
         self.control_conn = WorkerConnection()
-        # The servicer looks there for the connection when the process asks for work. It has no
-        # method to be given one, and makes one that cannot say whether that has happened.
-        connections = grpc_server.control_handler._connections_by_worker_id
-        connections[self.worker_id] = self.control_conn
         self.data_conn: Any = WorkerData(self.data_conn, self.control_conn)
+        # The servers look there for the connections when the process asks for work. They have no
+        # method to be given some, and their own do not say that it has asked, or that it died.
+        servers = grpc_server.control_handler, grpc_server.data_plane_handler
+        servers[0]._connections_by_worker_id[self.worker_id] = self.control_conn
+        servers[1]._connections_by_worker_id[(self.worker_id, "")] = self.data_conn
         self._closing = threading.Event()
 
     def start_worker(self) -> None:
@@ -194,7 +195,7 @@ class WorkerConnection(ControlConnection):
         self._answers: list[WorkerAnswer] = []
 
     def set_input(self, input: Any) -> None:
-        super().set_input(input)
+        super().set_input(until_broken(input))
         self.connected.set()
 
     def push(self, req: Any) -> "WorkerAnswer | None":
@@ -226,10 +227,11 @@ class WorkerConnection(ControlConnection):
         self.failed.wait(timeout)
         return self._failure
 
-    def _read(self) -> None:
-        # A worker that dies breaks its connection. The watcher tells of that, with the reason.
-        with contextlib.suppress(grpc.RpcError):
-            super()._read()
+
+def until_broken(messages: Iterator[Any]) -> Iterator[Any]:
+    """Yields the messages of a worker until it ends or dies, of which its watcher tells."""
+    with contextlib.suppress(grpc.RpcError):
+        yield from messages
 
 
 class WorkerAnswer:
@@ -266,6 +268,9 @@ class WorkerData:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
+
+    def set_inputs(self, elements: Iterator[Any]) -> None:
+        self._channel.set_inputs(until_broken(elements))
 
     def input_elements(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         try:
