@@ -3,7 +3,8 @@
 Beam is imported inside the functions, so that `--help` does not wait for it.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.errors import UserError, from_engine
@@ -92,9 +93,27 @@ def run(pipeline: Any) -> None:
       JobError: a worker process ended.
     """
     try:
-        pipeline.run().wait_until_finish()
+        with _without_tracebacks():
+            pipeline.run().wait_until_finish()
     except Exception as error:
         user_error = from_engine(error)
         if user_error is None:
             raise
         raise user_error from error
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keeps workers that are threads of this process from printing tracebacks on stderr.
+
+    The engine raises the same exception, and a fault of the user's is to be told in one line.
+    """
+    from apache_beam.runners.worker import sdk_worker
+
+    # Beam's one call of print there, besides logging the traceback. No setting leaves it out, and
+    # to replace sys.stderr would silence all threads.
+    sdk_worker.print = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        del sdk_worker.print

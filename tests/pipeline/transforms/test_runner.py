@@ -61,10 +61,11 @@ def test_one_process_by_default():
 
 
 @pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
-def test_a_fault_of_the_user(mode):
+def test_a_fault_of_the_user(mode, capfd):
     made = make_pipeline(raising(UserError("a.png: damaged")), ["--direct_running_mode", mode])
     with pytest.raises(UserError, match=r"^a\.png: damaged$"):
         run(made)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_any_other_fault():
