@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import apache_beam as beam  # noqa: E402
@@ -39,7 +39,7 @@ from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402
 from pipeline.transforms.runner import make_pipeline, run  # noqa: E402
-from pipeline.transforms.shard_images import pieces_of  # noqa: E402
+from pipeline.transforms.shard_images import Pieces  # noqa: E402
 
 FACTOR = 8
 PEAK = (
@@ -139,7 +139,8 @@ def clusters_only(path: Path, output: Path, step: beam.PTransform) -> np.ndarray
     @beam.ptransform_fn
     def transform(begin):
         return (
-            pieces_of(begin, source, shards)
+            begin
+            | Pieces(source, shards)
             | beam.FlatMap(source.read)
             | step
             | beam.Map(lambda clusters: clusters.tobytes())

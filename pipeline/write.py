@@ -107,8 +107,8 @@ def write_rejections(
         write_part(storage.join(folder, part_file(number, num_shards)), rejections)
 
 
-def accumulate(source: Transformed, piece: Piece | Listing) -> Accumulator:
-    """Reads the images of one piece block by block, for what is learned from all of them."""
+def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
+    """Reads the images of one piece block by block, for a transform that is learned from all."""
     accumulator = source.accumulator()
     for block in read_piece(source.source, piece, []):
         accumulator.add(block.pixels)

@@ -14,6 +14,7 @@ from job.cloud.services import (
 )
 from job.cloud.vertex import as_json
 from pipeline.errors import UserError
+from pipeline.transforms.dataflow import dataflow_job
 
 TEMPORARY = "kmeans-job-tmp"  # what Dataflow stages, beside the outputs of a bucket
 # Overridden by the Beam flags of the command line.
@@ -52,13 +53,6 @@ def beam_flags_of(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[s
     return [*_flags(defaults), *beam_flags, *_flags(fixed)]
 
 
-def temporary_folder(flags: list[str]) -> str:
-    """Where Dataflow stages and keeps what it needs for a while, by its flags."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
-
-    return PipelineOptions(flags).view_as(GoogleCloudOptions).temp_location
-
-
 def _flags(values: Mapping[str, str | None]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
@@ -66,19 +60,14 @@ def _flags(values: Mapping[str, str | None]) -> list[str]:
 def request(flags: list[str]) -> dict[str, Any]:
     """The CreateJobRequest for Dataflow as JSON, but for the graph and where it is staged."""
     dataflow = dataflow_types()
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
-    from apache_beam.runners.dataflow.internal import apiclient
-
-    options = PipelineOptions(flags)
-    cloud = options.view_as(GoogleCloudOptions)
-    environment = apiclient.Environment([], options, "8", f"{cloud.temp_location}/pipeline.pb")
+    described = dataflow_job(flags)
     request = dataflow.CreateJobRequest(
-        project_id=cloud.project,
-        location=cloud.region,
+        project_id=described.project,
+        location=described.region,
         job=dataflow.Job(
-            name=cloud.job_name,
+            name=described.name,
             type_=dataflow.JobType.JOB_TYPE_BATCH,
-            environment=environment.proto,
+            environment=described.environment,
         ),
     )
     return as_json(request)

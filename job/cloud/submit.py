@@ -23,6 +23,7 @@ from pipeline.shard import (
 )
 from pipeline.shards.manifest import MANIFEST, Manifest
 from pipeline.sources.formats import NAMED_SETS
+from pipeline.transforms.dataflow import temporary_folder
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ def start_dataflow(submission: Submission, source: Any, num_shards: int) -> str:
     sharding = dataclasses.replace(submission.sharding, beam_options=tuple(flags))
     made = shard_pipeline(sharding, source, num_shards)
     # Beam would go on asking for a missing bucket for ten minutes.
-    storage.exists(dataflow.temporary_folder(flags))
+    storage.exists(temporary_folder(flags))
     try:
         return made.run().job_id()
     except OSError as error:  # what Beam makes of a bucket that is not to be had

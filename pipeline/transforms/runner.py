@@ -1,9 +1,10 @@
 """Engines: makes a Beam pipeline of a transform, runs it, and checks the options meant for Beam.
 
-Beam is imported inside the functions: whoever only asks for help does not wait for it.
+Beam is imported inside the functions, so that `--help` does not wait for it.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.errors import UserError, from_engine
@@ -38,7 +39,11 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
 
 
 def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
-    """A Beam pipeline of the transform that `make` makes.
+    """Makes a Beam pipeline of the transform that `make` returns.
+
+    Args:
+      make: called once Beam has been imported.
+      beam_flags: Beam's options, which also choose the engine.
 
     Raises:
       UserError: an option of Beam is at fault.
@@ -50,23 +55,65 @@ def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
     if options.view_as(StandardOptions).runner is None:
         options.view_as(StandardOptions).runner = ENGINE
     try:
-        pipeline = beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(runner=_engine_of_processes(options), options=options)
     except ValueError as error:  # an engine misses options of its own
         raise UserError(" ".join(str(error).split())) from error
     _ = pipeline | make()
     return pipeline
 
 
+def _engine_of_processes(options: Any) -> Any:
+    """An engine whose workers are processes of `transforms.processes`; None if none are wanted."""
+    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+    from apache_beam.runners.direct import DirectRunner
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.runners.runner import create_runner
+
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return None
+    # DirectRunner would look for an engine that does not know this mode, and end here as well.
+    if type(create_runner(options.view_as(StandardOptions).runner)) not in (
+        FnApiRunner,
+        DirectRunner,
+    ):
+        return None
+    from pipeline.transforms.processes import ProcessEnvironment
+
+    # The engine takes the environment it is given, unless it sees the mode: then it takes Beam's.
+    direct.direct_running_mode = None
+    return FnApiRunner(default_environment=ProcessEnvironment.default())
+
+
 def run(pipeline: Any) -> None:
-    """Runs a Beam pipeline.
+    """Runs a Beam pipeline until it is done.
 
     Raises:
-      UserError: what a worker met is the user's fault.
+      UserError: a worker met a fault of the user's.
+      JobError: a worker process ended.
     """
     try:
-        pipeline.run().wait_until_finish()
+        with _without_tracebacks():
+            pipeline.run().wait_until_finish()
     except Exception as error:
         user_error = from_engine(error)
         if user_error is None:
             raise
         raise user_error from error
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keeps workers that are threads of this process from printing tracebacks on stderr.
+
+    The engine raises the same exception, and a fault of the user's is to be told in one line.
+    """
+    from apache_beam.runners.worker import sdk_worker
+
+    # Beam's one call of print there, besides logging the traceback. No setting leaves it out, and
+    # to replace sys.stderr would silence all threads.
+    sdk_worker.print = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        del sdk_worker.print

@@ -21,7 +21,7 @@ from pipeline.shards import plan
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Listed, Planned, Source
-from pipeline.write import WrittenShard, accumulate, complete_set, write_shard
+from pipeline.write import WrittenShard, accumulate_piece, complete_set, write_shard
 
 
 class ListImages(beam.DoFn):
@@ -34,8 +34,8 @@ class ListImages(beam.DoFn):
         yield from plan.grouped(self._source.list_part(part), self._num_shards)
 
 
-class Accumulate(beam.CombineFn):
-    """Adds up the images of pieces."""
+class AccumulatePieces(beam.CombineFn):
+    """Adds up what a transform is learned from, over all pieces."""
 
     def __init__(self, source: Transformed):
         self._source = source
@@ -44,7 +44,7 @@ class Accumulate(beam.CombineFn):
         return self._source.accumulator()
 
     def add_input(self, accumulator: Accumulator, piece: Piece | Listing) -> Accumulator:
-        return accumulator.merge(storage.retrying(lambda: accumulate(self._source, piece)))
+        return accumulator.merge(storage.retrying(lambda: accumulate_piece(self._source, piece)))
 
     def merge_accumulators(self, parts: Iterable[Accumulator]) -> Accumulator:
         return functools.reduce(lambda one, other: one.merge(other), parts)
@@ -132,7 +132,7 @@ def _spread(begin, values: list):
 class ShardImages(beam.PTransform):
     """Turns a source into the shards and the manifest of a folder.
 
-    If it becomes its principal components, all images are read before the first shard is written.
+    Where a transform is learned from the images, all are read before the first shard is written.
     """
 
     def __init__(
@@ -159,15 +159,15 @@ class ShardImages(beam.PTransform):
         write: beam.PTransform = beam.ParDo(WriteShard(source, folder, num_shards))
         if isinstance(source, Transformed):
             if source.is_learned:
-                begin = begin | "Survey" >> Learn(source, num_shards)
+                begin = begin | "Survey" >> LearnTransform(source, num_shards)
             else:
                 write = RunInference(EmbedImages(source, folder, num_shards))
         written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> write
         return in_one_place(written, complete)
 
 
-class Learn(beam.PTransform):
-    """Writes the transform learned from a source to its file, then gives a signal."""
+class LearnTransform(beam.PTransform):
+    """Learns the transform of a source from all its images and saves it, then gives a signal."""
 
     def __init__(self, source: Transformed, num_shards: int):
         super().__init__()
@@ -178,7 +178,7 @@ class Learn(beam.PTransform):
         return (
             begin
             | "Pieces" >> Pieces(source, self._num_shards)
-            | "Sum" >> beam.CombineGlobally(Accumulate(source)).without_defaults()
+            | "Sum" >> beam.CombineGlobally(AccumulatePieces(source)).without_defaults()
             | "Save"
             >> beam.Map(
                 lambda accumulator: storage.retrying(functools.partial(source.learn, accumulator))

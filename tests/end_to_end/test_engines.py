@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import jobs
 import pytest
 import sets
 
@@ -50,6 +52,39 @@ def test_two_processes(tmp_path, kind):
     assert shard(spec, tmp_path / "one") == 0
     assert shard(spec, tmp_path / "two", *PROCESSES) == 0
     assert sets.contents(tmp_path / "two") == sets.contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize("content", ["raise RuntimeError('mine')", "while True: pass"])
+def test_two_processes_amid_files_of_the_user(tmp_path, content):
+    """Modules of the current folder, which a worker must not take for the real ones."""
+    spec = images(tmp_path, "idx")
+    assert shard(spec, tmp_path / "one") == 0
+    (here := tmp_path / "here").mkdir()
+    for name in ("pipeline", "job", "proto", "json", "apache_beam"):
+        (here / f"{name}.py").write_text(content)
+    flags = ["--input", spec, "--num-shards", "4", "--quiet", *PROCESSES]
+    # -P stands for the installed command, which does not look into the current folder either.
+    command = [sys.executable, "-P", "-m", "job", "shard", *flags, "--output", tmp_path / "two"]
+    environment = {**os.environ, "PYTHONPATH": str(jobs.ROOT)}
+    subprocess.run(command, check=True, cwd=here, env=environment, timeout=jobs.PATIENCE_SECONDS)
+    assert sets.contents(tmp_path / "two") == sets.contents(tmp_path / "one")
+
+
+def test_a_process_that_cannot_start(tmp_path, monkeypatch, capsys):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'WORKER_ID' in os.environ:\n"
+        "    print('no licence', file=sys.stderr, flush=True)\n"
+        "    os._exit(3)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{jobs.ROOT}")
+    spec = images(tmp_path, "idx")
+    assert shard(spec, tmp_path / "out", *PROCESSES) == 1
+    error = capsys.readouterr().err
+    assert "error: --direct_running_mode multi_processing: a worker process could not s" in error
+    assert "(exit status 3): no licence; mend what it says, or leave the option out" in error
+    assert error.count("\n") == 1
+    assert "manifest.json" not in sets.contents(tmp_path / "out")
 
 
 def test_vectors_on_a_cluster(tmp_path, cluster):

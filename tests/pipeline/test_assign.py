@@ -10,18 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sets
-from drawn_sets import sets as kmeans_sets
-from hypothesis import given, settings
 from models import save_model
 from sklearn.datasets import load_digits
 
 from job.cli import main
-from job.result.assigner import Assigner
 from pipeline import storage
-from pipeline.nearest import Model, NearestCentroid, read_model
+from pipeline.nearest import read_model
 from pipeline.shards.assignments import SCHEMA
-from pipeline.shards.block import Block
-from pipeline.shards.pixel_scale import on_grid, units_of
 
 
 @pytest.fixture
@@ -52,41 +47,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 # The same bits.
-
-
-@settings(max_examples=25, deadline=None)
-@given(kmeans_sets())
-def test_numpy_scores_as_the_job_does(drawn):
-    images, centroids = drawn
-    units = units_of(images.dtype, images.shape[1])
-    published = on_grid(centroids, units).astype(np.float32)
-    block = Block([str(i) for i in range(len(images))], None, images)
-    expected, _ = Assigner(published, units)(block)
-    found = NearestCentroid(Model("", published, images.shape[1:], "uint8"))(block)
-    np.testing.assert_array_equal(found.clusters, expected.clusters)
-    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
-
-
-@pytest.mark.parametrize("scale", [1, 1e-3, 1e4])
-def test_floats_but_for_rounding(scale):
-    rng = np.random.default_rng(0)
-    images = (rng.normal(size=(3000, 33)) * scale).astype(np.float32)
-    centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
-    block = Block([str(i) for i in range(len(images))], None, images)
-    expected, _ = Assigner(centroids, units_of(images.dtype, 33))(block)
-    found = NearestCentroid(Model("", centroids, (33,), "float32"))(block)
-    np.testing.assert_array_equal(found.clusters, expected.clusters)
-    np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)
-
-
-def test_blocks_of_any_size(monkeypatch):
-    images, _ = sets.digits(100)
-    model = Model("", np.random.default_rng(0).random((4, 30)).astype(np.float32), (6, 5), "uint8")
-    block = Block([str(i) for i in range(100)], None, images.reshape(100, 30))
-    expected = NearestCentroid(model)(block)
-    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 8 * 34 * 7)  # seven images
-    found = NearestCentroid(model)(block)
-    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
 
 
 def test_the_training_set_gets_its_own_assignments(cpus, tmp_path):
@@ -130,6 +90,7 @@ def test_every_format(tmp_path, trained, kind):
     found = sorted(zip(rows["label"], rows["cluster"], rows["distance"], strict=True))
     expected = sorted(zip(labels, every.argmin(axis=1), every.min(axis=1), strict=True))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert rows["label_name"] == [str(label) for label in rows["label"]]
 
 
 def test_images_without_labels(tmp_path, trained):
@@ -137,7 +98,7 @@ def test_images_without_labels(tmp_path, trained):
     assert assign(trained, tmp_path / "images.npy", tmp_path / "out") == 0
     rows = rows_of(tmp_path / "out")
     assert rows.schema == SCHEMA
-    assert rows["label"].null_count == len(rows) == 9
+    assert rows["label"].null_count == rows["label_name"].null_count == len(rows) == 9
     assert manifest_of(tmp_path / "out")["label_names"] is None
 
 
@@ -165,18 +126,6 @@ def test_the_manifest(tmp_path, trained):
         "source": {"input": spec, "split": "train"},
         "format_version": 1,
     }
-
-
-def test_models_that_answer_differently_have_other_fingerprints():
-    centroids = np.zeros((2, 6), np.float32)
-    models = [
-        Model("a", centroids, (2, 3), "uint8"),
-        Model("a", centroids, (3, 2), "uint8"),
-        Model("a", centroids, (6,), "float32"),
-        Model("a", centroids + np.float32(1e-7), (2, 3), "uint8"),
-    ]
-    assert len({model.fingerprint() for model in models}) == len(models)
-    assert models[0]._replace(folder="b").fingerprint() == models[0].fingerprint()
 
 
 def test_rejected_images(tmp_path, trained, capsys):
