@@ -9,12 +9,17 @@ GCP = [
     "google-cloud-aiplatform>=1.70",
     "google-cloud-storage>=3,<4",
 ]
+S3 = ["s3fs>=2024.10"]
+HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 TEST = [
     *GCP,
+    *S3,
+    *HTTP,
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
     "gcp-storage-emulator>=2024.8.3",
     "google-cloud-build>=3.25",
     "hypothesis>=6.100",
+    "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -52,6 +57,10 @@ setup(
     ],
     extras_require={
         "gcp": GCP,
+        "s3": S3,
+        "azure": ["adlfs>=2024.7"],
+        "hdfs": ["fsspec>=2024.10"],  # pyarrow has the client
+        "http": HTTP,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.

@@ -21,7 +21,7 @@ import numpy as np
 from job.kmeans.loop import Fitted, Seconds, State
 from job.kmeans.sums import ClusterSums
 from pipeline import storage
-from pipeline.errors import Taken, UserError
+from pipeline.errors import Conflict, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Checkpoints:
         """Writes the newest state, unless it is written already. Any thread may call this.
 
         Raises:
-          Taken: another fit writes its states here; from now on nothing more is written.
+          Conflict: another fit writes its states here; from now on nothing more is written.
         """
         with self._writing:
             unwritten = self._unwritten
@@ -104,7 +104,7 @@ class Checkpoints:
             path = storage.join(self.folder, f"{STATE}{self._number:08d}")
             try:
                 storage.write_once(path, encode_state(self._identity, *unwritten))
-            except Taken:
+            except Conflict:
                 self._unwritten = None
                 raise
             for name in self._names()[:-KEPT]:

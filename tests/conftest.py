@@ -1,6 +1,7 @@
 """What several test modules share. TensorFlow is imported by those that use it, not here."""
 
 import itertools
+import logging
 import socket
 import sys
 import uuid
@@ -71,6 +72,35 @@ def emulator() -> Iterator[str]:
         patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
         with create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket"):
             yield "gs://bucket"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A bucket, s3://bucket, of a server on this machine that speaks S3."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "key-of-a-test",
+            "AWS_SECRET_ACCESS_KEY": "secret-of-a-test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server) -> str:
+    """A folder of the S3 server that nobody else uses."""
+    return f"{s3_server}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline import storage
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.sources import KINDS, Rejection, Request
@@ -79,7 +79,7 @@ class FolderSource:
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
     def _pixels(self, data: bytes | UserError):
-        if isinstance(data, Refused):
+        if isinstance(data, TransientError):
             raise data
         if isinstance(data, UserError):
             raise Unreadable(f"cannot read: {_refusal(data)}") from data

@@ -1,8 +1,8 @@
 """Files, wherever they are: read, list, publish atomically, remove.
 
-Paths are strings: local ones, or gs://BUCKET/NAME. Whatever the storage refuses is a UserError that
-names the path, and a Refused where it is not for good. Nothing of Google is loaded, and nobody is
-asked anything, before a gs:// path is used.
+Paths are strings: local ones, gs://BUCKET/NAME, or of any scheme that fsspec knows. What a storage
+refuses is a UserError that names the path; a TransientError where it may succeed later. No client
+is loaded, and nobody is asked anything, before a remote path is used.
 """
 
 import contextlib
@@ -14,37 +14,76 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 from pipeline.storage import local
 from pipeline.storage.local import TEMPORARY_SUFFIX as TEMPORARY_SUFFIX
+from pipeline.storage.protocol import Log, Storage
 
 RETRY_SECONDS = (0.1, 1.0)  # between the tries of a read or write that may work later
-REMOTE = "gs://"
 T = TypeVar("T")
 
 
-class Log(Protocol):
-    """A file that grows."""
+def scheme_of(path: str) -> str:
+    """The scheme of a remote path, e.g. `s3`; empty for a local one.
 
-    def write(self, data: bytes, /) -> Any: ...
-    def flush(self) -> Any:
-        """All that was written is there for other readers."""
-        ...
+    Raises:
+      UserError: no storage has this scheme.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
+    if not found:
+        return ""
+    scheme = found[1].lower()
+    if scheme not in COMMON and scheme not in _schemes():
+        raise UserError(
+            f"{path}: no storage has the scheme {scheme}://; give a local path, or one of "
+            f"{', '.join(f'{known}://' for known in COMMON)}"
+        )
+    return scheme
 
-    def close(self) -> Any: ...
+
+COMMON = ("gs", "s3", "az", "abfs", "hdfs", "https")  # what messages propose
+
+
+@functools.cache
+def _schemes() -> frozenset[str]:
+    """The schemes that fsspec has a backend for."""
+    try:
+        from fsspec.registry import known_implementations
+    except ImportError:
+        return frozenset(COMMON)
+    return frozenset(known_implementations)
+
+
+@functools.cache
+def _storage(scheme: str, emulator: str | None) -> Storage:
+    """The one storage for all paths of a scheme; connected when it is first used."""
+    if not scheme:
+        return local
+    if scheme == "gs":
+        from pipeline.storage import gcs
+
+        return gcs.Objects()
+    from pipeline.storage import remote
+
+    return remote.RemoteFiles(scheme)
+
+
+def storage_of(path: str) -> Storage:
+    """The storage that `path` lies in.
+
+    Raises:
+      UserError: no storage has its scheme.
+    """
+    scheme = scheme_of(path)
+    # Tests start emulators one after the other.
+    return _storage(scheme, os.environ.get("STORAGE_EMULATOR_HOST") if scheme == "gs" else None)
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` is on this machine's file system; raises UserError for a foreign scheme."""
-    if path.startswith(REMOTE):
-        return False
-    if found := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise UserError(
-            f"{path}: {found[0]} paths are not supported; give a local or a {REMOTE} path"
-        )
-    return True
+    """Whether `path` is on this machine's file system."""
+    return not scheme_of(path)
 
 
 def join(directory: str, *names: str) -> str:
@@ -56,12 +95,14 @@ def common_folder(paths: Sequence[str]) -> str:
     """The innermost folder that all `paths` lie in.
 
     Raises:
-      UserError: some are local and some are not.
+      UserError: they lie in different storages.
     """
-    if len({is_local(path) for path in paths}) > 1:
-        raise UserError(f"{paths[0]} … {paths[-1]}: local and {REMOTE} paths; give one kind")
+    schemes = {scheme_of(path) for path in paths}
+    if len(schemes) > 1:
+        raise UserError(f"{paths[0]} … {paths[-1]}: paths of different storages; give one kind")
     folder = os.path.commonpath([os.path.dirname(_absolute(path)) for path in paths])
-    return folder if is_local(paths[0]) else REMOTE + folder.lstrip("/")
+    (scheme,) = schemes
+    return f"{scheme}://{folder.lstrip('/')}" if scheme else folder
 
 
 def relative(path: str, folder: str) -> str:
@@ -71,37 +112,38 @@ def relative(path: str, folder: str) -> str:
 
 def _absolute(path: str) -> str:
     """`path` as a local path could be: /BUCKET/NAME for a remote one."""
-    return os.path.abspath(path) if is_local(path) else "/" + path.removeprefix(REMOTE).strip("/")
+    scheme = scheme_of(path)
+    return "/" + path[len(scheme) + 3 :].strip("/") if scheme else os.path.abspath(path)
 
 
 def exists(path: str) -> bool:
     """Whether there is a file or a folder at `path`."""
-    return _files(path).exists(path)
+    return storage_of(path).exists(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether `path` is a folder: remotely, whether anything lies below it."""
-    return _files(path).is_folder(path)
+    return storage_of(path).is_folder(path)
 
 
 def list_names(folder: str) -> list[str]:
     """Names in `folder`, sorted; empty where there is no such folder."""
-    return _files(folder).list_names(folder)
+    return storage_of(folder).list_names(folder)
 
 
 def file_sizes(folder: str) -> dict[str, int]:
     """Size in bytes of each file in `folder`; empty where there is no such folder."""
-    return _files(folder).file_sizes(folder)
+    return storage_of(folder).file_sizes(folder)
 
 
 def matching(pattern: str) -> list[str]:
     """Paths that a glob matches, sorted; ** stands for any folders."""
-    return sorted(_files(pattern).matching(pattern))
+    return sorted(storage_of(pattern).matching(pattern))
 
 
 def folders(path: str) -> list[str]:
     """Names of the folders in `path`, sorted, without hidden ones and those that hold `path`."""
-    return _files(path).folders(path)
+    return storage_of(path).folders(path)
 
 
 def walk(folder: str, deep: bool = True) -> Iterator[str]:
@@ -109,13 +151,13 @@ def walk(folder: str, deep: bool = True) -> Iterator[str]:
 
     Hidden files are left out. Links are followed, but not to a folder that they lie in.
     """
-    return _files(folder).walk(folder, deep)
+    return storage_of(folder).walk(folder, deep)
 
 
 @contextlib.contextmanager
 def open_read(path: str) -> Iterator[BinaryIO]:
     """A file opened for reading bytes."""
-    with _files(path).open_read(path) as file:
+    with storage_of(path).open_read(path) as file:
         yield file
 
 
@@ -134,13 +176,15 @@ def open_unpacked(path: str) -> Iterator[BinaryIO]:
 
 def read_bytes(path: str) -> bytes:
     """A whole file."""
-    return _files(path).read_bytes(path)
+    return storage_of(path).read_bytes(path)
 
 
 def read_each(folder: str, names: Iterable[str]) -> Iterator[bytes | UserError]:
     """Whole files of `folder`, or why one cannot be read, in order; remote ones some at a time."""
     if not is_local(folder):
-        yield from _objects().read_each(join(folder, name) for name in names)
+        from pipeline.storage.transfer import each_read
+
+        yield from each_read(storage_of(folder).read_bytes, (join(folder, name) for name in names))
         return
     for name in names:
         try:
@@ -161,7 +205,7 @@ def read_into(path: str, offset: int, target: memoryview) -> None:
 @contextlib.contextmanager
 def publish(path: str) -> Iterator[BinaryIO]:
     """A file to write; it appears at `path` whole, when the block ends, or not at all."""
-    with _files(path).publish(path) as file:
+    with storage_of(path).publish(path) as file:
         yield file
 
 
@@ -181,10 +225,10 @@ def write_once(path: str, data: bytes) -> None:
     """Publishes `data` at `path`, where nobody else may have published anything.
 
     Raises:
-      Taken: another has, meanwhile, and it is not the same. Local file systems do not tell: there
-        the last one wins.
+      Conflict: another has, meanwhile, and it is not the same. Not every storage tells, nor does a
+        local file system: there the last writer wins.
     """
-    _files(path).write_once(path, data)
+    storage_of(path).write_once(path, data)
 
 
 def open_log(path: str, text: bytes) -> Log:
@@ -193,46 +237,29 @@ def open_log(path: str, text: bytes) -> Log:
     Local readers see what is written as soon as it is; remote ones every few seconds, and
     whatever there is after `flush` and `close`.
     """
-    return _files(path).open_log(path, text)
+    return storage_of(path).open_log(path, text)
 
 
 def make_folder(path: str) -> None:
     """Makes a folder and those above it, where they are missing."""
-    _files(path).make_folder(path)
+    storage_of(path).make_folder(path)
 
 
 def remove(path: str) -> None:
     """Removes a file, or a folder with all that is in it; nothing happens where there is none."""
-    _files(path).remove(path)
+    storage_of(path).remove(path)
 
 
 def copy_to_disk(path: str, target: str) -> None:
-    """Copies a remote file to the local path `target`, compared by checksum."""
-    _objects().copy_to_disk(path, target)
+    """Copies a file to the local path `target`."""
+    storage_of(path).copy_to_disk(path, target)
 
 
 def retrying(action: Callable[[], T], wait: Callable[[float], Any] = time.sleep) -> T:
-    """What `action` returns, which is tried again, after a `wait`, while it is Refused."""
+    """What `action` returns; it is tried again, after a `wait`, if it raises a TransientError."""
     for seconds in RETRY_SECONDS:
         try:
             return action()
-        except Refused:
+        except TransientError:
             wait(seconds)
     return action()
-
-
-def _files(path: str) -> Any:
-    """What answers for `path`: the module of local files, or the objects of Google's storage."""
-    return local if is_local(path) else _objects()
-
-
-def _objects() -> Any:
-    return _objects_at(os.environ.get("STORAGE_EMULATOR_HOST"))
-
-
-@functools.cache
-def _objects_at(emulator: str | None) -> Any:
-    """The objects of Google's storage, or of an emulator's; connected once."""
-    from pipeline.storage import gcs
-
-    return gcs.Objects()

@@ -5,7 +5,6 @@ slash. An object appears whole, when its upload is complete. Everything is compa
 upload by the server, a download here.
 """
 
-import collections
 import contextlib
 import fnmatch
 import functools
@@ -15,20 +14,27 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 from pipeline.storage import local
 from pipeline.storage.gcs_client import TIMEOUT_SECONDS, Patience, connect, refusals
-from pipeline.storage.gcs_files import Checked, Log, Recent, View, measure, on_disk
+from pipeline.storage.transfer import (
+    REQUESTS,
+    Checked,
+    GrowingObject,
+    RecentCopies,
+    View,
+    measure,
+    on_disk,
+)
 
 PART_BYTES = 8 << 20  # a larger upload can go on after it broke; a multiple of 256 KiB
 SMALL_BYTES = 1 << 20  # below this, objects are read into memory
 RECENT_BYTES = 1 << 30  # disk for the objects that were read last
 TRIES = 3  # of a transfer that does not arrive as it was sent
 SENT_AGAIN = {400, 410}  # statuses of an upload: a wrong checksum, one that was forgotten
-REQUESTS = 8  # at the same time: Google's client holds ten connections
 BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 
 
@@ -43,7 +49,7 @@ class Objects:
     ):
         """Connects when it is first used."""
         self._connect, self._make_patience, self._clock = connect, make_patience, clock
-        self._recent = Recent(RECENT_BYTES)
+        self._recent = RecentCopies(RECENT_BYTES)
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -100,23 +106,6 @@ class Objects:
         self._download(path, self._blob(path), file)
         return file.getvalue()
 
-    def read_each(self, paths: Iterable[str]) -> Iterator[bytes | UserError]:
-        """Whole objects, or why one cannot be read, in order; several are on their way."""
-
-        def read(path: str) -> bytes | UserError:
-            try:
-                return self.read_bytes(path)
-            except UserError as error:
-                return error
-
-        with ThreadPoolExecutor(REQUESTS) as pool:
-            coming: collections.deque[Future[bytes | UserError]] = collections.deque()
-            for path in paths:
-                coming.append(pool.submit(read, path))
-                if len(coming) == 2 * REQUESTS:
-                    yield coming.popleft().result()
-            yield from (future.result() for future in coming)
-
     @contextlib.contextmanager
     def open_read(self, path: str) -> Iterator[BinaryIO]:
         """An object opened for reading: in memory, or a copy on disk, which may be kept a while."""
@@ -126,7 +115,7 @@ class Objects:
         if blob is None or blob.size < SMALL_BYTES:
             opened: BinaryIO = io.BytesIO(self.read_bytes(path))
         else:
-            download = functools.partial(self._download, path, blob)
+            download = functools.partial(self._copy, path, blob)
             file = self._recent.get((path, blob.generation), blob.size, download)
             opened = io.BufferedReader(View(file, blob.size))
         with opened:
@@ -134,8 +123,8 @@ class Objects:
 
     def copy_to_disk(self, path: str, target: str) -> None:
         """Copies an object to the local path `target`."""
-        with local.refusals(target, "write"), open(target, "wb") as file:
-            self._download(path, self._blob(path), file)
+        with local.refusals(target, "write"):
+            self._copy(path, self._blob(path), target)
 
     @contextlib.contextmanager
     def publish(self, path: str) -> Iterator[BinaryIO]:
@@ -151,9 +140,9 @@ class Objects:
         with self._asking(path, "write"):
             self._upload(path, io.BytesIO(data), only_new=True)
 
-    def open_log(self, path: str, text: bytes) -> Log:
+    def open_log(self, path: str, text: bytes) -> GrowingObject:
         """An object that begins with `text` and is made anew as it grows."""
-        return Log(functools.partial(self.publish, path), text, self._clock)
+        return GrowingObject(functools.partial(self.publish, path), text, self._clock)
 
     def make_folder(self, path: str) -> None:
         """Nothing: a folder is there as soon as something lies in it."""
@@ -221,6 +210,10 @@ class Objects:
         with self._asking(path, "read"):
             return self._client.bucket(bucket).blob(name)
 
+    def _copy(self, path: str, blob: Any, target: str) -> None:
+        with open(target, "wb") as file:
+            self._download(path, blob, file)
+
     def _download(self, path: str, blob: Any, file: BinaryIO) -> None:
         """Writes the bytes of an object to `file` as they are stored.
 
@@ -240,7 +233,7 @@ class Objects:
                 )
             if blob.crc32c in (None, checked.checksum()):
                 return
-        raise Refused(
+        raise TransientError(
             f"{path}: altered on the way here {TRIES} times (crc32c {checked.checksum()} instead "
             f"of {blob.crc32c}); check the network and proxies"
         )
@@ -276,7 +269,7 @@ class Objects:
                 continue
             if blob.crc32c == checksum:
                 return
-        raise Refused(
+        raise TransientError(
             f"{path}: refused {TRIES} times as altered on the way there (crc32c {checksum} here); "
             "check the network and proxies"
         )

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.errors import Refused, Taken, UserError
+from pipeline.errors import Conflict, TransientError, UserError
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two bytes
@@ -147,7 +147,9 @@ def _meaning(
             "GOOGLE_APPLICATION_CREDENTIALS"
         )
     if isinstance(error, Unreachable):
-        return Refused(f"{what}: Google's storage cannot be reached; check the network and proxies")
+        return TransientError(
+            f"{what}: Google's storage cannot be reached; check the network and proxies"
+        )
     if isinstance(error, auth.RefreshError) or _status(error) == 401:
         return UserError(
             f"{what}: the Google credentials are refused or expired; log in with {LOGIN}"
@@ -166,7 +168,7 @@ def _meaning(
                 )
             return UserError(f"{what}: no such object; check the path")
         case 412:
-            return Taken(
+            return Conflict(
                 f"{what}: another writer was faster, and what it published stays; let one job at "
                 "a time write there, or give another --output"
             )
@@ -174,5 +176,7 @@ def _meaning(
             return UserError(f"{what}: Google's storage refuses it with status {final}")
     if is_transient(error):
         reason = f"status {status}" if (status := _status(error)) else "a broken connection"
-        return Refused(f"{what}: {reason} again and again; try later: the same command goes on")
+        return TransientError(
+            f"{what}: {reason} again and again; try later: the same command goes on"
+        )
     return None

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 _FOR_GOOD = {
@@ -125,6 +125,12 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def copy_to_disk(path: str, target: str) -> None:
+    """Copies a file to another place."""
+    with refusals(path, "read"):
+        shutil.copyfile(path, target)
+
+
 def read_into(path: str, offset: int, target: memoryview) -> None:
     """Fills `target` with the bytes of a file from `offset`.
 
@@ -193,7 +199,7 @@ def refusals(path: str, verb: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = UserError if error.errno in _FOR_GOOD else Refused
+        kind = UserError if error.errno in _FOR_GOOD else TransientError
         raise kind(
             f"{path}: cannot {verb}: {error.strerror or error}; check the path and its permissions"
         ) from error

@@ -20,7 +20,7 @@ from job.images.disk_copy import PREFIX
 from job.kmeans.loop import State
 from job.result import folder as outputs
 from pipeline import storage
-from pipeline.errors import Taken
+from pipeline.errors import Conflict
 
 SECRET = "secret-project"
 
@@ -209,7 +209,7 @@ def test_local_and_remote_inputs_do_not_mix(bucket, tmp_path, capsys):
     upload(tmp_path, bucket)
     inputs = [str(tmp_path / "set.npz"), f"{bucket}/set.npz"]
     assert main(["shard", "--input", *inputs, "--output", str(tmp_path / "out")]) == 2
-    assert "local and gs:// paths; give one kind" in capsys.readouterr().err
+    assert "paths of different storages; give one kind" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_of_two_fits_in_a_folder_one_goes_on(double):
     )
     assert one.load() is two.load() is None
     assert one.reached(State(iteration=1), b"one\n")
-    with pytest.raises(Taken, match="state-00000001: cannot write: another writer was faster"):
+    with pytest.raises(Conflict, match="state-00000001: cannot write: another writer was faster"):
         two.reached(State(iteration=2), b"two\n")
     two.flush()  # as a fit does when it ends
     assert one.reached(State(iteration=3), b"one\n")
@@ -239,7 +239,7 @@ def test_of_two_fits_in_a_folder_one_goes_on(double):
 
 def test_of_two_results_in_a_folder_one_is_complete(double):
     outputs.write_metrics("gs://bucket/out", {"inertia": 1})
-    with pytest.raises(Taken, match=r"metrics\.json: cannot write: another writer was faster"):
+    with pytest.raises(Conflict, match=r"metrics\.json: cannot write: another writer was faster"):
         outputs.write_metrics("gs://bucket/out", {"inertia": 2})
     assert json.loads(storage.read_bytes("gs://bucket/out/metrics.json")) == {"inertia": 1}
 

@@ -5,7 +5,14 @@ import traceback
 
 import pytest
 
-from pipeline.errors import MAX_CHARACTERS, Refused, Taken, UserError, from_engine, from_traceback
+from pipeline.errors import (
+    MAX_CHARACTERS,
+    Conflict,
+    TransientError,
+    UserError,
+    from_engine,
+    from_traceback,
+)
 
 
 def printed(error: Exception) -> str:
@@ -29,12 +36,12 @@ def test_long_names_are_cut_in_the_middle():
 
 
 def test_survives_pickling():
-    copy = pickle.loads(pickle.dumps(Refused("set.npz: cannot read")))
-    assert isinstance(copy, Refused)
+    copy = pickle.loads(pickle.dumps(TransientError("set.npz: cannot read")))
+    assert isinstance(copy, TransientError)
     assert str(copy) == "set.npz: cannot read"
 
 
-@pytest.mark.parametrize("kind", [UserError, Refused, Taken])
+@pytest.mark.parametrize("kind", [UserError, TransientError, Conflict])
 def test_found_at_the_end_of_a_traceback(kind):
     text = f"Traceback of worker 3:\n{printed(kind('x.npz: damaged'))}\n"
     assert str(from_traceback(text)) == "x.npz: damaged"
@@ -59,3 +66,16 @@ def test_last_of_several_counts():
 
 def test_none_in_another_traceback():
     assert from_traceback(printed(ValueError("UserError: not ours"))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://host/a?X-Sig=12&b=c: cannot read", "https://host/a?…: cannot read"),
+        ("--input https://me:secret@host/a: no", "--input https://…@host/a: no"),
+        ("s3://bucket/what?.png: no such file", "s3://bucket/what?.png: no such file"),
+        ("--seed 3: is it a number?", "--seed 3: is it a number?"),
+    ],
+)
+def test_secrets_of_urls_are_left_out(text, shown):
+    assert str(UserError(text)) == shown

@@ -14,7 +14,7 @@ from png import png_header
 
 from pipeline import storage
 from pipeline.cli import main
-from pipeline.errors import Refused
+from pipeline.errors import TransientError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -231,7 +231,7 @@ def test_listing_that_fails_once_is_tried_again(tmp_path, spec, monkeypatch):
     def fail_once(path):
         if not refused:
             refused.append(path)
-            raise Refused(f"{path}: cannot list")
+            raise TransientError(f"{path}: cannot list")
         return folders(path)
 
     monkeypatch.setattr(storage, "folders", fail_once)

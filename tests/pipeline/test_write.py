@@ -11,7 +11,7 @@ import sets
 from counting_source import Numbers
 
 from pipeline import storage
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 from pipeline.shards import plan
 from pipeline.shards.manifest import load_manifest
 from pipeline.sources import Rejection
@@ -71,7 +71,7 @@ def test_fingerprint_is_independent_of_shards(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "failure", [Refused("set: cannot read"), OSError(errno.EIO, "Input/output error")]
+    "failure", [TransientError("set: cannot read"), OSError(errno.EIO, "Input/output error")]
 )
 def test_a_read_that_fails_once_is_tried_again(tmp_path, quick, failure):
     write(Numbers(), tmp_path / "smooth")
@@ -82,7 +82,7 @@ def test_a_read_that_fails_once_is_tried_again(tmp_path, quick, failure):
 
 
 @pytest.mark.parametrize(
-    "failures", [(Refused("gone"),) * 9, (UserError("damaged"),), (ZeroDivisionError(),)]
+    "failures", [(TransientError("gone"),) * 9, (UserError("damaged"),), (ZeroDivisionError(),)]
 )
 def test_a_run_that_dies_leaves_no_manifest(tmp_path, quick, failures):
     with pytest.raises(type(failures[0])):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sets
 
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.sources import Rejection, folders, open_source
@@ -131,10 +131,10 @@ def test_a_read_that_may_work_later_is_no_rejection(tmp_path, monkeypatch):
     source = open_source(put(tmp_path, "1.png"))
 
     def fail(path):
-        raise Refused(f"{path}: cannot read: Input/output error")
+        raise TransientError(f"{path}: cannot read: Input/output error")
 
     monkeypatch.setattr(folders.storage, "read_bytes", fail)
-    with pytest.raises(Refused, match=r"1\.png: cannot read: Input/output error"):
+    with pytest.raises(TransientError, match=r"1\.png: cannot read: Input/output error"):
         read(source)
 
 

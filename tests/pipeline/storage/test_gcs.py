@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import gcs_double
 import pytest
@@ -13,8 +14,8 @@ from gcs_double import Double, Fault
 from google.cloud import storage
 from google.oauth2.credentials import Credentials
 
-from pipeline.errors import Refused, Taken, UserError
-from pipeline.storage import gcs, gcs_files
+from pipeline.errors import Conflict, TransientError, UserError
+from pipeline.storage import gcs, transfer
 from pipeline.storage.gcs_client import Patience
 
 LARGE = os.urandom(2 * gcs.PART_BYTES + 12345)  # uploaded in three parts
@@ -115,10 +116,12 @@ def test_many_objects_are_read_in_order(objects, double):
         write(objects, name.encode(), name)
     del double.objects["bucket"]["007"]
     double.faults["download"] = [BUSY] * 3
-    *before, missing, last = objects.read_each([*names[:7], names[7], names[39]])
+    some = transfer.each_read(objects.read_bytes, [*names[:8], names[39]])
+    *before, missing, last = some
     assert [*before, last] == [name.encode() for name in [*names[:7], names[39]]]
     assert "gs://bucket/007: cannot read: no such object" in str(missing)
-    assert list(objects.read_each(names[8:])) == [name.encode() for name in names[8:]]
+    others = transfer.each_read(objects.read_bytes, names[8:])
+    assert list(others) == [name.encode() for name in names[8:]]
 
 
 def test_resumable_upload_cut_twice_goes_on(objects, double):
@@ -159,10 +162,10 @@ def test_bit_flipped_on_the_way_there_is_noticed(objects, double, kind, size):
 def test_what_always_arrives_altered_is_an_error(objects, double):
     write(objects, b"content")
     double.faults["download"] = [FLIP] * gcs.TRIES
-    with pytest.raises(Refused, match=r"gs://bucket/a/file: altered on the way here 3 times"):
+    with pytest.raises(TransientError, match=r"a/file: altered on the way here 3 times"):
         objects.read_bytes("gs://bucket/a/file")
     double.faults["upload"] = [FLIP] * gcs.TRIES
-    with pytest.raises(Refused, match=r"gs://bucket/b: refused 3 times as altered on the way"):
+    with pytest.raises(TransientError, match=r"/b: refused 3 times as altered on the way"):
         write(objects, b"content", "gs://bucket/b")
     assert "b" not in double.objects["bucket"]
 
@@ -177,7 +180,7 @@ def test_of_two_writers_of_a_marker_one_wins(make_objects, double, size):
         barrier.wait()
         try:
             objects.write_once("gs://bucket/manifest.json", data)
-        except Taken as error:
+        except Conflict as error:
             lost.append((data, str(error)))
 
     writers = [threading.Thread(target=publish, args=(data,)) for data in (one, two)]
@@ -227,7 +230,7 @@ def test_refusals_are_told_without_the_servers_words(objects, double, fault, mes
         objects.read_bytes("gs://bucket/a/file")
     assert str(caught.value).startswith(f"gs://bucket/a/file: cannot read: {message}")
     assert "secret" not in str(caught.value)
-    assert not isinstance(caught.value, Refused)
+    assert not isinstance(caught.value, TransientError)
 
 
 def test_denied_writer_is_told_its_role(objects, double):
@@ -262,7 +265,7 @@ def test_server_that_never_answers(double, make_objects):
     gone = make_objects()
     double.url = "http://127.0.0.1:9"
     for _ in range(2):  # at once, the second time
-        with pytest.raises(Refused, match="Google's storage cannot be reached; check the network"):
+        with pytest.raises(TransientError, match="Google's storage cannot be reached; check"):
             gone.exists("gs://bucket/a")
 
 
@@ -271,7 +274,7 @@ def test_server_that_stays_busy(double):
     objects = gcs.Objects(
         lambda: client_of(double), lambda: Patience(print, 0.001, 0.01, total_seconds=0.1)
     )
-    with pytest.raises(Refused, match="cannot list: status 503 again and again; try later"):
+    with pytest.raises(TransientError, match="cannot list: status 503 again and again; try later"):
         objects.list_names("gs://bucket/a")
 
 
@@ -294,7 +297,9 @@ def test_library_that_is_not_installed(monkeypatch, name):
 
 def test_log_is_published_now_and_then(make_objects, double):
     seconds = [0.0]
-    log = gcs_files.Log(lambda: make_objects().publish("gs://bucket/log"), b"0", lambda: seconds[0])
+    log = transfer.GrowingObject(
+        lambda: make_objects().publish("gs://bucket/log"), b"0", lambda: seconds[0]
+    )
 
     def published() -> bytes:
         return double.objects["bucket"]["log"].data
@@ -302,7 +307,7 @@ def test_log_is_published_now_and_then(make_objects, double):
     assert published() == b"0"
     log.write(b"1")
     assert published() == b"0"
-    seconds[0] = gcs_files.LOG_SECONDS
+    seconds[0] = transfer.LOG_SECONDS
     log.write(b"2")
     assert published() == b"012"
     log.write(b"3")
@@ -321,17 +326,17 @@ def test_objects_that_were_read_last_are_kept(objects, double):
 
 
 def test_recent_files_take_so_much_of_the_disk():
-    recent = gcs_files.Recent(max_bytes=10)
+    recent = transfer.RecentCopies(max_bytes=10)
     downloads = []
 
     def read_key(key: int) -> bytes:
-        def download(file) -> None:
+        def download(path: str) -> None:
             downloads.append(key)
-            file.write(b"%d" % key * 6)
+            Path(path).write_bytes(b"%d" % key * 6)
 
-        return gcs_files.View(recent.get(key, 6, download), 6).read()
+        return transfer.View(recent.get(key, 6, download), 6).read()
 
-    first = gcs_files.View(recent.get(1, 6, lambda file: file.write(b"111111")), 6)
+    first = transfer.View(recent.get(1, 6, lambda path: Path(path).write_bytes(b"111111")), 6)
     assert [read_key(2), read_key(2), read_key(1)] == [b"2" * 6, b"2" * 6, b"1" * 6]
     assert downloads == [2, 1]
     assert first.read() == b"111111"  # whoever reads it, holds it
@@ -341,7 +346,7 @@ def test_view_is_a_file():
     with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
-        view, other = (io.BufferedReader(gcs_files.View(file, 10)) for _ in range(2))
+        view, other = (io.BufferedReader(transfer.View(file, 10)) for _ in range(2))
         assert view.read(3) == b"012"
         assert other.read(2) == b"01"
         assert view.seek(-2, os.SEEK_END) == 8

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pipeline import storage
-from pipeline.errors import Refused, UserError
+from pipeline.errors import TransientError, UserError
 
 
 def test_published_file_appears_at_the_end(tmp_path):
@@ -40,7 +40,7 @@ def test_publishing_replaces(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="none: cannot read: No such file") as caught:
         storage.read_bytes(str(tmp_path / "none"))
-    assert not isinstance(caught.value, Refused)
+    assert not isinstance(caught.value, TransientError)
 
 
 def test_folder_below_a_file(tmp_path):
@@ -50,9 +50,9 @@ def test_folder_below_a_file(tmp_path):
 
 
 def test_unknown_scheme():
-    remedy = "ftp:// paths are not supported; give a local or a gs:// path"
-    with pytest.raises(UserError, match=f"ftp://host/set: {remedy}"):
-        storage.exists("ftp://host/set")
+    remedy = "no storage has the scheme nowhere://; give a local path, or one of gs://, s3://, "
+    with pytest.raises(UserError, match=f"nowhere://host/set: {remedy}"):
+        storage.exists("nowhere://host/set")
 
 
 def test_failure_that_may_pass(monkeypatch):
@@ -60,12 +60,12 @@ def test_failure_that_may_pass(monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(storage.local.os.path, "exists", fail)
-    with pytest.raises(Refused, match="set: cannot read: Input/output error"):
+    with pytest.raises(TransientError, match="set: cannot read: Input/output error"):
         storage.exists("set")
 
 
 def test_retrying_until_it_works():
-    outcomes = [Refused("once"), Refused("twice"), "done"]
+    outcomes = [TransientError("once"), TransientError("twice"), "done"]
     waited = []
 
     def action():
@@ -83,9 +83,9 @@ def test_retrying_ends():
 
     def action():
         calls.append(0)
-        raise Refused("always")
+        raise TransientError("always")
 
-    with pytest.raises(Refused, match="always"):
+    with pytest.raises(TransientError, match="always"):
         storage.retrying(action, lambda _: None)
     assert len(calls) == 1 + len(storage.RETRY_SECONDS)
 

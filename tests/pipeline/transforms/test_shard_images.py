@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from counting_source import Numbers
 
 from pipeline import storage
-from pipeline.errors import Refused
+from pipeline.errors import TransientError
 from pipeline.shards.manifest import load_manifest
 from pipeline.shards.plan import Piece
 from pipeline.transforms.shard_images import ShardImages, WriteShard
@@ -33,7 +33,7 @@ def test_metrics_count_images_and_bytes(tmp_path):
     assert counted == {"images": 36, "rejected": 4, "bytes": size}
 
 
-@pytest.mark.parametrize("failure", [Refused("cannot read"), OSError(errno.EIO, "I/O error")])
+@pytest.mark.parametrize("failure", [TransientError("gone"), OSError(errno.EIO, "I/O error")])
 def test_a_step_is_tried_again(tmp_path, quick, failure):
     piece = Piece(0, 0, 40)
     expected = write_shard(Numbers(), piece, str(tmp_path / "smooth"), 1)
@@ -57,7 +57,7 @@ def test_a_manifest_that_cannot_be_written_at_once(tmp_path, quick, monkeypatch)
     def fail_once(path, data):
         if path.endswith("manifest.json") and not refused:
             refused.append(path)
-            raise Refused(f"{path}: cannot write")
+            raise TransientError(f"{path}: cannot write")
         write_once(path, data)
 
     monkeypatch.setattr(storage, "write_once", fail_once)

@@ -1,4 +1,4 @@
-"""What objects are on their way from and to a bucket: temporary files, and their checksums."""
+"""What remote storages share: copies on disk, checksums, files that grow, requests in parallel."""
 
 import base64
 import collections
@@ -7,18 +7,21 @@ import io
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import google_crc32c
 
+from pipeline.errors import UserError
 from pipeline.storage import local
 
 LOG_SECONDS = 10.0  # between two versions of an object that grows
 READ_BYTES = 8 << 20
+REQUESTS = 8  # at the same time: clients hold ten connections
 
 
-class Recent:
+class RecentCopies:
     """Copies on disk of the objects that were read last; nothing of them outlives the process."""
 
     def __init__(self, max_bytes: int):
@@ -26,20 +29,21 @@ class Recent:
         self._files: collections.OrderedDict[Any, tuple[BinaryIO, int]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Any, num_bytes: int, download: Callable[[BinaryIO], Any]) -> BinaryIO:
-        """The copy under `key`, which `download` writes if there is none."""
+    def get(self, key: Any, num_bytes: int, download: Callable[[str], Any]) -> BinaryIO:
+        """The copy under `key`; if there is none, `download` writes it to the path that it gets."""
         with self._lock:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key][0]
-        with on_disk():
-            file = tempfile.TemporaryFile()  # noqa: SIM115
-            download(file)
-            file.flush()
+        with on_disk(), tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "copy")
+            download(path)
+            # The file has no name any more when the folder is gone: it ends with its last reader.
+            file = open(path, "rb")  # noqa: SIM115
         with self._lock:
             self._files[key] = file, num_bytes
             while len(self._files) > 1 and self._held_bytes() > self._max_bytes:
-                self._files.popitem(last=False)  # whoever reads it holds it
+                self._files.popitem(last=False)  # readers keep their own reference
         return file
 
     def _held_bytes(self) -> int:
@@ -83,7 +87,7 @@ class Checked:
         return _text(self._crc)
 
 
-class Log:
+class GrowingObject:
     """An object that is made anew as it grows: objects cannot be appended to."""
 
     def __init__(
@@ -114,8 +118,26 @@ class Log:
     close = flush
 
 
+def each_read(read: Callable[[str], bytes], paths: Iterable[str]) -> Iterator[bytes | UserError]:
+    """What `read` returns for each path, or why it cannot be read, in order; several at a time."""
+
+    def outcome(path: str) -> bytes | UserError:
+        try:
+            return read(path)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        coming: collections.deque[Future[bytes | UserError]] = collections.deque()
+        for path in paths:
+            coming.append(pool.submit(outcome, path))
+            if len(coming) == 2 * REQUESTS:
+                yield coming.popleft().result()
+        yield from (future.result() for future in coming)
+
+
 def on_disk() -> contextlib.AbstractContextManager[None]:
-    """What the operating system refuses within is about the folder of temporary files."""
+    """Translates what the system refuses inside the block: it is about temporary files."""
     return local.refusals(tempfile.gettempdir(), "write")
 
 
