@@ -22,31 +22,31 @@ MNIST = ROOT.parent / "shared" / "data" / "mnist.npz"
 IMPORTS = [sys.executable, "-c", "import tensorflow; import apache_beam"]
 
 
-class Conflict(NamedTuple):
-    """Seconds of one process."""
+class Seconds(NamedTuple):
+    """What one process took, with all that it started."""
 
     wall: float
     cpu: float  # user and system
 
 
-def measure(command: list[str]) -> Conflict:
+def measure(command: list[str]) -> Seconds:
     """Runs a command that must succeed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Conflict(wall, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    return Seconds(wall, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
-def measure_run(images: str, k: int) -> Conflict:
+def measure_run(images: str, k: int) -> Seconds:
     """Runs the main job into a new folder."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--input", images, "--k", str(k), "--output", folder, "--quiet"]
         return measure([sys.executable, "-m", "job", "run", *options])
 
 
-def median(taken: list[Conflict]) -> Conflict:
-    return Conflict(*(statistics.median(column) for column in zip(*taken, strict=True)))
+def median(taken: list[Seconds]) -> Seconds:
+    return Seconds(*(statistics.median(column) for column in zip(*taken, strict=True)))
 
 
 def main() -> None:

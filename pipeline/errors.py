@@ -6,10 +6,10 @@ A UserError is the fault of the input, an option or the storage; a JobError is n
 import re
 
 MAX_CHARACTERS = 2_000  # of a message: names in a bucket may be very long
-_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+:[^\s/@]+@", re.IGNORECASE)
-_QUERY = re.compile(r"(\bhttps?://[^\s?]+)\?[^\s:;,]+", re.IGNORECASE)
 # What Beam appends to the text of an exception.
 _STEP = r" \[while running [^\n]*"
+_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+:[^\s/@]+@", re.IGNORECASE)
+_SECRET_QUERY = re.compile(r"(\bhttps?://[^\s?]+)\?[^\s:;,]+", re.IGNORECASE)
 
 
 class UserError(Exception):
@@ -20,10 +20,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        # Names of files and objects may hold anything, even characters that control a terminal; a
-        # URL may hold a password, or a signature that grants access.
-        message = _QUERY.sub(r"\1?…", _PASSWORD.sub(r"\1…@", message))
-        super().__init__(_shortened("".join(map(_printable, message))))
+        super().__init__(_shortened("".join(map(_printable, _without_secrets(message)))))
 
 
 class TransientError(UserError):
@@ -62,8 +59,13 @@ def from_traceback(text: str) -> UserError | None:
     return UserError(found[-1]) if found else None
 
 
+def _without_secrets(text: str) -> str:
+    """Leaves out of URLs what lets their reader in: a password, or a query with a signature."""
+    return _SECRET_QUERY.sub(r"\1?…", _PASSWORD.sub(r"\1…@", text))
+
+
 def _printable(character: str) -> str:
-    """Returns a character, or its escape sequence if it is not to be printed."""
+    """Returns a character, or its escape sequence if it might control a terminal."""
     return character if character.isprintable() else repr(character)[1:-1]
 
 

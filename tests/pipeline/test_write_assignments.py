@@ -46,9 +46,7 @@ def write(source, model: Model, folder: Path, num_shards: int = 2) -> None:
     complete_assignments(source, model, reversed(written), str(folder), num_shards, 0.1)
 
 
-@pytest.mark.parametrize(
-    "failure", [TransientError("cannot read"), OSError(5, "Input/output error")]
-)
+@pytest.mark.parametrize("failure", [TransientError("gone"), OSError(5, "Input/output error")])
 def test_a_read_that_fails_once_is_tried_again(tmp_path, numbers, monkeypatch, failure):
     monkeypatch.setattr(storage, "RETRY_SECONDS", (0, 0))
     write(Numbers(), numbers, tmp_path / "smooth")
