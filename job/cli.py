@@ -237,13 +237,13 @@ def _fit(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _run(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    from job.result import folder as outputs
+    from job.result.folder import prepare_output
 
     if _workers_number() is not None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(args.output, SHARDS)
     config = _config(args, folder)
-    outputs.prepare_any(args.output, args.k, args.overwrite, (SHARDS,))
+    prepare_output(args.output, args.k, args.overwrite, (SHARDS,))
     sharding.shard_once(argparse.Namespace(**{**vars(args), "output": folder}), beam_flags)
     _fit_and_tell(config, args, (SHARDS,))
 
@@ -252,26 +252,23 @@ def _fit_and_tell(config: FitConfig, args: argparse.Namespace, also: tuple[str, 
     with without_chatter():
         from job import fit as fitting
         from job import sweep
-        from job.result import write as publishing
+        from job.result.summary import fit_summary, sweep_summary
 
     quiet = args.quiet or bool(_workers_number())
     if len(args.k) > 1:
-        text = sweep.summary(sweep.fit(config, args.k, args.overwrite, quiet, also), config.output)
+        text = sweep_summary(sweep.fit(config, args.k, args.overwrite, quiet, also), config.output)
     else:
         result = fitting.fit(config, args.overwrite, quiet, also)
-        text = publishing.summary(result, config.output)
+        text = fit_summary(result, config.output)
     if not quiet:
         print(text)
 
 
 def _report(args: argparse.Namespace, _: list[str]) -> None:
     from job import report
-    from job.result import folder as outputs
-    from job.result import read as result
+    from job.result.read import read_sweep
 
-    if sweep := result.read_sweep(args.run):
-        report.write_sweep(args.run, sweep)
-        print(storage.join(args.run, outputs.SWEEP_REPORT))
+    if sweep := read_sweep(args.run):
+        print(report.write_sweep_page(args.run, sweep))
     else:
-        report.write(args.run)
-        print(storage.join(args.run, outputs.REPORT))
+        print(report.write_report(args.run))

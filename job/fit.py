@@ -23,9 +23,10 @@ from job.images.resident import Images
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
 from job.kmeans.loop import Fitted, Seconds, State
-from job.result import folder as outputs
-from job.result import write as publishing
+from job.result.folder import CHECKPOINT, is_all_but_done, prepare_result
+from job.result.publish import Publication, publish_assignments, publish_result
 from job.result.read import read_metrics
+from job.result.write import History
 from job.tensorboard import Summaries
 from pipeline import storage
 from pipeline.errors import JobError, UserError
@@ -88,28 +89,25 @@ class Session:
         same = identity(config, self.manifest)
         shards = self.manifest.to_json().hex()
         agree(replicas, {**same, "shards": shards, "output": config.output})
-        folder = storage.join(config.output, outputs.CHECKPOINT)
+        folder = storage.join(config.output, CHECKPOINT)
         checkpoints = Checkpoints(folder, same, config.checkpoint_seconds, clock)
         saved = _prepare(config, replicas, checkpoints, overwrite, also)
-        if outputs.is_all_but_done(config.output):
+        if is_all_but_done(config.output):
             return _complete(config, replicas, read_metrics(config.output))
         with on_sigterm(replicas.ask_to_end, checkpoints.flush):
             images = self._load(config)
             loaded = clock()
             fitted, spent = self._fit(images, config, checkpoints, saved)
             writing = clock()
-            publishing.write_assignments(
-                config, self.manifest, images.units, fitted, replicas, self._quiet
-            )
+            publication = Publication(config, self.manifest, fitted, replicas)
+            publish_assignments(publication, self._quiet)
 
         def seconds() -> dict[str, float]:
             return {"load": loaded - start, **spent._asdict(), "write": clock() - writing}
 
         result = {}
         if replicas.worker == 0:
-            result = publishing.publish(
-                config, self.manifest, images.units, fitted, replicas, seconds
-            )
+            result = publish_result(publication, seconds)
         return _complete(config, replicas, result)
 
     def _load(self, config: FitConfig) -> Images:
@@ -134,7 +132,7 @@ class Session:
             observer = Observers(self._draws, ending)
             return loop.fit(images, config, observer, self._clock, state, drawn)
         with contextlib.ExitStack() as stack:
-            history = stack.enter_context(closing(outputs.History(config.output, lines)))
+            history = stack.enter_context(closing(History(config.output, lines)))
             progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
             recording = Recording(images.num_images, config.k, history, progress, checkpoints)
             observer = Observers(self._draws, recording, *self._summaries(config, stack), ending)
@@ -215,7 +213,7 @@ def _prepare(
     """Makes the output folder ready; the state to go on from and its history, for all workers."""
 
     def ready() -> bytes:
-        outputs.prepare(config.output, overwrite, also)
+        prepare_result(config.output, overwrite, also)
         saved = checkpoints.load()
         return b"" if saved is None else encode_state({}, *saved)
 
@@ -227,7 +225,7 @@ def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> 
     """Removes the checkpoint of a complete result; worker 0's `result`, for all workers."""
     shared = replicas.share(json.dumps(result).encode())
     if replicas.worker == 0:
-        storage.remove(storage.join(config.output, outputs.CHECKPOINT))
+        storage.remove(storage.join(config.output, CHECKPOINT))
     return json.loads(shared)
 
 

@@ -17,8 +17,9 @@ from job import fit as fitting
 from job import report
 from job.checkpoint import refuse_others
 from job.config import FitConfig, k_folder, of_each
-from job.result import folder as outputs
+from job.result.folder import is_finished, prepare_sweep
 from job.result.read import read_metrics
+from job.result.write import write_sweep
 from pipeline.shards.manifest import Manifest
 
 ELBOW_RULE = (
@@ -57,7 +58,7 @@ def fit(
     fitting.agree(session.replicas, {"k": tuple(ks)})
 
     def ready() -> bytes:
-        outputs.prepare_sweep(config.output, ks, overwrite, also)
+        prepare_sweep(config.output, ks, overwrite, also)
         return json.dumps([c.k for c in configs if _is_finished(c, session.manifest)]).encode()
 
     finished = json.loads(fitting.from_first(session.replicas, ready))
@@ -66,8 +67,8 @@ def fit(
             session.fit(each)
     sweep = compare(config, [read_metrics(each.output) for each in reversed(configs)])
     if session.replicas.worker == 0:
-        report.write_sweep(config.output, sweep)
-        outputs.write_sweep(config.output, sweep)
+        report.write_sweep_page(config.output, sweep)
+        write_sweep(config.output, sweep)
     return sweep
 
 
@@ -77,7 +78,7 @@ def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
     Raises:
       UserError: it has finished another one there.
     """
-    if not outputs.is_finished(config.output):
+    if not is_finished(config.output):
         return False
     metrics, now = read_metrics(config.output), fitting.identity(config, manifest)
     begun = {**metrics["config"], "fingerprint": metrics["fingerprint"]}
@@ -124,19 +125,3 @@ def elbow(ks: Sequence[int], inertias: Sequence[float]) -> int | None:
     below = 1 - x - y
     farthest = int(below.argmax())
     return ks[farthest] if below[farthest] > 0 else None
-
-
-def summary(sweep: dict[str, Any], folder: str) -> str:
-    """What the terminal shows of a finished sweep: a line for each k, and the elbow."""
-    labelled = sweep["fits"][0]["purity"] is not None
-    lines = [f"{'k':>8}  {'inertia':>14}  silhouette" + ("  purity     NMI" if labelled else "")]
-    for fit in sweep["fits"]:
-        silhouette = fit["simplified_silhouette"]
-        line = f"{fit['k']:>8}  {fit['inertia']:>14.10g}  "
-        line += f"{'–' if silhouette is None else format(silhouette, '.4f'):>10}"
-        if labelled:
-            line += f"  {fit['purity']:.4f}  {fit['nmi']:.4f}"
-        lines.append(line)
-    if sweep["elbow"] is not None:
-        lines.append(f"elbow   k = {sweep['elbow']} (Kneedle)")
-    return "\n".join([*lines, f"report  {folder}/{outputs.SWEEP_REPORT}"])

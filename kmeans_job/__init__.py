@@ -46,6 +46,6 @@ def load_result(folder: str | os.PathLike) -> "Result":
     Raises:
       pipeline.errors.UserError: there is none, or a file of it cannot be read.
     """
-    from job.result import read as result
+    from job.result import read
 
-    return result.load_result(os.fspath(folder))
+    return read.load_result(os.fspath(folder))

@@ -116,10 +116,10 @@ def prepare_output(submission: Submission) -> None:
 
     With `--overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
     """
-    from job.result import folder as outputs
+    from job.result.folder import prepare_output
 
     args = submission.sharding
-    outputs.prepare_any(submission.config.output, args.k, args.overwrite, (SHARDS,))
+    prepare_output(submission.config.output, args.k, args.overwrite, (SHARDS,))
 
 
 def refuse_running(config: CloudConfig, clients: Clients) -> None:

@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from job.report import charts as pictures
 from job.report import clusters, confusions, formatting
+from job.result.folder import REPORT
 from job.result.read import Result, read, read_metrics
 from pipeline import storage
 
-NAME = "report.html"
 FOLDER = Path(__file__).parent / "templates"
 TEMPLATE = "page.html.j2"
 MAX_FACT = 2_000  # characters of a list of options or versions
@@ -39,16 +39,21 @@ FLAGS = (
 )
 
 
-def write(folder: str, metrics: dict[str, Any] | None = None) -> None:
+def write_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """Builds the report of the result in `folder` and publishes it there as report.html.
 
     Args:
       metrics: what metrics.json will say, while the result is not complete.
+
+    Returns:
+      The path of the page.
     """
-    storage.write_bytes(storage.join(folder, NAME), build(folder, metrics).encode("utf-8"))
+    path = storage.join(folder, REPORT)
+    storage.write_bytes(path, build_report(folder, metrics).encode("utf-8"))
+    return path
 
 
-def build(folder: str, metrics: dict[str, Any] | None = None) -> str:
+def build_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """The report, as HTML, of the result in `folder`."""
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

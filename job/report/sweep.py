@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 from job.config import Ks
 from job.report import charts as pictures
 from job.report.page import command, template
+from job.result.folder import SWEEP_REPORT
 from pipeline import storage
 
-NAME = "sweep.html"
 TEMPLATE = "sweep.html.j2"
 
 
@@ -28,12 +28,14 @@ MEASURES = (
 )
 
 
-def write(folder: str, sweep: dict[str, Any]) -> None:
-    """Publishes the page of a sweep in its folder."""
-    storage.write_bytes(storage.join(folder, NAME), build(sweep).encode("utf-8"))
+def write_sweep_page(folder: str, sweep: dict[str, Any]) -> str:
+    """Publishes sweep.html, the page of a sweep, in the folder of the sweep; its path."""
+    path = storage.join(folder, SWEEP_REPORT)
+    storage.write_bytes(path, build_sweep_page(sweep).encode("utf-8"))
+    return path
 
 
-def build(sweep: dict[str, Any]) -> str:
+def build_sweep_page(sweep: dict[str, Any]) -> str:
     """The page, as HTML, of what sweep.json says."""
     fits = sweep["fits"]
     measures = [m for m in MEASURES if any(fit[m.name] is not None for fit in fits)]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans import blocks as kmeans
-from job.result import folder as outputs
+from job.result.folder import MODEL
 from pipeline import storage
 from pipeline.shards.pixel_scale import to_squared_distances, units_of
 from pipeline.terminal import without_chatter
@@ -24,7 +24,7 @@ def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtyp
         tf.saved_model.save(module, local, signatures)
         for name in sorted(storage.walk(local), key=lambda name: name == MARKER):
             data = storage.read_bytes(storage.join(local, name))
-            storage.write_bytes(storage.join(folder, outputs.MODEL, name), data)
+            storage.write_bytes(storage.join(folder, MODEL, name), data)
 
 
 def build(

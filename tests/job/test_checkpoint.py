@@ -23,8 +23,7 @@ from job.images.resident import Images
 from job.kmeans import loop
 from job.kmeans.blocks import ClusterSums
 from job.kmeans.loop import Fitted, Seconds, State
-from job.result import folder as outputs
-from job.result import write as publishing
+from job.result import publish
 from job.result.assigner import Examples, Tally
 from pipeline.errors import UserError
 from pipeline.shards.assignments import Assigned
@@ -247,14 +246,14 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
     whole = fitting.fit(config)
     config = dataclasses.replace(config, output=str(tmp_path / "killed"))
     calls = itertools.count()
-    write = outputs.write_assignments
+    write = publish.write_assignments
 
     def die(*args):
         if next(calls) == 1:
             raise Killed
         write(*args)
 
-    monkeypatch.setattr(outputs, "write_assignments", die)
+    monkeypatch.setattr(publish, "write_assignments", die)
     with pytest.raises(Killed):
         fitting.fit(config)
     killed = tmp_path / "killed"
@@ -275,7 +274,7 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
 def test_other_images_are_refused_and_overwrite_begins_anew(small_set, tmp_path, monkeypatch):
     folder, _ = small_set
     config = FitConfig(str(folder), str(tmp_path / "out"), k=5, checkpoint_seconds=0)
-    monkeypatch.setattr(publishing, "write_assignments", lambda *_: 1 / 0)
+    monkeypatch.setattr(fitting, "publish_assignments", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fitting.fit(config)
     monkeypatch.undo()
