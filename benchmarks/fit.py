@@ -65,7 +65,7 @@ def ours(task: Task, started: Callable[[], None], algorithm: str = "auto") -> Pr
     from job.kmeans import loop
 
     def fit() -> Fit:
-        fitted, _ = loop.fit(images, config, _Silent())
+        fitted, _ = loop.run_restarts(images, config, _Silent())
         return Fit(fitted.centroids, fitted.iterations)
 
     return fit
@@ -76,11 +76,11 @@ def ours_lloyd(task: Task, started: Callable[[], None]) -> Prepared:
 
 
 class _Silent:
-    """An observer that does not look."""
+    """A callback that does nothing."""
 
-    def seeding(self, *_) -> None: ...
-    def iteration(self, *_) -> None: ...
-    def reached(self, *_) -> None: ...
+    def on_seeding(self, *_) -> None: ...
+    def on_iteration(self, *_) -> None: ...
+    def on_state(self, *_) -> None: ...
 
 
 def _resident(task: Task, started: Callable[[], None], **options) -> tuple[Any, Any]:
@@ -89,7 +89,7 @@ def _resident(task: Task, started: Callable[[], None], **options) -> tuple[Any, 
 
     from job.config import FitConfig
     from job.distribute.replicas import local_replicas
-    from job.images.resident import Images
+    from job.images.resident import ResidentImages
     from pipeline.shards.manifest import load_manifest
 
     replicas = local_replicas()
@@ -98,7 +98,7 @@ def _resident(task: Task, started: Callable[[], None], **options) -> tuple[Any, 
     shards = f"{task.folder}/shards"
     options = {"init": f"{task.folder}/initial.npy", **options}
     config = FitConfig(shards, "unused", task.k, max_iterations=task.iterations, **options)
-    return Images(shards, load_manifest(shards), replicas), config
+    return ResidentImages(shards, load_manifest(shards), replicas), config
 
 
 def _scikit_learn(task: Task, started: Callable[[], None], kind: Any, algorithm: str) -> Prepared:

@@ -4,36 +4,36 @@ import numpy as np
 
 from job.checkpoint import Checkpoints
 from job.distribute.replicas import Replicas
-from job.kmeans.loop import IterationRecord, Observer, State
+from job.kmeans.loop import Callback, IterationRecord, State
 from job.result.write import History
 from pipeline.terminal import Progress
 
 
 class Observers:
-    """Several observers as one: each is told in turn."""
+    """Several callbacks as one: each is told in turn."""
 
-    def __init__(self, *observers: Observer):
-        self._observers = observers
+    def __init__(self, *callbacks: Callback):
+        self._callbacks = callbacks
 
-    def seeding(self, restart: int, num_centroids: int) -> None:
-        for observer in self._observers:
-            observer.seeding(restart, num_centroids)
+    def on_seeding(self, restart: int, num_centroids: int) -> None:
+        for callback in self._callbacks:
+            callback.on_seeding(restart, num_centroids)
 
-    def iteration(self, record: IterationRecord) -> None:
-        for observer in self._observers:
-            observer.iteration(record)
+    def on_iteration(self, record: IterationRecord) -> None:
+        for callback in self._callbacks:
+            callback.on_iteration(record)
 
-    def reached(self, state: State) -> None:
-        for observer in self._observers:
-            observer.reached(state)
+    def on_state(self, state: State) -> None:
+        for callback in self._callbacks:
+            callback.on_state(state)
 
 
 class Silent:
-    """Does nothing with what it is told: for observers to begin from."""
+    """Does nothing with what it is told: for callbacks to begin from."""
 
-    def seeding(self, restart: int, num_centroids: int) -> None: ...
-    def iteration(self, record: IterationRecord) -> None: ...
-    def reached(self, state: State) -> None: ...
+    def on_seeding(self, restart: int, num_centroids: int) -> None: ...
+    def on_iteration(self, record: IterationRecord) -> None: ...
+    def on_state(self, state: State) -> None: ...
 
 
 class Ending(Silent):
@@ -42,7 +42,7 @@ class Ending(Silent):
     def __init__(self, replicas: Replicas):
         self._replicas = replicas
 
-    def reached(self, state: State) -> None:
+    def on_state(self, state: State) -> None:
         done = f"restart {state.restart + 1}, iteration {state.iteration}"
         self._replicas.end_if_asked(f"after {done}", together=True)
 
@@ -57,7 +57,7 @@ class Draws(Silent):
     def __init__(self) -> None:
         self.by_restart: dict[int, tuple[np.ndarray, ...]] = {}
 
-    def reached(self, state: State) -> None:
+    def on_state(self, state: State) -> None:
         if state.chosen:
             self.by_restart[state.restart] = state.chosen
 
@@ -77,11 +77,11 @@ class Recording(Silent):
         self._history, self._progress, self._checkpoints = history, progress, checkpoints
         self._iterations = history.text.count(b"\n")
 
-    def seeding(self, restart: int, num_centroids: int) -> None:
+    def on_seeding(self, restart: int, num_centroids: int) -> None:
         figures = f"restart {restart + 1}, {num_centroids} of {self._k} initial centroids"
         self._progress.update(self._iterations, figures)
 
-    def iteration(self, record: IterationRecord) -> None:
+    def on_iteration(self, record: IterationRecord) -> None:
         self._history.write(record)
         self._iterations += 1
         rate = self._num_images / record.seconds if record.seconds else 0
@@ -90,6 +90,6 @@ class Recording(Silent):
             f"inertia {record.inertia:.6g}, {record.changed:,} changed, {rate:,.0f} images/s",
         )
 
-    def reached(self, state: State) -> None:
+    def on_state(self, state: State) -> None:
         if self._checkpoints.reached(state, self._history.text):
             self._history.flush()

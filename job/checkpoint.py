@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from job.kmeans.blocks import ClusterSums
 from job.kmeans.loop import Fitted, Seconds, State
+from job.kmeans.sums import ClusterSums
 from pipeline import storage
 from pipeline.errors import Taken, UserError
 from pipeline.terminal import note

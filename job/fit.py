@@ -19,7 +19,8 @@ from job.distribute import workers
 from job.distribute.preemption import on_sigterm
 from job.distribute.replicas import Replicas, local_replicas
 from job.images import memory
-from job.images.resident import Images
+from job.images.protocol import Images
+from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
 from job.kmeans.loop import Fitted, Seconds, State
@@ -113,7 +114,8 @@ class Session:
     def _load(self, config: FitConfig) -> Images:
         """The images, read by the first fit."""
         if self._images is None:
-            kind = Images if memory.fits(config, self.manifest, self.replicas) else StreamedImages
+            fits = memory.fits(config, self.manifest, self.replicas)
+            kind = ResidentImages if fits else StreamedImages
             self._images = kind(config.shards, self.manifest, self.replicas)
         self._images.forget_passes()
         return self._images
@@ -125,19 +127,19 @@ class Session:
         checkpoints: Checkpoints,
         saved: tuple[State, bytes] | None,
     ) -> tuple[Fitted, Seconds]:
-        """`loop.fit`, with what worker 0 writes and shows of it."""
+        """`loop.run_restarts`, with what worker 0 writes and shows of it."""
         state, lines = saved or (None, b"")
         drawn, ending = self._draws.by_restart, Ending(self.replicas)
         if self.replicas.worker != 0:
-            observer = Observers(self._draws, ending)
-            return loop.fit(images, config, observer, self._clock, state, drawn)
+            callback = Observers(self._draws, ending)
+            return loop.run_restarts(images, config, callback, self._clock, state, drawn)
         with contextlib.ExitStack() as stack:
             history = stack.enter_context(closing(History(config.output, lines)))
             progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
             recording = Recording(images.num_images, config.k, history, progress, checkpoints)
-            observer = Observers(self._draws, recording, *self._summaries(config, stack), ending)
+            callback = Observers(self._draws, recording, *self._summaries(config, stack), ending)
             try:
-                fitted = loop.fit(images, config, observer, self._clock, state, drawn)
+                fitted = loop.run_restarts(images, config, callback, self._clock, state, drawn)
             except BaseException:
                 # Whatever ends the fit, the next run goes on from its last iteration.
                 with contextlib.suppress(UserError):
@@ -147,7 +149,7 @@ class Session:
             return fitted
 
     def _summaries(self, config: FitConfig, stack: contextlib.ExitStack) -> list[Summaries]:
-        """The observer that writes them, if any; closed with `stack`."""
+        """The callback that writes them, if any; closed with `stack`."""
         if config.tensorboard is None:
             return []
         shape = self.manifest.image_shape

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a fit: one more observer of its loop.
+"""What TensorBoard shows of a fit: one more callback of its loop.
 
 TensorFlow appends to its event files itself, so this does not go through `pipeline.storage`.
 """
@@ -44,13 +44,13 @@ class Summaries(Silent):
         self._folder, self._image_shape, self._restarts = folder, image_shape, restarts
         self._writers: dict[int, tf.summary.SummaryWriter] = {}
 
-    def iteration(self, record: IterationRecord) -> None:
+    def on_iteration(self, record: IterationRecord) -> None:
         with self._writer(record.restart).as_default(record.iteration):
             tf.summary.scalar("inertia", record.inertia)
             tf.summary.scalar("changed", record.changed)
             tf.summary.scalar("seconds", record.seconds)
 
-    def reached(self, state: State) -> None:
+    def on_state(self, state: State) -> None:
         if state.centroids is None or len(self._image_shape) < 2:
             return
         # After 1, 2, 4, 8 … iterations, and the last.

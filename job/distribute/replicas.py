@@ -24,6 +24,7 @@ from job.distribute import workers
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import Cluster
 from job.kmeans.graphs import traced
+from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed
@@ -41,6 +42,7 @@ class Replicas:
     Attributes:
       count: replicas of this worker.
       num_workers, worker: how many there are, the number of this one.
+      precision: of float32 products on the devices.
     """
 
     def __init__(
@@ -48,9 +50,10 @@ class Replicas:
         strategy: tf.distribute.Strategy,
         cluster: Cluster | None = None,
         across: tf.distribute.Strategy | None = None,
+        precision: Precision = FLOAT32,
     ):
         """Takes the strategy of this worker's devices and, of a cluster, that of its workers."""
-        self._strategy, self._cluster = strategy, cluster
+        self._strategy, self._cluster, self.precision = strategy, cluster, precision
         self.count = int(strategy.num_replicas_in_sync)
         self.num_workers = cluster.size if cluster else 1
         self.worker = cluster.number if cluster else 0
@@ -240,11 +243,16 @@ def local_replicas(count: int | None = None, cluster: Cluster | None = None) -> 
     across = _across(cluster) if cluster else None
     if gpus:
         names = [f"GPU:{index}" for index in range(count or len(gpus))]
-        return Replicas(tf.distribute.MirroredStrategy(names), cluster, across)
+        return Replicas(tf.distribute.MirroredStrategy(names), cluster, across, _gpu_precision())
     names = [f"CPU:{index}" for index in range(count or 1)]
     reduction = tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
     return Replicas(strategy, cluster, across)
+
+
+def _gpu_precision() -> Precision:
+    """How float32 products round on the GPUs of this process, as it is set up now."""
+    return TF32 if tf.config.experimental.tensor_float_32_execution_enabled() else FLOAT32
 
 
 def _across(cluster: Cluster) -> tf.distribute.Strategy:

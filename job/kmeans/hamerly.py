@@ -17,13 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from job.config import FitConfig
-from job.images.resident import Images
-from job.kmeans import blocks as kmeans
+from job.images.protocol import Images
 from job.kmeans import rivals
-from job.kmeans.blocks import FLOAT32_ROUNDING
+from job.kmeans.blocks import by_rows
 from job.kmeans.graphs import traced
 from job.kmeans.lloyd import Change, change
+from job.kmeans.precision import FLOAT32_ROUNDING
 from job.kmeans.rivals import IMAGE_COST
+from job.kmeans.scores import Assignment, Scorer, gap_of, nearest_centroids, nearest_two, scorer_of
 from job.kmeans.screen import (
     Basis,
     Screen,
@@ -34,6 +35,8 @@ from job.kmeans.screen import (
     project,
     screen_of,
 )
+from job.kmeans.sums import moved_sums
+from pipeline.shards.pixel_scale import Units
 
 # Columns of V for few, some and many centroids: beyond the span of few, V has the images' leading
 # directions, in which they move; that of many is never whole. Two more columns fill vector
@@ -101,7 +104,7 @@ class Hamerly:
         self.bounds = self._images.state(rivals.unknown if self._many else _unknown)
 
     def assign(self, centroids: np.ndarray) -> Change:
-        scorer = kmeans.scorer(centroids, self._images.units)
+        scorer = scorer_of(centroids, self._images.units, self._images.precision)
         first = self._many and self._before is None
         if self._columns and (first or self._loss > self._price):
             self._renew(centroids)
@@ -123,7 +126,7 @@ class Hamerly:
         self._before = centroids
         return found
 
-    def _assign_in_doubt(self, centroids: np.ndarray, scorer: kmeans.Scorer) -> Change:
+    def _assign_in_doubt(self, centroids: np.ndarray, scorer: Scorer) -> Change:
         before = centroids if self._before is None else self._before
         moves = (rivals.moves_of if self._many else losses_of)(centroids, before)
         shared = (scorer, moves, self._basis)
@@ -156,14 +159,14 @@ def _unknown(count: int) -> Gaps:
     return Gaps(np.full(count, -1, np.int64), np.zeros(count, np.float32))
 
 
-def _known(nearest: kmeans.Nearest) -> Gaps:
+def _known(nearest: Assignment) -> Gaps:
     return Gaps(*nearest)
 
 
 def _assign_all(images, squared_norm, state, shared, units, known):
     scorer, probes = shared
-    nearest = kmeans.assign(images, squared_norm, scorer, units)
-    sums = kmeans.moved_sums(images, state.clusters, nearest.clusters, scorer.centroids.shape)
+    nearest = nearest_centroids(images, squared_norm, scorer, units)
+    sums = moved_sums(images, state.clusters, nearest.clusters, scorer.centroids.shape)
     return known(nearest), [*sums, leading(images, probes)]
 
 
@@ -175,15 +178,15 @@ def _assign_in_doubt(images, squared_norm, state, shared, units):
     doubt = tf.where(state.gaps <= 0)[:, 0]
     before = tf.gather(state.clusters, doubt)
     if basis is None:
-        found = Gaps(*kmeans.assign(images, squared_norm, scorer, units, doubt))
+        found = Gaps(*nearest_centroids(images, squared_norm, scorer, units, doubt))
         left = doubt
     else:
         screen = screen_of(scorer, basis, units)
         found = _screened(rows, squared_norm, doubt, screen, units)
         left = tf.where(found.gaps <= 0)[:, 0]
-        nearest = kmeans.assign(images, squared_norm, scorer, units, tf.gather(doubt, left))
+        nearest = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
         found = _updated(found, left, Gaps(*nearest))
-    sums = kmeans.moved_sums(images, before, found.clusters, scorer.centroids.shape, doubt)
+    sums = moved_sums(images, before, found.clusters, scorer.centroids.shape, doubt)
     counts = [tf.cast(tf.size(part), tf.float64) for part in (doubt, left)]
     return (_updated(state, doubt, found), rows), [*sums, *counts]
 
@@ -199,28 +202,28 @@ def _screened(
     squared_norm: tf.Tensor,
     doubt: tf.Tensor,
     screen: Screen,
-    units: kmeans.Units,
+    units: Units,
 ) -> Gaps:
     """The images in `doubt` as far as the screen can tell: gaps are 0 where it cannot."""
 
     def block(start, stop):
         index = doubt[start:stop]
         row = tf.gather(rows, index)
-        clusters, lowest, others = kmeans.nearest_two(row, screen.weights)
+        clusters, lowest, others = nearest_two(row, screen.weights)
         upper = lowest + tf.gather(screen.widths, clusters) * row[:, -2]
         norm = norms(squared_norm, index, units)
         margin = screen.rounding[0] * norm + screen.rounding[1]
         return [clusters, _gaps(norm, upper, others, margin)]
 
     dtypes = [tf.int64, tf.float32]
-    return Gaps(*kmeans.by_rows(block, tf.size(doubt), block_rows(screen), dtypes))
+    return Gaps(*by_rows(block, tf.size(doubt), block_rows(screen), dtypes))
 
 
 def _gaps(norm: tf.Tensor, upper: tf.Tensor, others: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
     """Lower bounds of gaps from bounds of ‖y − c‖² − ‖y‖² for the nearest and all others."""
     slack = margin + 4 * FLOAT32_ROUNDING * tf.square(norm)
     distance = tf.maximum(tf.square(norm) + upper + slack, 0.0)
-    return kmeans.gap_of(distance, tf.maximum(others - upper - margin, 0.0))
+    return gap_of(distance, tf.maximum(others - upper - margin, 0.0))
 
 
 def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:

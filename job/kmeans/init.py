@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from job import hashing
 from job.config import FitConfig
-from job.images.resident import Images
-from job.kmeans import blocks as kmeans
+from job.images.protocol import Images
 from job.kmeans import kmeans_parallel as oversampling
+from job.kmeans.scores import squared_distances_to
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.shards.pixel_scale import on_grid
 
 
 def initial_centroids(
@@ -43,8 +44,8 @@ def initial_centroids(
     elif config.init == "k-means||":
         pixels = kmeans_parallel(images, config.k, config.seed, purpose)
     else:
-        return kmeans.on_grid(read_centroids(config, images), images.units)
-    return kmeans.on_grid(pixels.astype(np.float64) / images.units.scale, images.units)
+        return on_grid(read_centroids(config, images), images.units)
+    return on_grid(pixels.astype(np.float64) / images.units.scale, images.units)
 
 
 def random_images(images: Images, count: int, seed: int, purpose: str) -> np.ndarray:
@@ -91,7 +92,7 @@ def kmeans_plus_plus(
 
 def _approach(images, squared_norm, nearest, chosen):
     """D² to the nearest chosen image, now that there is one more; and Σ D²."""
-    nearest = tf.minimum(nearest, kmeans.squared_distances_to(images, squared_norm, chosen))
+    nearest = tf.minimum(nearest, squared_distances_to(images, squared_norm, chosen))
     return nearest, [tf.reduce_sum(nearest)]
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
-from job.images.resident import Images
-from job.kmeans import blocks as kmeans
-from pipeline.shards.pixel_scale import ZERO_DISTANCE
+from job.images.protocol import Images
+from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances
+from pipeline.shards.pixel_scale import ZERO_DISTANCE, on_grid
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k
@@ -34,7 +34,7 @@ def candidates(
     parts, number, rounds = [first], 0, 0
     while True:
         new = parts[-1].astype(np.float64) / images.units.scale
-        scorer = kmeans.scorer(kmeans.on_grid(new, images.units), images.units)
+        scorer = scorer_of(on_grid(new, images.units), images.units, images.precision)
         state, (potential,) = approach(state, (scorer, np.int64(number)))
         number += len(new)
         if potential == 0 or (rounds >= ROUNDS and number >= k):
@@ -42,7 +42,7 @@ def candidates(
         drawn = images.take([])
         while not len(drawn):
             rounds += 1
-            places = _draw(images, state[0], k, potential, seed, f"{purpose}/{rounds}")
+            places = _draw(images, state[0], k, float(potential), seed, f"{purpose}/{rounds}")
             drawn = images.take(places)
         parts.append(drawn)
     _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
@@ -68,8 +68,8 @@ def _approach(images, squared_norm, state, shared, units):
     """D² to the nearest candidate and which one that is, with more of them; and Σ D²."""
     nearest, owner = state
     scorer, first = shared
-    clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
-    squared = kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+    clusters = nearest_centroids(images, squared_norm, scorer, units).clusters
+    squared = squared_distances(images, squared_norm, clusters, scorer, units)
     if units.step:
         squared = tf.round(squared * units.scale**2)  # in pixels² an integer, whose sums are exact
     nearer = squared < nearest

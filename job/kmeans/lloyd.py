@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from job.config import FitConfig
-from job.images.resident import Images
-from job.kmeans import blocks as kmeans
-from job.kmeans.blocks import ClusterSums
+from job.images.protocol import Images
+from job.kmeans.scores import nearest_centroids, scorer_of
+from job.kmeans.sums import ClusterSums, moved_sums
 
 
 class Change(NamedTuple):
@@ -57,17 +57,17 @@ class Lloyd:
         self.clusters = self._images.state(lambda count: np.full(count, -1, np.int64))
 
     def assign(self, centroids: np.ndarray) -> Change:
-        scorer = kmeans.scorer(centroids, self._images.units)
+        scorer = scorer_of(centroids, self._images.units, self._images.precision)
         self.clusters, totals = self._step(self.clusters, scorer)
         return change(totals)
 
 
 def _assign(images, squared_norm, clusters, scorer, units):
-    after = kmeans.assign(images, squared_norm, scorer, units).clusters
-    return after, list(kmeans.moved_sums(images, clusters, after, scorer.centroids.shape))
+    after = nearest_centroids(images, squared_norm, scorer, units).clusters
+    return after, list(moved_sums(images, clusters, after, scorer.centroids.shape))
 
 
 def change(totals: list[np.ndarray]) -> Change:
-    """The Change in the totals of `kmeans.moved_sums` over all images."""
+    """The Change in the totals of `moved_sums` over all images."""
     sums, counts, changed = totals
     return Change(ClusterSums(sums, np.rint(counts).astype(np.int64)), int(changed))

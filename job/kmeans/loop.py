@@ -8,12 +8,12 @@ import numpy as np
 
 from job import hashing
 from job.config import FitConfig
-from job.images.resident import Images
-from job.kmeans import blocks as kmeans
+from job.images.protocol import Images
 from job.kmeans import init
-from job.kmeans.blocks import ClusterSums
 from job.kmeans.hamerly import Hamerly
 from job.kmeans.lloyd import Algorithm, Lloyd
+from job.kmeans.scores import scorer_of, squared_distances
+from job.kmeans.sums import ClusterSums, inertia_of_means, means
 
 ALGORITHMS: dict[str, Callable[[Images, FitConfig], Algorithm]] = {
     "hamerly": Hamerly,
@@ -96,19 +96,19 @@ class State(NamedTuple):
     seconds: Seconds = Seconds(0.0, 0.0)
 
 
-class Observer(Protocol):
+class Callback(Protocol):
     """What wants to know how a fit goes on."""
 
-    def seeding(self, restart: int, num_centroids: int) -> None: ...
-    def iteration(self, record: IterationRecord) -> None: ...
-    def reached(self, state: State) -> None:
-        """Told every state from which `fit` could go on."""
+    def on_seeding(self, restart: int, num_centroids: int) -> None: ...
+    def on_iteration(self, record: IterationRecord) -> None: ...
+    def on_state(self, state: State) -> None:
+        """Told every state from which `run_restarts` can resume."""
 
 
-def fit(
+def run_restarts(
     images: Images,
     config: FitConfig,
-    observer: Observer,
+    callback: Callback,
     clock: Callable[[], float] = time.monotonic,
     state: State | None = None,
     drawn: Mapping[int, Sequence[np.ndarray]] | None = None,
@@ -116,7 +116,7 @@ def fit(
     """The restart with the lowest inertia, the first of equal ones.
 
     Args:
-      state: to go on from, one that an observer was told; the outcome is that of the fit that told
+      state: to go on from, one that an callback was told; the outcome is that of the fit that told
         it, to the bit.
       drawn: by restart, images that k-means++ drew for a larger k, all else equal.
 
@@ -129,8 +129,8 @@ def fit(
         if state.centroids is None:
             if not state.chosen and drawn:
                 state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
-            state = _seed(images, state, config, observer, clock)
-        state = _iterate(images, algorithm, state, config, observer, clock)
+            state = _seed(images, state, config, callback, clock)
+        state = _iterate(images, algorithm, state, config, callback, clock)
         assert state.centroids is not None
         fitted = Fitted(
             state.centroids.astype(np.float32),
@@ -141,7 +141,7 @@ def fit(
         )
         best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
         state = State(state.restart + 1, best=best, seconds=state.seconds)
-        observer.reached(state)
+        callback.on_state(state)
     assert state.best is not None  # there is at least one restart
     return state.best, state.seconds
 
@@ -150,7 +150,7 @@ def _seed(
     images: Images,
     state: State,
     config: FitConfig,
-    observer: Observer,
+    callback: Callback,
     clock: Callable[[], float],
 ) -> State:
     """The state with its restart's initial centroids."""
@@ -161,8 +161,8 @@ def _seed(
         return state.seconds._replace(init=state.seconds.init + clock() - start)
 
     def progress(num_centroids: int) -> None:
-        observer.seeding(state.restart, num_centroids)
-        observer.reached(state._replace(chosen=tuple(chosen), seconds=seconds()))
+        callback.on_seeding(state.restart, num_centroids)
+        callback.on_state(state._replace(chosen=tuple(chosen), seconds=seconds()))
 
     centroids = init.initial_centroids(images, config, state.restart, progress, chosen)
     return state._replace(chosen=(), centroids=centroids, seconds=seconds())
@@ -180,7 +180,7 @@ def _iterate(
     algorithm: Algorithm,
     state: State,
     config: FitConfig,
-    observer: Observer,
+    callback: Callback,
     clock: Callable[[], float],
 ) -> State:
     """The state at the end of its restart."""
@@ -190,8 +190,8 @@ def _iterate(
         algorithm.assign(state.before)
     while not state.converged and state.iteration < config.max_iterations:
         state, record = _step(images, algorithm, state, config, clock)
-        observer.iteration(record)
-        observer.reached(state)
+        callback.on_iteration(record)
+        callback.on_state(state)
     return state
 
 
@@ -211,8 +211,8 @@ def _step(
     filled = total
     if num_empty:
         filled = _fill_empty(images, algorithm.clusters, before, total, config)
-    centroids = kmeans.means(filled, images.units)
-    inertia = kmeans.inertia_of_means(images.squared_norm_total, filled, images.units)
+    centroids = means(filled, images.units)
+    inertia = inertia_of_means(images.squared_norm_total, filled, images.units)
     shift = float(np.square(centroids - before).sum())
     record = IterationRecord(
         state.restart,
@@ -246,7 +246,7 @@ def _fill_empty(
       UserError: no image is away from its centroid: the distinct images are fewer than k.
     """
 
-    scorer = kmeans.scorer(centroids, images.units)
+    scorer = scorer_of(centroids, images.units, images.precision)
     distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
     sums, counts = total.sums.copy(), total.counts.copy()
     own, far = images.local(clusters), [-part for part in images.local(distances)]
@@ -267,4 +267,4 @@ def _fill_empty(
 
 
 def _own_distances(images, squared_norm, clusters, scorer, units):
-    return kmeans.squared_distances(images, squared_norm, clusters, scorer, units), []
+    return squared_distances(images, squared_norm, clusters, scorer, units), []

@@ -17,9 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import blocks as kmeans
-from job.kmeans.blocks import FLOAT32_ROUNDING
+from job.kmeans.blocks import by_rows, images_per_block, take
+from job.kmeans.precision import FLOAT32_ROUNDING
+from job.kmeans.scores import Assignment, Scorer, nearest_centroids, rounded_weights
 from job.kmeans.screen import Screen, block_rows, lower_bounds, norms, screen_of
+from job.kmeans.sums import moved_sums
+from pipeline.shards.pixel_scale import Units
 
 # Costs in products with one column: reading an image, a distance to a single centroid.
 IMAGE_COST, DISTANCE_COST = 30, 40
@@ -77,7 +80,7 @@ def unknown(count: int) -> Bounds:
     return Bounds(np.full(count, -1, np.int64), infinite, np.zeros(count, np.float32))
 
 
-def known(nearest: kmeans.Nearest) -> Bounds:
+def known(nearest: Assignment) -> Bounds:
     """The bounds of images that were assigned as Lloyd's algorithm does."""
     # The others are farther away than the own centroid is, by the gap: at least by the gap.
     return Bounds(
@@ -94,8 +97,8 @@ def guess(images, squared_norm, state, shared, units):
     def block(start, stop):
         return [tf.argmin(lower_bounds(rows[start:stop], screen), axis=1)]
 
-    (clusters,) = kmeans.by_rows(block, tf.size(squared_norm), block_rows(screen), [tf.int64])
-    sums = kmeans.moved_sums(images, bounds.clusters, clusters, scorer.centroids.shape)
+    (clusters,) = by_rows(block, tf.size(squared_norm), block_rows(screen), [tf.int64])
+    sums = moved_sums(images, bounds.clusters, clusters, scorer.centroids.shape)
     return (bounds._replace(clusters=clusters), rows), list(sums)
 
 
@@ -117,11 +120,11 @@ def assign_in_doubt(images, squared_norm, state, shared, units):
         images, rows, squared_norm, doubt, before, scorer, screen, units
     )
     left = tf.where(found.upper >= found.lower)[:, 0]
-    nearest = kmeans.assign(images, squared_norm, scorer, units, tf.gather(doubt, left))
+    nearest = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
     found = _updated(found, left, known(nearest))
     cost += tf.cast(tf.size(left), tf.float64)
     shape = scorer.centroids.shape
-    sums = kmeans.moved_sums(images, before.clusters, found.clusters, shape, doubt)
+    sums = moved_sums(images, before.clusters, found.clusters, shape, doubt)
     return (_updated(bounds, doubt, found), rows), [*sums, compared, cost]
 
 
@@ -137,7 +140,7 @@ def _moved(
     squared_norm: tf.Tensor,
     moves: Moves,
     screen: Screen,
-    units: kmeans.Units,
+    units: Units,
 ) -> Bounds:
     """The bounds after centroids moved: screened against the fast ones, looser by the others."""
     fast = screen._replace(weights=tf.gather(screen.weights, moves.fast))
@@ -145,12 +148,12 @@ def _moved(
 
     def block(start, stop):
         norm = tf.cast(tf.sqrt(squared_norm[start:stop]) / units.scale, tf.float32)
-        # Added, not chosen by a condition: see kmeans.lowest_two.
+        # Added, not chosen by a condition: see lowest_two.
         own = tf.one_hot(places[start:stop], fast.weights.shape[0], np.float32(np.inf), 0.0)
         lowest = tf.reduce_min(lower_bounds(rows[start:stop], fast) + own, axis=1)
         return [_at_least(norm, lowest - (screen.rounding[0] * norm + screen.rounding[1]))]
 
-    (of_fast,) = kmeans.by_rows(block, tf.size(squared_norm), block_rows(fast), [tf.float32])
+    (of_fast,) = by_rows(block, tf.size(squared_norm), block_rows(fast), [tf.float32])
     upper = bounds.upper + tf.gather(moves.of_own, bounds.clusters)
     lower = SMALLER * (bounds.lower - moves.of_slow)
     return Bounds(bounds.clusters, LARGER * upper, tf.minimum(lower, of_fast))
@@ -176,9 +179,9 @@ def _compared(
     squared_norm: tf.Tensor,
     doubt: tf.Tensor,
     before: Bounds,
-    scorer: kmeans.Scorer,
+    scorer: Scorer,
     screen: Screen,
-    units: kmeans.Units,
+    units: Units,
 ) -> tuple[Bounds, tf.Tensor, tf.Tensor]:
     """The images in `doubt` as far as distances to few centroids tell.
 
@@ -191,9 +194,7 @@ def _compared(
       Their bounds, which overlap where more is to be done; how many were screened; and what the
       distances to their rivals cost: images that could have been scored in full. Float64.
     """
-    weights, bias = (
-        part / np.float32(units.scale) for part in kmeans.rounded_weights(scorer, images)
-    )
+    weights, bias = (part / np.float32(units.scale) for part in rounded_weights(scorer, images))
     # Distances to more than this cost more than those to all.
     most = (scorer.centroids.shape[0] + IMAGE_COST) / DISTANCE_COST
     # Of a score itself, and of the screen's bounds: `rough`.
@@ -205,7 +206,7 @@ def _compared(
         clusters, lower = before.clusters[start:stop], before.lower[start:stop]
         norm = norms(squared_norm, index, units)
         margin = exactly[0] * norm + exactly[1]
-        pixels = tf.cast(kmeans.take(images, index), tf.float32)
+        pixels = tf.cast(take(images, index), tf.float32)
         score = _own_products(pixels, clusters, weights) + tf.gather(bias, clusters)
         bounds = Bounds(clusters, _at_most(norm, score + margin), lower)
 
@@ -225,8 +226,8 @@ def _compared(
         return [*_updated(bounds, overlap, found), sizes]
 
     dtypes = [tf.int64, tf.float32, tf.float32, tf.float32]
-    size = min(block_rows(screen), kmeans.block_rows(images.shape[1]))
-    *found, sizes = kmeans.by_rows(block, tf.size(doubt), size, dtypes)
+    size = min(block_rows(screen), images_per_block(images.shape[1]))
+    *found, sizes = by_rows(block, tf.size(doubt), size, dtypes)
     sizes = tf.reduce_sum(tf.cast(tf.reshape(sizes, [-1, 2]), tf.float64), axis=0)
     return Bounds(*found), sizes[0], sizes[1] / most
 
@@ -264,7 +265,7 @@ def _distances(
         product = tf.gather(pixels, image[start:stop]) * tf.gather(weights, rival)
         return [tf.reduce_sum(product, axis=1) + tf.gather(bias, rival)]
 
-    (found,) = kmeans.by_rows(some, tf.size(image), RIVALS, [tf.float32])
+    (found,) = by_rows(some, tf.size(image), RIVALS, [tf.float32])
     return found
 
 

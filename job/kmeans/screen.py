@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import blocks as kmeans
-from job.kmeans.blocks import FLOAT32_ROUNDING
+from job.kmeans.blocks import between, fill_rows, widened
+from job.kmeans.precision import FLOAT32_ROUNDING
+from job.kmeans.scores import Scorer
+from pipeline.shards.pixel_scale import Units
 
 # How many of a replica's images the leading directions are those of.
 SAMPLE_IMAGES = 2048
@@ -80,7 +82,7 @@ def basis_of(
         return Basis(v, tf.matmul(wide, wide, transpose_a=True), tf.sqrt(sums[0] * sums[1]))
 
 
-def screen_of(scorer: kmeans.Scorer, basis: Basis, units: kmeans.Units) -> Screen:
+def screen_of(scorer: Scorer, basis: Basis, units: Units) -> Screen:
     """What a screen in `basis` needs of the centroids."""
     d, columns = basis.columns.shape
     z = tf.matmul(scorer.centroids, tf.cast(basis.columns, tf.float64))
@@ -110,17 +112,17 @@ def leading(images: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
     sample -= tf.math.divide_no_nan(
         tf.reduce_sum(sample, axis=0), tf.cast(tf.shape(sample)[0], tf.float32)
     )
-    seen = tf.linalg.matmul(sample, kmeans.widened(probes, images, 0))
+    seen = tf.linalg.matmul(sample, widened(probes, images, 0))
     found = tf.linalg.matmul(sample, seen, transpose_a=True)[: probes.shape[0]]
     return tf.cast(found, tf.float64)
 
 
 def project(images, squared_norm, _, basis, units):
     """The rows of the screen, for a new basis."""
-    matrix = kmeans.widened(basis.columns / np.float32(units.scale), images, 0)
+    matrix = widened(basis.columns / np.float32(units.scale), images, 0)
 
     def rows(start, stop):
-        pixels = tf.cast(kmeans.between(images, start, stop), tf.float32)
+        pixels = tf.cast(between(images, start, stop), tf.float32)
         z = tf.linalg.matmul(pixels, matrix)  # [B, d']
         norm = tf.cast(squared_norm[start:stop] / units.scale**2, tf.float32)
         # ‖r‖² from above: the rounding of a difference of numbers as large as these.
@@ -129,7 +131,7 @@ def project(images, squared_norm, _, basis, units):
         return tf.concat([z, rest[:, None], tf.ones_like(rest)[:, None]], axis=1)
 
     width = basis.columns.shape[1] + 2
-    return kmeans.fill_rows(rows, tf.size(squared_norm), images.shape[1], width), []
+    return fill_rows(rows, tf.size(squared_norm), images.shape[1], width), []
 
 
 def block_rows(screen: Screen) -> int:
@@ -142,6 +144,6 @@ def lower_bounds(row: tf.Tensor, screen: Screen) -> tf.Tensor:
     return tf.linalg.matmul(row, screen.weights, transpose_b=True)
 
 
-def norms(squared_norm: tf.Tensor, index: tf.Tensor, units: kmeans.Units) -> tf.Tensor:
+def norms(squared_norm: tf.Tensor, index: tf.Tensor, units: Units) -> tf.Tensor:
     """‖y‖ of the images in `index`, float32."""
     return tf.cast(tf.sqrt(tf.gather(squared_norm, index)) / units.scale, tf.float32)

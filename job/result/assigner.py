@@ -4,10 +4,22 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
-from job.images.resident import squared_norms
-from job.kmeans import blocks as kmeans
-from job.kmeans.blocks import ClusterSums, Scorer
+from job.images.rows import squared_pixel_norms
+from job.kmeans.blocks import between, by_block, stored, take
 from job.kmeans.graphs import traced
+from job.kmeans.precision import FLOAT32, Precision
+from job.kmeans.scores import (
+    Scorer,
+    exact_scores,
+    exact_weights,
+    first_lowest,
+    lowest_two,
+    nearest_centroids,
+    rounded_weights,
+    scorer_of,
+    squared_distances,
+)
+from job.kmeans.sums import ClusterSums
 from job.result import metrics
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
@@ -20,17 +32,20 @@ EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}
 class Assigner:
     """Finds the nearest published centroid of images, block by block, on one device."""
 
-    def __init__(self, centroids: np.ndarray, units: Units):
-        """Takes centroids float32 [k, d] in published units."""
+    def __init__(self, centroids: np.ndarray, units: Units, precision: Precision = FLOAT32):
+        """Takes centroids float32 [k, d] in published units, and how the device's products round.
+
+        By default they are those of a CPU.
+        """
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
-        scorer = kmeans.scorer(centroids.astype(np.float64), units)
+        scorer = scorer_of(centroids.astype(np.float64), units, precision)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def assign(images, squared_norm):
             def squared_to(clusters):
-                return kmeans.squared_distances(images, squared_norm, clusters, scorer, units)
+                return squared_distances(images, squared_norm, clusters, scorer, units)
 
-            clusters = kmeans.assign(images, squared_norm, scorer, units).clusters
+            clusters = nearest_centroids(images, squared_norm, scorer, units).clusters
             squared = squared_to(clusters)
             if len(centroids) == 1:
                 return clusters, squared, squared
@@ -41,8 +56,8 @@ class Assigner:
 
     def __call__(self, block: Block) -> tuple[Assigned, np.ndarray]:
         """The nearest centroid of each image of `block`, and their silhouettes; float64 [B]."""
-        stored, norms = kmeans.stored(block.pixels), squared_norms(block.pixels)
-        clusters, squared, seconds = self._assign(stored, norms)
+        norms = squared_pixel_norms(block.pixels)
+        clusters, squared, seconds = self._assign(stored(block.pixels), norms)
         silhouettes = metrics.silhouettes(np.sqrt(squared), np.sqrt(seconds))
         return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy()), silhouettes
 
@@ -52,32 +67,32 @@ def _second_nearest(
 ) -> tf.Tensor:
     """The nearest centroid of each image beside that of its cluster; int64 [n].
 
-    As in `kmeans.assign`, what float32 cannot tell apart is decided in float64.
+    As in `nearest_centroids`, what float32 cannot tell apart is decided in float64.
     """
-    weights, bias = kmeans.rounded_weights(scorer, images)
-    exact_weights = kmeans.exact_weights(scorer, images)
+    weights, bias = rounded_weights(scorer, images)
+    wide_weights = exact_weights(scorer, images)
 
     def without_own(scores, own):
         hidden = tf.one_hot(own, len(scorer.bias), np.inf, 0.0, dtype=scores.dtype)
         return scores + hidden
 
     def nearest_others(start, stop):
-        pixels = tf.cast(kmeans.between(images, start, stop), tf.float32)
+        pixels = tf.cast(between(images, start, stop), tf.float32)
         scores = tf.linalg.matmul(pixels, weights, transpose_b=True) + bias
-        seconds, lowest, third = kmeans.lowest_two(without_own(scores, clusters[start:stop]))
+        seconds, lowest, third = lowest_two(without_own(scores, clusters[start:stop]))
         return [seconds, third - lowest]
 
     width, dtypes = images.shape[1], [tf.int64, tf.float32]
-    seconds, gaps = kmeans.by_block(nearest_others, tf.size(clusters), width, dtypes)
+    seconds, gaps = by_block(nearest_others, tf.size(clusters), width, dtypes)
     norm = tf.cast(tf.sqrt(squared_norm), tf.float32)
     near_tie = tf.where(gaps <= scorer.margin[0] * norm + scorer.margin[1])[:, 0]
 
     def decide(start, stop):
         index = near_tie[start:stop]
-        scores = kmeans.exact_scores(kmeans.take(images, index), exact_weights, scorer.bias)
-        return [kmeans.first_lowest(without_own(scores, tf.gather(clusters, index)))]
+        scores = exact_scores(take(images, index), wide_weights, scorer.bias)
+        return [first_lowest(without_own(scores, tf.gather(clusters, index)))]
 
-    (decided,) = kmeans.by_block(decide, tf.size(near_tie), width, [tf.int64])
+    (decided,) = by_block(decide, tf.size(near_tie), width, [tf.int64])
     return tf.tensor_scatter_nd_update(seconds, near_tie[:, None], decided)
 
 
@@ -111,7 +126,7 @@ class Tally:
         wide = np.uint64 if block.pixels.dtype == np.uint8 else np.float64
         sums[present] = np.add.reduceat(block.pixels[order], starts, axis=0, dtype=wide)
         self.sums = self.sums.merge(ClusterSums(sums, counts))
-        self.squared_norm_total += float(squared_norms(block.pixels).sum())
+        self.squared_norm_total += float(squared_pixel_norms(block.pixels).sum())
         self.distances += np.bincount(clusters, np.sqrt(squared), minlength=k)
         self.silhouettes += float(silhouettes.sum())
         if block.labels is not None:

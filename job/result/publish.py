@@ -13,9 +13,9 @@ from job import __version__, report
 from job.checkpoint import Written
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
-from job.kmeans import blocks as kmeans
 from job.kmeans import loop
 from job.kmeans.loop import Fitted
+from job.kmeans.sums import inertia
 from job.result import metrics
 from job.result import saved_model as model
 from job.result.assigner import Assigner, Examples, Tally
@@ -76,7 +76,7 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
     if replicas.worker == 0:
         remove_other_assignments(publication.config.output, len(shards))
     written = publication.written()
-    nearest = Assigner(publication.fitted.centroids, publication.units)
+    nearest = Assigner(publication.fitted.centroids, publication.units, replicas.precision)
     mine = range(replicas.worker, len(shards), replicas.num_workers)
     done, total = 0, sum(shards[number].num_images for number in mine)
     with Progress("write", total, "images", quiet) as progress:
@@ -171,7 +171,7 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
         "restart": fitted.restart,
         "iterations": fitted.iterations,
         "converged": fitted.converged,
-        "inertia": kmeans.inertia(tally.squared_norm_total, tally.sums, centroids, units),
+        "inertia": inertia(tally.squared_norm_total, tally.sums, centroids, units),
         "cluster_sizes": sizes.tolist(),
         **metrics.label_metrics(tally.contingency if labelled else None),
         "contingency": tally.contingency.tolist() if labelled else None,

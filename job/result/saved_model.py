@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans import blocks as kmeans
+from job.kmeans.scores import exact_scores, first_lowest
 from job.result.folder import MODEL
 from pipeline import storage
-from pipeline.shards.pixel_scale import to_squared_distances, units_of
+from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
 from pipeline.terminal import without_chatter
 
 MARKER = "saved_model.pb"  # without it no program takes the folder for a model
@@ -46,7 +46,7 @@ def build(
     units = units_of(np.dtype(dtype), num_features)
     module = tf.Module()
     module.centroids = tf.Variable(centroids, trainable=False)
-    bias = kmeans.scorer(centroids.astype(np.float64), units).bias
+    bias = units.scale * squared_norms(centroids.astype(np.float64), units)
     module.bias = tf.Variable(bias, trainable=False)
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -55,8 +55,8 @@ def build(
         rows = tf.reshape(tf.cast(checked, tf.float64), [-1, num_features])
         # −2c is exact: these are the weights that `fit` had.
         weights = -2.0 * tf.cast(module.centroids, tf.float64)
-        scores = kmeans.exact_scores(rows, weights, module.bias)  # [batch, k]
-        clusters = kmeans.first_lowest(scores)
+        scores = exact_scores(rows, weights, module.bias)  # [batch, k]
+        clusters = first_lowest(scores)
         norm = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
         squared = to_squared_distances(scores, norm, units, tf.where)
         distances = tf.cast(tf.sqrt(squared), tf.float32)

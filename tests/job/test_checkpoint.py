@@ -19,10 +19,10 @@ from job.checkpoint import (
 )
 from job.config import FitConfig
 from job.distribute.replicas import local_replicas
-from job.images.resident import Images
+from job.images.resident import ResidentImages
 from job.kmeans import loop
-from job.kmeans.blocks import ClusterSums
 from job.kmeans.loop import Fitted, Seconds, State
+from job.kmeans.sums import ClusterSums
 from job.result import publish
 from job.result.assigner import Examples, Tally
 from pipeline.errors import UserError
@@ -184,17 +184,17 @@ def test_tallies_and_examples_merge_in_any_order_and_grouping():
 
 
 class Recorder:
-    """An observer that keeps every state, and what was recorded before it."""
+    """A callback that keeps every state, and what was recorded before it."""
 
     def __init__(self):
         self.states, self.records = [], []
 
-    def seeding(self, restart, num_centroids): ...
+    def on_seeding(self, restart, num_centroids): ...
 
-    def iteration(self, record):
+    def on_iteration(self, record):
         self.records.append(record._replace(seconds=0.0))
 
-    def reached(self, state):
+    def on_state(self, state):
         self.states.append((state, len(self.records)))
 
 
@@ -220,17 +220,17 @@ def test_a_fit_of_floats_goes_on_from_any_of_its_states(tmp_path):
 
 def goes_on_from_any_state(folder, manifest, algorithm, initial):
     """Checks that the outcome is that of the whole fit, to the bit, wherever it goes on from."""
-    images = Images(str(folder), manifest, local_replicas())
+    images = ResidentImages(str(folder), manifest, local_replicas())
     config = FitConfig(
         str(folder), "", k=20, restarts=2, max_iterations=6, algorithm=algorithm, init=initial
     )
     whole = Recorder()
-    fitted, _ = loop.fit(images, config, whole)
+    fitted, _ = loop.run_restarts(images, config, whole)
     assert len({state.restart for state, _ in whole.states}) == 3
     for state, num_records in whole.states[:: 3 if initial == "k-means++" else 1]:
         _, loaded, _ = decode_state(encode_state({}, state, b""))
         rest = Recorder()
-        again, _ = loop.fit(images, config, rest, state=loaded)
+        again, _ = loop.run_restarts(images, config, rest, state=loaded)
         assert np.array_equal(again.centroids, fitted.centroids)
         assert again[1:] == fitted[1:]
         assert rest.records == whole.records[num_records:]

@@ -75,7 +75,7 @@ def test_each_equals_its_own_fit(fit, shards, new_folder, options):
 
 def test_images_are_loaded_and_drawn_once(config, monkeypatch):
     seeded, loads = [], []
-    seed, load = loop.init.kmeans_plus_plus, sweep.fitting.Images._load
+    seed, load = loop.init.kmeans_plus_plus, sweep.fitting.ResidentImages._load
 
     def counted(images, k, *others):
         seeded.append((k, len(others[-1])))
@@ -83,7 +83,7 @@ def test_images_are_loaded_and_drawn_once(config, monkeypatch):
 
     monkeypatch.setattr(loop.init, "kmeans_plus_plus", counted)
     monkeypatch.setattr(
-        sweep.fitting.Images, "_load", lambda *args: (loads.append(1), load(*args))[1]
+        sweep.fitting.ResidentImages, "_load", lambda *args: (loads.append(1), load(*args))[1]
     )
     sweep.fit(dataclasses.replace(config, restarts=2, max_iterations=1), (3, 7))
     assert seeded == [(7, 0), (7, 0), (3, 3), (3, 3)]

@@ -80,9 +80,9 @@ def test_none_are_written_unless_asked_for(fit, shards, tmp_path, monkeypatch):
 )
 def test_pictures_have_the_shape_of_the_images(tmp_path, image_shape, expected):
     written = summaries.Summaries(str(tmp_path), image_shape, 1)
-    written.iteration(IterationRecord(0, 1, 1.0, 1, 1.0, 0, 1.0))
-    written.reached(State(iteration=1, centroids=np.eye(5, 6)))
-    written.reached(State(iteration=3, centroids=np.eye(5, 6)))
+    written.on_iteration(IterationRecord(0, 1, 1.0, 1, 1.0, 0, 1.0))
+    written.on_state(State(iteration=1, centroids=np.eye(5, 6)))
+    written.on_state(State(iteration=3, centroids=np.eye(5, 6)))
     written.close()
     shapes = {step: array.shape for step, array in pictures(tmp_path).items()}
     assert shapes == ({1: expected} if expected else {})

@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_is_removed(temporary):
     (Path(used.folder) / "images").write_bytes(b"1")
     code = (
         "import os, signal, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from job.disk_copy import DiskCopy\n"
+        "from job.images.disk_copy import DiskCopy\n"
         "copy = DiskCopy('gs://bucket/shards')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

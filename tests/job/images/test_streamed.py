@@ -11,7 +11,8 @@ from job.config import FitConfig
 from job.distribute.replicas import Replicas, local_replicas
 from job.images import memory
 from job.images import streamed as stream
-from job.images.resident import Images, Place
+from job.images.places import Place
+from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
 from pipeline import storage
@@ -20,9 +21,9 @@ from pipeline.shards.manifest import load_manifest
 
 
 class Silent:
-    def seeding(self, restart, num_centroids): ...
-    def iteration(self, record): ...
-    def reached(self, state): ...
+    def on_seeding(self, restart, num_centroids): ...
+    def on_iteration(self, record): ...
+    def on_state(self, state): ...
 
 
 @pytest.fixture(params=["uint8", "float32"])
@@ -43,7 +44,7 @@ def small_chunks(monkeypatch):
 
 def both(folder, num_replicas=1):
     manifest, replicas = load_manifest(folder), local_replicas(num_replicas)
-    return Images(folder, manifest, replicas), StreamedImages(folder, manifest, replicas)
+    return ResidentImages(folder, manifest, replicas), StreamedImages(folder, manifest, replicas)
 
 
 def test_both_know_the_same(shards, small_chunks):
@@ -97,7 +98,7 @@ def test_a_state_of_another_form_leaves_the_old_one(shards, small_chunks):
 def test_the_same_fit(shards, small_chunks, algorithm):
     folder, pixels = shards
     config = FitConfig(folder, "", k=12, algorithm=algorithm)
-    (a, _), (b, _) = (loop.fit(images, config, Silent()) for images in both(folder))
+    (a, _), (b, _) = (loop.run_restarts(images, config, Silent()) for images in both(folder))
     close = np.array_equal if pixels.dtype == np.uint8 else np.allclose
     assert close(a.centroids, b.centroids)
     assert a.iterations == b.iterations
@@ -199,7 +200,7 @@ class FewerElsewhere(Replicas):
         return np.stack([array, array // 3])
 
 
-@pytest.mark.parametrize("kind", [Images, StreamedImages])
+@pytest.mark.parametrize("kind", [ResidentImages, StreamedImages])
 def test_all_workers_take_what_the_poorest_can(make_shards, monkeypatch, kind):
     monkeypatch.setattr(memory, "available_bytes", lambda: 32 << 30)
     folder = str(make_shards(np.zeros((50, 8), np.uint8)))

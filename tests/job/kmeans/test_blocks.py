@@ -19,12 +19,21 @@ from sklearn.datasets import load_digits
 from job import hashing
 from job.config import ALGORITHMS, FitConfig
 from job.distribute.replicas import local_replicas
-from job.images.resident import Images, squared_norms
-from job.kmeans import blocks as kmeans
-from job.kmeans import hamerly
-from job.kmeans.blocks import ClusterSums
+from job.images.resident import ResidentImages
+from job.images.rows import squared_pixel_norms
+from job.kmeans import hamerly, sums
+from job.kmeans.blocks import images_per_block, stored
+from job.kmeans.precision import FLOAT32
+from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances, squared_distances_to
+from job.kmeans.sums import (
+    MAX_EXACT_IMAGES,
+    ClusterSums,
+    inertia,
+    inertia_of_means,
+    means,
+)
 from pipeline.shards.manifest import load_manifest
-from pipeline.shards.pixel_scale import units_of
+from pipeline.shards.pixel_scale import on_grid, squared_norms, units_of
 
 BYTES = units_of(np.dtype("uint8"), 784)
 FLOATS = units_of(np.dtype("float32"), 784)
@@ -38,19 +47,19 @@ def graph(function: Callable, dtype: str, *shape: int) -> Callable:
 
 
 def assign(images: np.ndarray, centroids: np.ndarray, rows: np.ndarray | None = None):
-    """`kmeans.assign`, of all images or of `rows`: clusters and gaps [n]."""
+    """`nearest_centroids`, of all images or of `rows`: clusters and gaps [n]."""
     units = units_of(images.dtype, images.shape[1])
-    scorer = kmeans.scorer(kmeans.on_grid(centroids, units), units)
-    function = graph(kmeans.assign, images.dtype.name, *centroids.shape)
-    found = function(kmeans.stored(images), squared_norms(images), scorer, units, rows)
+    scorer = scorer_of(on_grid(centroids, units), units, FLOAT32)
+    function = graph(nearest_centroids, images.dtype.name, *centroids.shape)
+    found = function(stored(images), squared_pixel_norms(images), scorer, units, rows)
     return [part.numpy() for part in found]
 
 
-def moved_sums(images: np.ndarray, before: np.ndarray, after: np.ndarray, num_clusters: int):
-    """`kmeans.moved_sums` as arrays."""
+def moved(images: np.ndarray, before: np.ndarray, after: np.ndarray, num_clusters: int):
+    """`moved_sums` as arrays."""
     shape = tf.TensorShape([num_clusters, images.shape[1]])
-    function = graph(kmeans.moved_sums, images.dtype.name, *shape)
-    return [part.numpy() for part in function(kmeans.stored(images), before, after, shape)]
+    function = graph(sums.moved_sums, images.dtype.name, *shape)
+    return [part.numpy() for part in function(stored(images), before, after, shape)]
 
 
 def bytes_of(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
@@ -86,7 +95,7 @@ def test_four_points(fit, make_shards, algorithm):
 def test_assignments_against_the_oracle(drawn):
     images, centroids = drawn
     units = units_of(images.dtype, images.shape[1])
-    centroids = kmeans.on_grid(centroids, units)
+    centroids = on_grid(centroids, units)
     clusters, gaps = assign(images, centroids)
     np.testing.assert_array_equal(
         clusters, oracle.nearest(images, centroids, round(1 / units.step))
@@ -105,12 +114,12 @@ def test_moved_sums_against_the_oracle(drawn, data):
         data.draw(arrays.arrays(np.int64, len(images), elements=st.integers(lowest, k - 1)))
         for lowest in (-1, 0)  # before the first assignment there is no cluster
     )
-    sums, counts, moved = moved_sums(images, before, after, k)
-    assert moved == (before != after).sum()
+    total, counts, num_moved = moved(images, before, after, k)
+    assert num_moved == (before != after).sum()
     for c in range(k):
         gained, lost = images[after == c], images[before == c]
         expected = gained.sum(axis=0, dtype=int) - lost.sum(axis=0, dtype=int)
-        np.testing.assert_array_equal(sums[c], expected)
+        np.testing.assert_array_equal(total[c], expected)
         assert counts[c] == len(gained) - len(lost)
 
 
@@ -205,13 +214,13 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
     pixels[:, 0] = rng.integers(0, 256, 3000)
     pixels = pixels.astype(dtype)
     folder = make_shards(pixels)
-    images = Images(folder, load_manifest(folder), local_replicas())
+    images = ResidentImages(folder, load_manifest(folder), local_replicas())
     algorithm = hamerly.Hamerly(images, FitConfig(folder, "", k))
     exact = pixels / images.units.scale
     skipped = []
     for step in (10, 3, 1, 0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0.01, 0.01, 0):
         middles[:, 0] += step * rng.pareto(2, k) * rng.choice((-1, 1), k) / k
-        centroids = kmeans.on_grid(middles / images.units.scale, images.units)
+        centroids = on_grid(middles / images.units.scale, images.units)
         algorithm.assign(centroids)
         distances = np.linalg.norm(exact[:, None] - centroids, axis=2)
         clusters = algorithm.clusters.numpy()
@@ -316,7 +325,7 @@ def test_near_ties_of_float_images_are_decided_in_float64():
 
 def test_blocks_do_not_matter():
     rng = np.random.default_rng(6)
-    images, centroids = bytes_of(rng, 2 * kmeans.block_rows(784) + 5, 784), rng.random((11, 784))
+    images, centroids = bytes_of(rng, 2 * images_per_block(784) + 5, 784), rng.random((11, 784))
     whole, _ = assign(images, centroids)
     parts = [assign(part, centroids)[0] for part in np.array_split(images, 7)]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
@@ -347,21 +356,21 @@ def test_merge_is_associative_and_commutative(a, b, c):
 
 
 def test_sums_of_many_bright_images_are_exact():
-    n = 3 * kmeans.MAX_EXACT_IMAGES
+    n = 3 * MAX_EXACT_IMAGES
     images = np.full((n, 2), 255, np.uint8)
     before, after = np.full(n, -1), np.zeros(n, np.int64)
-    sums, counts, moved = moved_sums(images, before, after, 2)
-    assert (sums.tolist(), counts.tolist()) == ([[255 * n] * 2, [0, 0]], [n, 0])
-    assert moved == n
+    total, counts, num_moved = moved(images, before, after, 2)
+    assert (total.tolist(), counts.tolist()) == ([[255 * n] * 2, [0, 0]], [n, 0])
+    assert num_moved == n
 
 
 def test_sums_of_float_images_are_those_of_float64():
     rng = np.random.default_rng(7)
     images = rng.normal(size=(5000, 3)).astype(np.float32) + np.float32(1000)
     before, after = np.full(5000, -1), rng.integers(0, 2, 5000)
-    sums, _, _ = moved_sums(images, before, after, 2)
+    total, _, _ = moved(images, before, after, 2)
     expected = [[math.fsum(column) for column in images[after == c].T] for c in range(2)]
-    np.testing.assert_allclose(sums, expected, rtol=1e-14)
+    np.testing.assert_allclose(total, expected, rtol=1e-14)
 
 
 # Distances and inertia.
@@ -371,9 +380,9 @@ def test_sums_of_float_images_are_those_of_float64():
 def test_distances_between_images_are_exact(d):
     images = bytes_of(np.random.default_rng(d), 40, d)
     images[1], images[2], images[3] = 255, 0, images[0]
-    function = graph(kmeans.squared_distances_to, "uint8", d)
+    function = graph(squared_distances_to, "uint8", d)
     for other in images[:3]:
-        found = function(kmeans.stored(images), squared_norms(images), other)
+        found = function(stored(images), squared_pixel_norms(images), other)
         expected = np.square(images.astype(np.int64) - other).sum(axis=1)
         np.testing.assert_array_equal(found, expected)
 
@@ -383,13 +392,13 @@ def test_distances_to_centroids(dtype):
     rng = np.random.default_rng(8)
     images = bytes_of(rng, 500, 30).astype(dtype)
     units = units_of(images.dtype, 30)
-    centroids = kmeans.on_grid(rng.random((4, 30)) * 255 / units.scale, units)
-    centroids[0] = kmeans.on_grid(images[:1] / units.scale, units)[0]
+    centroids = on_grid(rng.random((4, 30)) * 255 / units.scale, units)
+    centroids[0] = on_grid(images[:1] / units.scale, units)[0]
     clusters = rng.integers(0, 4, 500)
     clusters[0] = 0
-    scorer = kmeans.scorer(centroids, units)
-    norms = squared_norms(images)
-    found = kmeans.squared_distances(kmeans.stored(images), norms, clusters, scorer, units).numpy()
+    scorer = scorer_of(centroids, units, FLOAT32)
+    norms = squared_pixel_norms(images)
+    found = squared_distances(stored(images), norms, clusters, scorer, units).numpy()
     expected = np.square(images / units.scale - centroids[clusters]).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-15)
 
@@ -402,16 +411,16 @@ def test_inertia(offset):
     clusters = rng.integers(0, 5, 3000)
     rows = [images[clusters == c].astype(np.float64) for c in range(5)]
     total = ClusterSums(np.array([part.sum(axis=0) for part in rows]), np.bincount(clusters))
-    norms = float(squared_norms(images).sum())
+    norms = float(squared_pixel_norms(images).sum())
     own_means = [part.mean(axis=0) for part in rows]
     expected = sum(np.square(p - m).sum() for p, m in zip(rows, own_means, strict=True)) / 255**2
-    assert kmeans.inertia_of_means(norms, total, units) == pytest.approx(expected, rel=1e-11)
-    centroids = kmeans.means(total, units)
+    assert inertia_of_means(norms, total, units) == pytest.approx(expected, rel=1e-11)
+    centroids = means(total, units)
     np.testing.assert_allclose(centroids, np.array(own_means) / 255, atol=units.step)
-    assert kmeans.inertia(norms, total, centroids, units) == pytest.approx(expected, rel=1e-11)
-    other = kmeans.on_grid(rng.random((5, 40)), units)
+    assert inertia(norms, total, centroids, units) == pytest.approx(expected, rel=1e-11)
+    other = on_grid(rng.random((5, 40)), units)
     expected = sum(np.square(p / 255 - c).sum() for p, c in zip(rows, other, strict=True))
-    assert kmeans.inertia(norms, total, other, units) == pytest.approx(expected, rel=1e-11)
+    assert inertia(norms, total, other, units) == pytest.approx(expected, rel=1e-11)
 
 
 # The grid.
@@ -421,7 +430,7 @@ def test_inertia(offset):
 def test_products_on_the_grid_do_not_depend_on_the_order_of_additions(d):
     rng = np.random.default_rng(d)
     units = units_of(np.dtype("uint8"), d)
-    centroid = kmeans.on_grid(rng.random((1, d)), units)[0]
+    centroid = on_grid(rng.random((1, d)), units)[0]
     centroid[: d // 2] = 1 - units.step  # all bits of it, and the largest sums
     images = bytes_of(rng, 3, d)
     images[0] = 255
@@ -437,12 +446,12 @@ def test_products_on_the_grid_do_not_depend_on_the_order_of_additions(d):
 def test_norms_on_the_grid_do_not_depend_on_the_order_of_additions(d):
     rng = np.random.default_rng(d)
     units = units_of(np.dtype("uint8"), d)
-    centroids = kmeans.on_grid(rng.random((3, d)), units)
+    centroids = on_grid(rng.random((3, d)), units)
     centroids[0] = 1 - units.step
-    found = kmeans.squared_norms(centroids, units)
+    found = squared_norms(centroids, units)
     for _ in range(3):
         order = rng.permutation(d)
-        np.testing.assert_array_equal(kmeans.squared_norms(centroids[:, order], units), found)
+        np.testing.assert_array_equal(squared_norms(centroids[:, order], units), found)
     np.testing.assert_allclose(found, np.square(centroids).sum(axis=1), rtol=1e-12)
 
 
@@ -451,11 +460,11 @@ def test_the_grid_holds_what_is_published():
     rng = np.random.default_rng(10)
     counts = rng.integers(1, 60_000, (50, 1))
     total = ClusterSums(np.floor(rng.random((50, 784)) ** 4 * 255 * counts), counts[:, 0])
-    published = kmeans.means(total, BYTES).astype(np.float32).astype(np.float64)
-    np.testing.assert_array_equal(kmeans.on_grid(published, BYTES), published)
+    published = means(total, BYTES).astype(np.float32).astype(np.float64)
+    np.testing.assert_array_equal(on_grid(published, BYTES), published)
 
 
 def test_float_images_have_no_grid():
     centroids = np.random.default_rng(11).normal(size=(3, 784))
     assert FLOATS == (1.0, 0.0)
-    assert kmeans.on_grid(centroids, FLOATS) is centroids
+    assert on_grid(centroids, FLOATS) is centroids

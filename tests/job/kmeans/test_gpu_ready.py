@@ -16,9 +16,10 @@ from tensorflow.python.framework import kernels
 
 from job.config import FitConfig
 from job.distribute.replicas import Replicas, local_replicas
-from job.images.resident import Images
-from job.kmeans import blocks as kmeans
+from job.images.resident import ResidentImages
 from job.kmeans import hamerly, kmeans_parallel, loop, screen
+from job.kmeans.blocks import images_per_block, take
+from job.kmeans.sums import MAX_EXACT_IMAGES
 from pipeline.shards.manifest import load_manifest
 
 PASSES = {
@@ -113,7 +114,7 @@ def on_the_host(graph: tf.Graph) -> set[str]:
     return _borders(graph.inputs, graph.outputs) | _of_ops(graph)
 
 
-class Traced(Images):
+class Traced(ResidentImages):
     """Images whose passes are traced for any number of images, and kept."""
 
     def __init__(self, folder: str):
@@ -162,7 +163,7 @@ def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d
     np.save(path := str(tmp_path / "alike.npy"), alike)
     for algorithm, seeding in (("lloyd", "k-means++"), ("hamerly", "k-means||"), ("lloyd", path)):
         config = FitConfig("", "", k, init=seeding, algorithm=algorithm, max_iterations=3)
-        loop.fit(images, config, mock.Mock())
+        loop.run_restarts(images, config, mock.Mock())
     assert images.passes.keys() == PASSES | (MANY_PASSES if k == 40 else FEW_PASSES)
     assert all(images.passes.values())
     found = {
@@ -175,7 +176,7 @@ def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d
 def test_a_gather_of_bytes_is_found():
     images = tf.TensorSpec([None, 4], tf.uint8)
     assert _found(tf.gather, images, ROWS) == {"GatherV2 uint8", "GatherV2 int64", "GatherV2 int32"}
-    assert _found(kmeans.take, images, ROWS) == set()
+    assert _found(take, images, ROWS) == set()
 
 
 def test_int32_in_the_memory_of_the_host_is_found():
@@ -211,8 +212,8 @@ def test_the_basis_is_made_on_the_host():
 
 def test_sums_of_a_block_are_exact_in_any_order():
     """A GPU adds in any order: every sum of a block has to be an exact float32."""
-    assert 255 * kmeans.MAX_EXACT_IMAGES < 2**24
-    assert max(map(kmeans.block_rows, range(1, 1000))) <= kmeans.MAX_EXACT_IMAGES
+    assert 255 * MAX_EXACT_IMAGES < 2**24
+    assert max(map(images_per_block, range(1, 1000))) <= MAX_EXACT_IMAGES
 
 
 def test_scores_keep_all_bits_of_float32():

@@ -10,7 +10,8 @@ from scipy.stats import chi2
 
 from job.config import INITS, FitConfig
 from job.distribute.replicas import local_replicas
-from job.images.resident import Images, Place
+from job.images.places import Place
+from job.images.resident import ResidentImages
 from job.kmeans import init
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest
@@ -22,19 +23,19 @@ LINE = np.array([[0, 3], [10, 3], [40, 3], [100, 3]], np.uint8)
 def images_of(make_shards):
     """Images [n, d] resident on some replicas."""
 
-    def make(pixels: np.ndarray, replicas: int = 1, **how) -> Images:
+    def make(pixels: np.ndarray, replicas: int = 1, **how) -> ResidentImages:
         folder = make_shards(pixels, **how)
-        return Images(folder, load_manifest(folder), local_replicas(replicas))
+        return ResidentImages(folder, load_manifest(folder), local_replicas(replicas))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def line(images_of) -> Images:
+def line(images_of) -> ResidentImages:
     return images_of(LINE)
 
 
-def centroids_of(images: Images, k: int, restart: int = 0, **options) -> np.ndarray:
+def centroids_of(images: ResidentImages, k: int, restart: int = 0, **options) -> np.ndarray:
     config = FitConfig("shards", "out", k, **options)
     return init.initial_centroids(images, config, restart, lambda _: None, [])
 
@@ -43,7 +44,7 @@ def centroids_of(images: Images, k: int, restart: int = 0, **options) -> np.ndar
 
 
 @pytest.fixture(scope="module")
-def arrangements(images_of) -> tuple[np.ndarray, list[Images]]:
+def arrangements(images_of) -> tuple[np.ndarray, list[ResidentImages]]:
     """The same images on one replica, and in another order on three."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (150, 12), dtype=np.uint8)

@@ -1,0 +1,262 @@
+"""Scores: which centroid is nearest to an image, decided fast in float32 and exactly where close.
+
+An image is a row x of pixels, x / scale its published value (scale 255 for uint8, 1 for floats).
+With centroids c in published units
+
+    score(x, c) = scale · ‖c‖² − 2 x·c        ‖x / scale − c‖² = (‖x‖² / scale + score) / scale
+
+so the nearest centroid has the lowest score. Scores are computed in float32 first. Two scores that
+differ by less than a margin may be in the wrong order: such near-ties are decided in float64.
+
+For uint8 images centroids lie on a binary grid, so fine that no published digit sees it and so
+coarse that x·c is exact in float64, whatever the order of its additions: a decision made in float64
+is the same for every block shape and machine.
+
+Pure functions; nothing here knows files, strategies or iterations.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from job.kmeans.blocks import between, by_block, images_per_block, take, widened
+from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
+from pipeline.shards.pixel_scale import (
+    ZERO_DISTANCE,
+    Units,
+    squared_norms,
+    to_squared_distances,
+)
+
+# For so few centroids scores are [k, B]: the product and what follows take half the time.
+NARROW = 12
+
+
+class Scorer(NamedTuple):
+    """Centroids, with what scoring blocks of images against them needs.
+
+    Attributes:
+      centroids: float64 [k, d], published units.
+      bias: scale · ‖c‖², float64 [k].
+      margin: float32 [2]; two float32 scores of an image closer than
+        margin[0] · ‖x‖ + margin[1] may be in the wrong order.
+    """
+
+    centroids: np.ndarray
+    bias: np.ndarray
+    margin: np.ndarray
+
+
+class Assignment(NamedTuple):
+    """The nearest centroids of some images, and by how much they are nearer than all others.
+
+    Attributes:
+      clusters: the nearest centroid, int64 [n]; of equally near ones the lowest.
+      gaps: a lower bound of (distance to the second nearest − distance to the nearest), float32
+        [n], published units; 0 where float32 could not tell them apart.
+    """
+
+    clusters: tf.Tensor
+    gaps: tf.Tensor
+
+
+def scorer_of(centroids: np.ndarray, units: Units, precision: Precision) -> Scorer:
+    """Prepares centroids [k, d] (on the grid, published units) for scoring.
+
+    Args:
+      precision: of the float32 products that will make the scores.
+    """
+    squares = squared_norms(centroids, units)
+    bias = units.scale * squares
+    largest = 2 * np.sqrt(squares.max())
+    # d products, and the rounding of the weights −2c and of the sum with the bias. Twice, since
+    # either of two scores may be off, and a little more for products of errors.
+    terms = centroids.shape[1] + 4
+    relative = 2.02 * precision.of_product(terms, pixel_factors(units.step)) * largest
+    absolute = 4 * 2.02 * FLOAT32_ROUNDING * bias.max()  # of the bias: no factor of the product
+    return Scorer(centroids, bias, np.array([relative, absolute], np.float32))
+
+
+def nearest_centroids(
+    images: tf.Tensor,
+    squared_norm: tf.Tensor,
+    scorer: Scorer,
+    units: Units,
+    rows: tf.Tensor | None = None,
+) -> Assignment:
+    """Finds the nearest centroid of every image, or of those in `rows`.
+
+    Args:
+      images: uint8 or float32 [n, d], as `stored`.
+      squared_norm: ‖x‖² in pixels², float64 [n].
+      scorer: of the centroids.
+      units: of the pixels.
+      rows: int32 or int64 [m].
+    """
+    weights, bias = rounded_weights(scorer, images)
+    if rows is not None:
+        squared_norm = tf.gather(squared_norm, rows)
+
+    def nearest(start, stop):
+        part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
+        clusters, scores, others = nearest_two(tf.cast(part, tf.float32), weights, bias)
+        squared = squared_norm[start:stop]
+        margin = scorer.margin[0] * tf.cast(tf.sqrt(squared), tf.float32) + scorer.margin[1]
+        return [clusters, _gaps(squared, scores + margin, others - scores - margin, units)]
+
+    count, dtypes = tf.size(squared_norm), [tf.int64, tf.float32]
+    clusters, gaps = by_block(nearest, count, images.shape[1], dtypes)
+    return Assignment(_with_near_ties_decided(images, scorer, rows, clusters, gaps), gaps)
+
+
+def _with_near_ties_decided(
+    images: tf.Tensor,
+    scorer: Scorer,
+    rows: tf.Tensor | None,
+    clusters: tf.Tensor,
+    gaps: tf.Tensor,
+) -> tf.Tensor:
+    """Decides anew, in float64, the clusters of the images without a gap; int64 [n]."""
+    near_tie = tf.where(gaps <= 0)[:, 0]
+    size = images_per_block(images.shape[1])
+
+    def decide(start, clusters):
+        index = near_tie[start : start + size]
+        pixels = take(images, index if rows is None else tf.gather(rows, index))
+        decided = first_lowest(exact_scores(pixels, exact_weights(scorer, images), scorer.bias))
+        return start + size, tf.tensor_scatter_nd_update(clusters, index[:, None], decided)
+
+    # Most passes have no near-tie: then the loop does not run at all.
+    _, clusters = tf.while_loop(
+        lambda start, _: start < tf.size(near_tie), decide, (0, clusters), parallel_iterations=1
+    )
+    return clusters
+
+
+def _gaps(
+    squared_norm: tf.Tensor, scores: tf.Tensor, differences: tf.Tensor, units: Units
+) -> tf.Tensor:
+    """√(D + Δ) − √D for the squared distance D of a score and the difference Δ of two scores.
+
+    A lower bound if `scores` are upper bounds and `differences` lower bounds; float32 [n].
+    """
+    scale = tf.constant(units.scale, tf.float64)
+    squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
+    return gap_of(tf.maximum(squared, 0.0), tf.maximum(differences / np.float32(units.scale), 0.0))
+
+
+def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
+    """√(squared + difference) − √squared, rounded down; float32 [n]."""
+    slack = np.float32(1 - 2.0**-16)
+    # The difference of the roots would cancel: it is difference / (sum of the roots).
+    root = tf.sqrt(squared + difference) + tf.sqrt(squared)
+    return slack * tf.math.divide_no_nan(difference, root)
+
+
+def exact_weights(scorer: Scorer, images: tf.Tensor) -> tf.Tensor:
+    """−2c, as wide as the `stored` images; float64 [k, width]."""
+    return widened(-2.0 * scorer.centroids, images, 1)
+
+
+def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """−2c, as wide as the `stored` images, float32 [k, width]; and the bias, float32 [k]."""
+    return tf.cast(exact_weights(scorer, images), tf.float32), tf.cast(scorer.bias, tf.float32)
+
+
+def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Scores of images [B, d] with a Scorer's exact weights [k, d] and bias [k]; float64 [B, k].
+
+    The same bits for any block shape where the images are bytes.
+    """
+    return tf.linalg.matmul(tf.cast(images, tf.float64), weights, transpose_b=True) + bias
+
+
+def first_lowest(scores: tf.Tensor) -> tf.Tensor:
+    """The cluster of the lowest of scores [B, k], int64 [B]; of equal ones the first.
+
+    tf.argmin does not promise which of equal ones it finds.
+    """
+    lowest = tf.reduce_min(scores, axis=1, keepdims=True)
+    clusters = tf.range(tf.cast(tf.shape(scores)[1], tf.float64))
+    return tf.cast(tf.reduce_min(tf.where(scores == lowest, clusters, np.inf), axis=1), tf.int64)
+
+
+def nearest_two(
+    rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the `lowest_two` of the scores rows · weightsᵀ + bias.
+
+    Args:
+      rows: float32 [B, d]; weights: float32 [k, d]; bias: float32 [k], or none.
+    """
+    k = weights.shape[0]
+    if k is None or k > NARROW:
+        scores = tf.linalg.matmul(rows, weights, transpose_b=True)
+        return lowest_two(scores if bias is None else tf.nn.bias_add(scores, bias))
+    scores = tf.linalg.matmul(weights, rows, transpose_b=True)  # [k, B]
+    scores = scores if bias is None else scores + bias[:, None]
+    lowest = tf.reduce_min(scores, axis=0)
+    numbers = tf.range(k, dtype=tf.float32)[:, None]
+    # Scores that overflowed to NaN equal nothing, not even the lowest: they get a valid cluster.
+    clusters = tf.reduce_min(tf.where(scores == lowest, numbers, np.float32(k - 1)), axis=0)
+    others = tf.reduce_min(tf.where(numbers == clusters, np.float32(np.inf), scores), axis=0)
+    return tf.cast(clusters, tf.int64), lowest, others
+
+
+def lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The cluster of the lowest of scores [B, k], int64; that score; the lowest of the others."""
+    clusters = tf.argmin(scores, axis=1)
+    # Adding infinity takes a third of the time of choosing by a condition.
+    hidden = tf.one_hot(clusters, tf.shape(scores)[1], on_value=np.float32(np.inf), off_value=0.0)
+    return clusters, tf.reduce_min(scores, axis=1), tf.reduce_min(scores + hidden, axis=1)
+
+
+def squared_distances(
+    images: tf.Tensor, squared_norm: tf.Tensor, clusters: tf.Tensor, scorer: Scorer, units: Units
+) -> tf.Tensor:
+    """Squared distance of every image to the centroid of its cluster, published units².
+
+    Args:
+      images: [n, d], as `stored`; squared_norm: float64 [n], pixels²; clusters: int64 [n].
+
+    Returns:
+      float64 [n], the same bits for any block shape where the images are uint8.
+    """
+    weights = exact_weights(scorer, images)
+
+    def own_score(start, stop):
+        own = clusters[start:stop]
+        rows = tf.cast(between(images, start, stop), tf.float64)
+        product = tf.reduce_sum(rows * tf.gather(weights, own), axis=1)
+        return [product + tf.gather(scorer.bias, own)]
+
+    (score,) = by_block(own_score, tf.shape(images)[0], images.shape[1], [tf.float64])
+    return to_squared_distances(score, squared_norm, units, tf.where)
+
+
+def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Squared distance of every image to one image `other` [d] of the same set, in pixels².
+
+    Args:
+      images: [n, d], as `stored`; squared_norm: float64 [n], pixels².
+
+    Returns:
+      float64 [n]; exact integers for uint8.
+    """
+    # Products with the two halves of a byte, and their sums, have at most 24 bits: exact in
+    # float32, at its full speed, and in TF32, which keeps all 8 bits of either factor.
+    halves = images.dtype == tf.uint8 and 255 * 15 * images.shape[1] < 2**24
+    dtype = tf.float32 if halves else tf.float64
+    wide = tf.cast(other, dtype)
+    low = tf.math.floormod(wide, 16) if halves else tf.zeros_like(wide)
+    columns = widened(tf.stack([wide - low, low], axis=1), images, 0)  # [d, 2]
+
+    def product(start, stop):
+        parts = tf.linalg.matmul(tf.cast(between(images, start, stop), dtype), columns)
+        return [tf.reduce_sum(tf.cast(parts, tf.float64), axis=1)]
+
+    (products,) = by_block(product, tf.shape(images)[0], images.shape[1], [tf.float64])
+    norm = tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
+    squared = squared_norm - 2 * products + norm
+    return tf.where(squared <= ZERO_DISTANCE * squared_norm, tf.zeros_like(squared), squared)
