@@ -103,7 +103,7 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
         return assigned
 
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
-    write_assignments(config.output, number, len(manifest.shards), map(assign, blocks))
+    write_assignments(config.output, number, manifest, map(assign, blocks))
     return tally.arrays() | examples.arrays()
 
 

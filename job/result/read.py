@@ -41,7 +41,9 @@ class Result:
 
     @functools.cached_property
     def assignments(self) -> pa.Table:
-        """A row for each image: id, label (null if none), cluster, distance; read when asked for.
+        """A row for each image: id, label and label_name (null if none), cluster, distance.
+
+        Read when asked for.
 
         Raises:
           UserError: a file of it cannot be read.

@@ -24,12 +24,12 @@ def remove_other_assignments(folder: str, num_shards: int) -> None:
 
 
 def write_assignments(
-    folder: str, number: int, num_shards: int, assigned: Iterable[Assigned]
+    folder: str, number: int, manifest: Manifest, assigned: Iterable[Assigned]
 ) -> None:
-    """Publishes the assignments of shard `number`."""
-    path = storage.join(folder, ASSIGNMENTS, assignments_file(number, num_shards))
+    """Publishes the assignments of shard `number` of a set of images."""
+    path = storage.join(folder, ASSIGNMENTS, assignments_file(number, len(manifest.shards)))
     with storage.publish(path) as file:
-        write_rows(file, assigned)
+        write_rows(file, assigned, manifest.label_names)
 
 
 class History:

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("label", pa.int64()),
+        pa.field("label_name", pa.string()),
         pa.field("cluster", pa.int32(), nullable=False),
         pa.field("distance", pa.float32(), nullable=False),
     ]
@@ -99,25 +100,58 @@ def assignments_file(number: int, num_shards: int) -> str:
     return f"assignments-{number:05d}-of-{num_shards:05d}.parquet"
 
 
-def write_rows(file: BinaryIO | io.RawIOBase, assigned: Iterable[Assigned]) -> None:
-    """Writes a Parquet file with a row for each image."""
+def write_rows(
+    file: BinaryIO | io.RawIOBase, assigned: Iterable[Assigned], label_names: Sequence[str] | None
+) -> None:
+    """Writes a Parquet file with a row for each image.
+
+    Args:
+      label_names: names of labels 0, 1, …; a label beyond them is named by its digits, so that ()
+        names all labels so. Without effect where the images have no labels.
+    """
     with pq.ParquetWriter(file, SCHEMA) as writer:
-        for table in _tables(assigned):
+        for table in _tables(assigned, label_names or ()):
             writer.write_table(table)
 
 
-def _tables(parts: Iterable[Assigned]) -> Iterator[pa.Table]:
+def _tables(parts: Iterable[Assigned], label_names: Sequence[str]) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for assigned in parts:
-        held.append(_rows(assigned))
+        held.append(_rows(assigned, label_names))
         if sum(len(batch) for batch in held) >= ROW_GROUP:
             yield pa.Table.from_batches(held, SCHEMA)
             held = []
     yield pa.Table.from_batches(held, SCHEMA)
 
 
-def _rows(assigned: Assigned) -> pa.RecordBatch:
+def _rows(assigned: Assigned, label_names: Sequence[str]) -> pa.RecordBatch:
     block, clusters, squared = assigned
-    labels = pa.nulls(len(clusters), pa.int64()) if block.labels is None else block.labels
     distances = np.sqrt(squared).astype(np.float32)
-    return pa.record_batch([pa.array(block.ids), labels, clusters, distances], schema=SCHEMA)
+    columns = [
+        pa.array(block.ids),
+        *_label_columns(block.labels, len(block.ids), label_names),
+        clusters,
+        distances,
+    ]
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def _label_columns(
+    labels: np.ndarray | None, num_images: int, names: Sequence[str]
+) -> tuple[pa.Array, pa.Array]:
+    """The columns label and label_name, [num_images] each; null where an image has no label."""
+    if labels is None:
+        return pa.nulls(num_images, pa.int64()), pa.nulls(num_images, pa.string())
+    # A block has few different labels: each name is made once, whatever the number of images.
+    values, where = np.unique(labels, return_inverse=True)
+    texts = [_name(value, names) for value in values.tolist()]
+    return (
+        pa.array(labels, pa.int64(), mask=labels < 0),
+        pa.array(texts, pa.string()).take(pa.array(where)),
+    )
+
+
+def _name(label: int, names: Sequence[str]) -> str | None:
+    if label < 0:
+        return None
+    return names[label] if label < len(names) else str(label)

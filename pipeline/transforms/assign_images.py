@@ -74,7 +74,7 @@ def write_assignments(
 
     with storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file:
         summed = Summed(file)
-        write_rows(summed, assigned())
+        write_rows(summed, assigned(), source.label_names)
     if rejections:
         write_part(storage.join(folder, part_file(piece.number, num_shards)), rejections)
     shard = summed.shard(name, int(sizes.sum()))

@@ -144,6 +144,7 @@ def test_every_format(tmp_path, trained, kind):
     found = sorted(zip(rows["label"], rows["cluster"], rows["distance"], strict=True))
     expected = sorted(zip(labels, every.argmin(axis=1), every.min(axis=1), strict=True))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert rows["label_name"] == [str(label) for label in rows["label"]]
 
 
 def test_images_without_labels(tmp_path, trained):
@@ -151,7 +152,7 @@ def test_images_without_labels(tmp_path, trained):
     assert assign(trained, tmp_path / "images.npy", tmp_path / "out") == 0
     rows = rows_of(tmp_path / "out")
     assert rows.schema == SCHEMA
-    assert rows["label"].null_count == len(rows) == 9
+    assert rows["label"].null_count == rows["label_name"].null_count == len(rows) == 9
     assert manifest_of(tmp_path / "out")["label_names"] is None
 
 
