@@ -20,27 +20,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import apache_beam as beam  # noqa: E402
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import sets  # noqa: E402
 import tensorflow as tf  # noqa: E402
-
-from pipeline.terminal import import_beam, without_chatter  # noqa: E402
-
-beam = import_beam()
 from apache_beam.ml.inference.base import ModelHandler, RunInference  # noqa: E402
 
 from job import fit as fitting  # noqa: E402
 from job.config import FitConfig  # noqa: E402
 from pipeline.nearest import Model, Nearest, read_model  # noqa: E402
-from pipeline.shard import make_pipeline, num_shards_of, run  # noqa: E402
+from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402
+from pipeline.transforms.runner import make_pipeline, run  # noqa: E402
 from pipeline.transforms.shard_images import pieces_of  # noqa: E402
 
 FACTOR = 8
@@ -171,7 +169,7 @@ def speed(path: Path, model: Model, runs: int) -> None:
     sizes = {}
     for _ in range(runs):
         for name, rival in RIVALS.items():
-            with tempfile.TemporaryDirectory() as output, without_chatter():
+            with tempfile.TemporaryDirectory() as output:
                 start = time.perf_counter()
                 clusters = rival(path, model, Path(output))
                 seconds[name].append(time.perf_counter() - start)

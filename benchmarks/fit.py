@@ -356,7 +356,7 @@ def load(name: str) -> np.ndarray:
 
 def prepare(folder: Path, images: np.ndarray) -> None:
     """Writes the images for every library."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     import shard_set
 
     np.save(folder / "uint8.npy", images)

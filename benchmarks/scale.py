@@ -96,7 +96,7 @@ def reduce() -> None:
         sums, seconds = np.ones((k, d)), []
         for _ in range(REPEATS + 2):
             start = time.perf_counter()
-            replicas.sum([sums])
+            replicas.all_reduce([sums])
             seconds.append(time.perf_counter() - start)
         figures[f"{k}x{d}"] = statistics.median(seconds[2:])
     print(json.dumps(figures))

@@ -1,4 +1,4 @@
-"""Who watches the loop of a fit: what ends it, and what tells people and later fits of it."""
+"""Callbacks of the loop of a fit: they record it, show it, and end it when they are asked to."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from job.result.write import History
 from pipeline.terminal import Progress
 
 
-class Observers:
-    """Several callbacks as one: each is told in turn."""
+class Callbacks:
+    """Several callbacks as one: each is called in turn."""
 
     def __init__(self, *callbacks: Callback):
         self._callbacks = callbacks
@@ -28,30 +28,30 @@ class Observers:
             callback.on_state(state)
 
 
-class Silent:
-    """Does nothing with what it is told: for callbacks to begin from."""
+class DoNothing:
+    """Does nothing at any event: the base of callbacks that care for some events only."""
 
     def on_seeding(self, restart: int, num_centroids: int) -> None: ...
     def on_iteration(self, record: IterationRecord) -> None: ...
     def on_state(self, state: State) -> None: ...
 
 
-class Ending(Silent):
-    """Ends a fit when its workers are asked to; told last, when the state is kept."""
+class Ending(DoNothing):
+    """Ends a fit when a worker was asked to end. It must be called last, when the state is kept."""
 
     def __init__(self, replicas: Replicas):
         self._replicas = replicas
 
     def on_state(self, state: State) -> None:
         done = f"restart {state.restart + 1}, iteration {state.iteration}"
-        self._replicas.end_if_asked(f"after {done}", together=True)
+        self._replicas.end_all_if_asked(f"after {done}")
 
 
-class Draws(Silent):
-    """Keeps the images that seeding drew: a fit with fewer clusters draws the first of them.
+class Draws(DoNothing):
+    """Keeps the images that seeding drew: a fit with fewer clusters starts from the first of them.
 
     Attributes:
-      by_restart: images [d] in the order in which they were drawn.
+      by_restart: images [d], in the order in which they were drawn, in the set's dtype.
     """
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ class Draws(Silent):
             self.by_restart[state.restart] = state.chosen
 
 
-class Recording(Silent):
-    """Writes what happens to history.jsonl, the checkpoint and the terminal."""
+class Recording(DoNothing):
+    """Writes history.jsonl and checkpoints, and shows progress."""
 
     def __init__(
         self,
@@ -91,5 +91,6 @@ class Recording(Silent):
         )
 
     def on_state(self, state: State) -> None:
+        # A reader finds in the history at least the iterations that the checkpoint has.
         if self._checkpoints.reached(state, self._history.text):
             self._history.flush()

@@ -1,14 +1,16 @@
-"""What a killed fit goes on from: states of the loop, and shards that are written already.
+"""What a killed fit resumes from: states of the loop, and notes on the shards that are written.
 
-    DIR/checkpoint/state-00000017     the loop, at the end of a round of seeding or an iteration
-    DIR/checkpoint/written-00003      what the assignments of shard 3 add up to
+    DIR/checkpoint/state-00000017     the loop after a round of seeding or an iteration
+    DIR/checkpoint/written-00003      the totals of the assignments of shard 3
 
-Each file is published whole and begins with a digest of the rest: the newest valid state wins.
+Each file appears whole, under its final name, and begins with a digest of the rest. The newest
+state whose digest is right is the one to resume from.
 """
 
 import hashlib
 import io
 import json
+import logging
 import threading
 import zipfile
 from collections.abc import Callable
@@ -20,7 +22,8 @@ from job.kmeans.loop import Fitted, Seconds, State
 from job.kmeans.sums import ClusterSums
 from pipeline import storage
 from pipeline.errors import Taken, UserError
-from pipeline.terminal import note
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
 STATE, WRITTEN = "state-", "written-"
@@ -33,7 +36,7 @@ class DamagedError(Exception):
 
 
 class Checkpoints:
-    """The states of one fit in one folder; the two newest are kept."""
+    """Writes and reads the states of one fit in one folder, of which the two newest are kept."""
 
     def __init__(
         self,
@@ -45,8 +48,8 @@ class Checkpoints:
         """Opens `folder`, which need not exist.
 
         Args:
-          identity: what must be the same for a state to be gone on from: options, fingerprint.
-          interval_seconds: between two states that are written; 0: every one is.
+          identity: what must be the same for a fit to resume: options, fingerprint of the images.
+          interval_seconds: between two states that are written; 0: every state is.
           clock: seconds, monotonic.
         """
         self.folder, self._identity = folder, identity
@@ -57,7 +60,7 @@ class Checkpoints:
         self._unwritten: tuple[State, bytes] | None = None
 
     def load(self) -> tuple[State, bytes] | None:
-        """The newest valid state and the history up to it; None where there is none.
+        """Reads the newest valid state and the history up to it; None where there is none.
 
         Raises:
           UserError: it is of other options or other images; the first difference is named.
@@ -69,7 +72,7 @@ class Checkpoints:
             try:
                 found = found or decode_state(storage.read_bytes(path))
             except DamagedError as error:
-                note(f"warning: {path}: damaged ({error}); skipped")
+                logger.warning(f"{path}: damaged ({error}); skipped")
         if found is None:
             return None
         identity, state, history = found
@@ -77,10 +80,10 @@ class Checkpoints:
         return state, history
 
     def reached(self, state: State, history: bytes) -> bool:
-        """Takes a new state and the history up to it; writes it if the interval is over.
+        """Takes a new state and the history up to it, and writes it if the interval is over.
 
         Returns:
-          Whether it is written.
+          Whether it was written.
         """
         self._unwritten = state, history
         if due := self._clock() - self._last >= self._interval_seconds:
@@ -88,10 +91,10 @@ class Checkpoints:
         return due
 
     def flush(self) -> None:
-        """Writes the newest state, unless it is written; any thread may.
+        """Writes the newest state, unless it is written already. Any thread may call this.
 
         Raises:
-          Taken: another fit writes its states here; nothing more is written.
+          Taken: another fit writes its states here; from now on nothing more is written.
         """
         with self._writing:
             unwritten = self._unwritten
@@ -116,23 +119,30 @@ class Checkpoints:
 
 
 def refuse_others(folder: str, what: str, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to go on with `what` was begun in `folder`, unless its identity is the one of now."""
+    """Refuses to resume the `what` that was begun in `folder` with other options or images.
+
+    Args:
+      begun: identity of what was begun; now: of what is asked for now.
+
+    Raises:
+      UserError: they differ; the first difference is named.
+    """
     for name in sorted(begun.keys() | now.keys()):
         if begun.get(name) != now.get(name):
             raise UserError(
                 f"{folder}: of an unfinished {what} with another value of {flag_of(name)} "
-                f"({begun.get(name)}, now {now.get(name)}); give that one again to go on, another "
+                f"({begun.get(name)}, now {now.get(name)}); give that one again to resume, another "
                 "--output, or --overwrite to start anew"
             )
 
 
 def flag_of(name: str) -> str:
-    """What a message calls a value that must be the same."""
+    """Returns what a message calls a value that must be the same, e.g. `--seed`."""
     return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def encode_state(identity: dict[str, Any], state: State, history: bytes) -> bytes:
-    """A file that holds a state of the loop, and history.jsonl up to it."""
+    """Makes a file of a state of the loop and history.jsonl up to it."""
     best = state.best
     fields = {
         "identity": identity,
@@ -158,7 +168,7 @@ def encode_state(identity: dict[str, Any], state: State, history: bytes) -> byte
 
 
 def decode_state(data: bytes) -> tuple[dict[str, Any], State, bytes]:
-    """Identity, state and history in a file made by `encode_state`.
+    """Reads identity, state and history from a file made by `encode_state`.
 
     Raises:
       DamagedError: it is not such a file.
@@ -181,7 +191,7 @@ def decode_state(data: bytes) -> tuple[dict[str, Any], State, bytes]:
 
 
 def encode(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """A file of JSON values and arrays that knows whether it is whole."""
+    """Makes a file of JSON values and arrays that begins with a digest of them."""
     file = io.BytesIO()
     text = np.frombuffer(json.dumps(fields).encode(), np.uint8)
     np.savez(file, allow_pickle=False, **{**arrays, "fields": text})
@@ -190,7 +200,7 @@ def encode(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The JSON values and arrays in a file made by `encode`.
+    """Reads JSON values and arrays from a file made by `encode`.
 
     Raises:
       DamagedError: it is not such a file.
@@ -206,32 +216,32 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise DamagedError(f"of another version: {error}") from error
 
 
-class Written:
-    """What is written of the final assignments, shard by shard.
+class ShardNotes:
+    """Notes on the shards whose assignments are written, with the totals of each.
 
-    A shard's Parquet file is published before its note here, so a note says that both are there.
+    A shard's Parquet file is published before its note, so where there is a note there are both.
     """
 
     def __init__(self, folder: str, key: str):
-        """Args: folder: of the checkpoint; key: notes with another one do not count."""
+        """Opens the notes in the folder of a checkpoint; those with another `key` do not count."""
         self._folder, self._key = folder, key
 
     def note(self, number: int, arrays: dict[str, np.ndarray]) -> None:
-        """Publishes what the assignments of shard `number` add up to."""
+        """Publishes the totals of the assignments of shard `number`."""
         storage.write_bytes(self.path(number), encode({"key": self._key}, arrays))
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
-        """What `note` was given for this shard; None where there is no valid note."""
+        """Returns what `note` was given for this shard; None where there is no valid note."""
         path = self.path(number)
         if not storage.exists(path):
             return None
         try:
             fields, arrays = decode(storage.read_bytes(path))
         except DamagedError as error:
-            note(f"warning: {path}: damaged ({error}); the shard is assigned again")
+            logger.warning(f"{path}: damaged ({error}); the shard is assigned again")
             return None
         return arrays if fields["key"] == self._key else None
 
     def path(self, number: int) -> str:
-        """Of the note of a shard."""
+        """Returns where the note of a shard is."""
         return storage.join(self._folder, f"{WRITTEN}{number:05d}")

@@ -1,14 +1,13 @@
 """The options of a fit: frozen, validated once."""
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from pipeline import storage
+from job.kmeans import ALGORITHMS, INITS
+from pipeline import options, storage
 from pipeline.errors import UserError
+from pipeline.options import option
 
-ALGORITHMS = ("auto", "lloyd", "hamerly")
-INITS = ("random", "k-means++", "k-means||")
 MEMORIES = ("auto", "resident", "stream")
 SHARDS = "shards"  # the folder of the shards in an output that holds both
 
@@ -24,75 +23,95 @@ def parse_ks(text: str) -> Ks:
     """The numbers of clusters in `--k`: one, or different ones with commas between.
 
     Raises:
-      ArgumentTypeError: it is neither.
+      ValueError: it is neither.
     """
     try:
         ks = Ks(map(int, text.split(",")))
     except ValueError:
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"{text!r} is not a number, or numbers with commas between, e.g. 8,10,16"
         ) from None
     if twice := [k for place, k in enumerate(ks) if k in ks[:place]]:
-        raise argparse.ArgumentTypeError(f"{text!r} has {twice[0]} twice; give each number once")
+        raise ValueError(f"{text!r} has {twice[0]} twice; give each number once")
     return ks
+
+
+def _check_init(init: str) -> None:
+    if init not in INITS and not init.endswith(".npy"):
+        raise ValueError(f"choose from {', '.join(INITS)}, or give a .npy file")
 
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
-    """What `fit` was asked for; the names are those of the command line's flags.
+    """What `fit` is asked for.
 
-    Attributes:
-      shards: folder of the shards.
-      output: folder of the result.
-      k: number of clusters.
-      init: one of INITS, or the path of a .npy file of centroids [k, d].
-      seed: of all randomness.
-      restarts: fits from different initial centroids; the lowest inertia wins.
-      max_iterations: of each restart.
-      tol: stops when the squared shift of the centroids is at most this; 0: when nothing changes.
-      algorithm: one of ALGORITHMS.
-      replicas: devices to use; None: all GPUs, or one CPU.
-      memory: auto, resident or stream: images stay in memory, or are read in each iteration.
-      start_timeout_seconds: how long to wait for the other workers of TF_CONFIG.
-      checkpoint_seconds: between two checkpoints; 0: one after every iteration.
-      tensorboard: folder for TensorBoard's summaries; None: there are none.
+    The fields describe themselves; their names are those of the flags.
     """
 
-    shards: str
-    output: str
-    k: int
-    init: str = "k-means++"
-    seed: int = 0
-    restarts: int = 1
-    max_iterations: int = 300
-    tol: float = 0.0
-    algorithm: str = "auto"
-    replicas: int | None = None
-    memory: str = "auto"
-    start_timeout_seconds: float = 600.0
-    checkpoint_seconds: float = 60.0
-    tensorboard: str | None = None
+    shards: str = option(metavar="SHARDS", help="folder of the shards")
+    output: str = option(metavar="DIR", help="folder for the result")
+    k: int = option(metavar="K", least=1, decides_bits=True, help="number of clusters")
+    init: str = option(
+        "k-means++",
+        metavar="|".join((*INITS, "CENTROIDS.npy")),
+        check=_check_init,
+        decides_bits=True,
+        help="initial centroids",
+    )
+    seed: int = option(0, decides_bits=True, help="of all randomness")
+    restarts: int = option(
+        1,
+        metavar="R",
+        least=1,
+        decides_bits=True,
+        help="fits from different initial centroids; the lowest inertia wins",
+    )
+    max_iterations: int = option(
+        300, metavar="N", least=1, decides_bits=True, help="of each restart"
+    )
+    tol: float = option(
+        0.0,
+        least=0,
+        decides_bits=True,
+        help="stop when the squared shift of the centroids is at most this (default: 0, which is "
+        "when no image changes cluster)",
+    )
+    algorithm: str = option(
+        "auto",
+        choices=("auto", *ALGORITHMS),
+        decides_bits=True,
+        help="all give the same result",
+    )
+    replicas: int | None = option(
+        None, metavar="N", least=1, help="devices to use (default: all GPUs, or one CPU)"
+    )
+    memory: str = option(
+        "auto",
+        choices=MEMORIES,
+        help="keep the images in memory, or read them in each iteration; auto: keep them if they "
+        "fit",
+    )
+    start_timeout_seconds: float = option(
+        600.0,
+        metavar="SECONDS",
+        least=0,
+        help="how long to wait for the other workers of TF_CONFIG",
+    )
+    checkpoint_seconds: float = option(
+        60.0,
+        metavar="SECONDS",
+        least=0,
+        help="between two checkpoints, from which the same command resumes after a crash; 0: "
+        "after every iteration",
+    )
+    tensorboard: str | None = option(
+        None, metavar="LOGS", help="folder for what TensorBoard shows while the fit goes on"
+    )
+    overwrite: bool = option(False, recorded=False, help="replace a result or a checkpoint in DIR")
+    quiet: bool = option(False, recorded=False, help="no progress, no summary")
 
-    def __post_init__(self):
-        for name in ("k", "restarts", "max_iterations"):
-            self._at_least(name, 1)
-        if self.replicas is not None:
-            self._at_least("replicas", 1)
-        for name in ("tol", "checkpoint_seconds", "start_timeout_seconds"):
-            self._at_least(name, 0)
-        if self.algorithm not in ALGORITHMS:
-            raise UserError(f"--algorithm {self.algorithm}: choose from {', '.join(ALGORITHMS)}")
-        if self.memory not in MEMORIES:
-            raise UserError(f"--memory {self.memory}: choose from {', '.join(MEMORIES)}")
-        if self.init not in INITS and not self.init.endswith(".npy"):
-            raise UserError(
-                f"--init {self.init}: choose from {', '.join(INITS)}, or give a .npy file"
-            )
-
-    def _at_least(self, name: str, least: int) -> None:
-        if not getattr(self, name) >= least:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} {getattr(self, name)}: must be at least {least}")
+    def __post_init__(self) -> None:
+        options.check(self)
 
 
 def of_each(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:

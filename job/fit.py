@@ -3,59 +3,62 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-import numpy as np
-
-from job import tensorboard as summaries
-from job.callbacks import Draws, Ending, Observers, Recording
+from job import tensorboard
+from job.callbacks import Callbacks, Draws, Ending, Recording
 from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
 from job.distribute import workers
-from job.distribute.preemption import on_sigterm
+from job.distribute.agreement import check_same, made_by_first
+from job.distribute.preemption import Guard, unguarded
 from job.distribute.replicas import Replicas, local_replicas
 from job.images import memory
 from job.images.protocol import Images
 from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
-from job.kmeans.loop import Fitted, Seconds, State
+from job.kmeans.loop import Callback, Fitted, Seconds, State
 from job.result.folder import CHECKPOINT, is_all_but_done, prepare_result
 from job.result.publish import Publication, publish_assignments, publish_result
 from job.result.read import read_metrics
 from job.result.write import History
-from job.tensorboard import Summaries
 from pipeline import storage
-from pipeline.errors import JobError, UserError
+from pipeline.errors import UserError
+from pipeline.options import options_of
 from pipeline.shards.manifest import Manifest, load_manifest
-from pipeline.terminal import Progress, without_chatter
+from pipeline.terminal import Progress
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
     config: FitConfig,
-    overwrite: bool = False,
-    quiet: bool = True,
     also: tuple[str, ...] = (),
     clock: Callable[[], float] = time.monotonic,
+    guard: Guard = unguarded,
 ) -> dict[str, Any]:
-    """Clusters the images of `config.shards` into `config.output`; what metrics.json says.
+    """Clusters the images of `config.shards` into the folder `config.output`.
 
-    Goes on from the checkpoint of an earlier run of the same fit, if there is one.
+    Resumes from the checkpoint of an earlier run of the same fit, if there is one.
 
     Args:
-      overwrite: replaces a result or a checkpoint that is there.
-      quiet: shows no progress.
       also: names that the output folder may hold besides a result.
       clock: seconds, monotonic.
+      guard: what to do with signals meanwhile, e.g. `preemption.on_sigterm`.
+
+    Returns:
+      What metrics.json says.
 
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    return Session(config, quiet, clock).fit(config, overwrite, also)
+    return Session(config, clock, guard).run(config, also)
 
 
 class Session:
@@ -66,8 +69,17 @@ class Session:
       replicas: of this worker; all workers are there.
     """
 
-    def __init__(self, config: FitConfig, quiet: bool, clock: Callable[[], float]):
-        """Takes the config of the fit with the largest k; loads no image yet.
+    def __init__(
+        self,
+        config: FitConfig,
+        clock: Callable[[], float] = time.monotonic,
+        guard: Guard = unguarded,
+    ):
+        """Waits for the other workers; loads no image yet.
+
+        Args:
+          config: of the fit with the largest k.
+          clock, guard: as in `fit`.
 
         Raises:
           UserError: an option or the shards are at fault.
@@ -76,168 +88,168 @@ class Session:
         if config.k > self.manifest.num_images:
             count = self.manifest.num_images
             raise UserError(f"--k {config.k}: more clusters than the {count} images")
-        summaries.check(config.tensorboard)
-        self.replicas = _replicas(config, self.manifest)
-        self._quiet, self._clock = quiet, clock
+        tensorboard.check(config.tensorboard)
+        self.replicas = _join_workers(config, self.manifest)
+        self._quiet = config.quiet or self.replicas.worker != 0
+        self._clock, self._guard = clock, guard
         self._images: Images | None = None
         self._draws = Draws()
 
-    def fit(
-        self, config: FitConfig, overwrite: bool = False, also: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
-        """One fit, as `fit` does it; of several that of the largest k comes first."""
-        start, clock, replicas = self._clock(), self._clock, self.replicas
-        same = identity(config, self.manifest)
-        shards = self.manifest.to_json().hex()
-        agree(replicas, {**same, "shards": shards, "output": config.output})
-        folder = storage.join(config.output, CHECKPOINT)
-        checkpoints = Checkpoints(folder, same, config.checkpoint_seconds, clock)
-        saved = _prepare(config, replicas, checkpoints, overwrite, also)
+    def run(self, config: FitConfig, also: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Does one fit, as `fit` does; of several that of the largest k comes first."""
+        start = self._clock()
+        checkpoints = self._checkpoints(config)
+        saved = _prepare(config, self.replicas, checkpoints, also)
         if is_all_but_done(config.output):
-            return _complete(config, replicas, read_metrics(config.output))
-        with on_sigterm(replicas.ask_to_end, checkpoints.flush):
+            return _complete(config, self.replicas, read_metrics(config.output))
+        with self._guard(self.replicas.ask_to_end, checkpoints.flush):
             images = self._load(config)
-            loaded = clock()
-            fitted, spent = self._fit(images, config, checkpoints, saved)
-            writing = clock()
-            publication = Publication(config, self.manifest, fitted, replicas)
+            loaded = self._clock()
+            fitted, spent = self._find_centroids(images, config, checkpoints, saved)
+            writing = self._clock()
+            publication = Publication(config, self.manifest, fitted, self.replicas)
             publish_assignments(publication, self._quiet)
 
         def seconds() -> dict[str, float]:
-            return {"load": loaded - start, **spent._asdict(), "write": clock() - writing}
+            write = self._clock() - writing
+            return {"load": loaded - start, **spent._asdict(), "write": write}
 
-        result = {}
-        if replicas.worker == 0:
-            result = publish_result(publication, seconds)
-        return _complete(config, replicas, result)
+        return _complete(config, self.replicas, publish_result(publication, seconds))
+
+    def _checkpoints(self, config: FitConfig) -> Checkpoints:
+        """Opens the checkpoints of a fit, once all workers are known to do the same fit."""
+        decisive = identity(config, self.manifest)
+        named = {flag_of(name): value for name, value in decisive.items()}
+        shards = self.manifest.to_json().hex()
+        check_same(self.replicas, {**named, "--shards": shards, "--output": config.output})
+        folder = storage.join(config.output, CHECKPOINT)
+        return Checkpoints(folder, decisive, config.checkpoint_seconds, self._clock)
 
     def _load(self, config: FitConfig) -> Images:
-        """The images, read by the first fit."""
+        """Returns the images; the first fit reads them."""
         if self._images is None:
             fits = memory.fits(config, self.manifest, self.replicas)
+            logger.info("images are %s", "kept in memory" if fits else "read in every iteration")
             kind = ResidentImages if fits else StreamedImages
             self._images = kind(config.shards, self.manifest, self.replicas)
         self._images.forget_passes()
         return self._images
 
-    def _fit(
+    def _find_centroids(
         self,
         images: Images,
         config: FitConfig,
         checkpoints: Checkpoints,
         saved: tuple[State, bytes] | None,
     ) -> tuple[Fitted, Seconds]:
-        """`loop.run_restarts`, with what worker 0 writes and shows of it."""
+        """Runs the loop; worker 0 also records it.
+
+        Args:
+          saved: the state to resume from and the history up to it.
+        """
         state, lines = saved or (None, b"")
-        drawn, ending = self._draws.by_restart, Ending(self.replicas)
-        if self.replicas.worker != 0:
-            callback = Observers(self._draws, ending)
-            return loop.run_restarts(images, config, callback, self._clock, state, drawn)
         with contextlib.ExitStack() as stack:
-            history = stack.enter_context(closing(History(config.output, lines)))
-            progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
-            recording = Recording(images.num_images, config.k, history, progress, checkpoints)
-            callback = Observers(self._draws, recording, *self._summaries(config, stack), ending)
-            try:
-                fitted = loop.run_restarts(images, config, callback, self._clock, state, drawn)
-            except BaseException:
-                # Whatever ends the fit, the next run goes on from its last iteration.
-                with contextlib.suppress(UserError):
-                    checkpoints.flush()
-                raise
-            checkpoints.flush()
-            return fitted
-
-    def _summaries(self, config: FitConfig, stack: contextlib.ExitStack) -> list[Summaries]:
-        """The callback that writes them, if any; closed with `stack`."""
-        if config.tensorboard is None:
-            return []
-        shape = self.manifest.image_shape
-        made = Summaries(config.tensorboard, shape, config.restarts)
-        return [stack.enter_context(closing(made))]
-
-
-def _replicas(config: FitConfig, manifest: Manifest) -> Replicas:
-    """The replicas of this worker, when all workers are there."""
-    cluster = workers.parse(os.environ.get("TF_CONFIG"))
-    workers.refuse_idle(cluster, len(manifest.shards))
-    if cluster is not None:
-        workers.wait_for_peers(cluster, config.start_timeout_seconds)
-    with without_chatter():
-        return local_replicas(config.replicas, cluster)
-
-
-def agree(replicas: Replicas, values: dict[str, Any]) -> None:
-    """Checks that all workers were given the same values.
-
-    Raises:
-      UserError: one was not; it and the first different value are named.
-    """
-    names = sorted(values)
-    digests = [hashlib.sha256(repr(values[name]).encode()).digest()[:8] for name in names]
-    given = replicas.gather(np.frombuffer(b"".join(digests), np.int64))
-    for worker, row in enumerate(given):
-        if different := np.flatnonzero(row != given[0]).tolist():
-            what = flag_of(names[different[0]])
-            raise UserError(
-                f"{replicas.name(worker)} has another value of {what} than "
-                f"{replicas.name(0)}; start all workers with the same options and shards"
+            callbacks: list[Callback] = [self._draws]
+            if self.replicas.worker == 0:
+                callbacks += self._recorders(config, checkpoints, lines, stack)
+            # Last, so that what the others keep of a state is kept before the fit ends there.
+            callbacks.append(Ending(self.replicas))
+            return loop.run_restarts(
+                images,
+                config,
+                Callbacks(*callbacks),
+                self._clock,
+                state,
+                self._draws.by_restart,
             )
 
+    def _recorders(
+        self,
+        config: FitConfig,
+        checkpoints: Checkpoints,
+        lines: bytes,
+        stack: contextlib.ExitStack,
+    ) -> list[Callback]:
+        """Opens what worker 0 writes and shows of the loop; `stack` closes it.
 
-def from_first(replicas: Replicas, make: Callable[[], bytes]) -> bytes:
-    """The bytes that worker 0 makes, for all workers.
+        Args:
+          lines: the history so far.
+        """
+        stack.push(_flushing(checkpoints))
+        history = stack.enter_context(closing(History(config.output, lines)))
+        progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
+        num_images = self.manifest.num_images
+        recorders: list[Callback] = [
+            Recording(num_images, config.k, history, progress, checkpoints)
+        ]
+        if config.tensorboard is not None:
+            shape = self.manifest.image_shape
+            summaries = tensorboard.Summaries(config.tensorboard, shape, config.restarts)
+            recorders.append(stack.enter_context(closing(summaries)))
+        return recorders
 
-    Raises:
-      UserError: of `make`, in worker 0; the others end with a JobError.
+
+def _flushing(checkpoints: Checkpoints) -> Callable[..., None]:
+    """Makes an exit function that writes the newest state, whatever has ended the loop.
+
+    An error of that writing does not hide another error that is on its way.
     """
-    failure, data = None, b""
-    if replicas.worker == 0:
-        try:
-            data = b"+" + make()
-        except UserError as error:
-            failure = error
-    data = replicas.share(data)
-    if failure is not None:
-        raise failure
-    if not data:
-        raise JobError(f"{replicas.name(0)} could not start: its message says why")
-    return data[1:]
+
+    def flush(kind: type[BaseException] | None, *_: Any) -> None:
+        with contextlib.suppress(*([] if kind is None else [UserError])):
+            checkpoints.flush()
+
+    return flush
+
+
+def _join_workers(config: FitConfig, manifest: Manifest) -> Replicas:
+    """Makes the replicas of this worker, once all workers are there."""
+    group = workers.parse(os.environ.get("TF_CONFIG"))
+    workers.refuse_idle(group, len(manifest.shards))
+    if group is not None:
+        workers.wait_for_peers(group, config.start_timeout_seconds)
+    return local_replicas(config.replicas, group)
 
 
 def _prepare(
     config: FitConfig,
     replicas: Replicas,
     checkpoints: Checkpoints,
-    overwrite: bool,
     also: tuple[str, ...],
 ) -> tuple[State, bytes] | None:
-    """Makes the output folder ready; the state to go on from and its history, for all workers."""
+    """Makes the output folder ready; the state to resume from and its history, for all workers."""
 
     def ready() -> bytes:
-        prepare_result(config.output, overwrite, also)
+        prepare_result(config.output, config.overwrite, also)
         saved = checkpoints.load()
         return b"" if saved is None else encode_state({}, *saved)
 
-    data = from_first(replicas, ready)
-    return decode_state(data)[1:] if data else None
+    data = made_by_first(replicas, ready)
+    if not data:
+        return None
+    _, state, history = decode_state(data)
+    logger.info("resumes after restart %d, iteration %d", state.restart + 1, state.iteration)
+    return state, history
 
 
 def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> dict[str, Any]:
     """Removes the checkpoint of a complete result; worker 0's `result`, for all workers."""
-    shared = replicas.share(json.dumps(result).encode())
+    shared = replicas.broadcast(json.dumps(result).encode())
     if replicas.worker == 0:
         storage.remove(storage.join(config.output, CHECKPOINT))
     return json.loads(shared)
 
 
 def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
-    """What decides the bits of a result; a checkpoint is gone on from only if all of it is equal.
+    """Returns what decides the bits of a result: a fit resumes only if all of it is equal.
 
-    Where the shards lie, how many there are, replicas and memory do not decide them.
+    Where the shards lie and how many there are, replicas, workers and memory do not decide them.
     """
-    options = ("k", "init", "seed", "restarts", "max_iterations", "tol", "algorithm")
-    names = {name: getattr(config, name) for name in options}
+    values = {
+        field.name: getattr(config, field.name)
+        for field, known in options_of(config)
+        if known.decides_bits
+    }
     if config.init.endswith(".npy") and storage.exists(config.init):
-        names["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
-    return {**names, "fingerprint": manifest.fingerprint}
+        values["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
+    return {**values, "fingerprint": manifest.fingerprint}

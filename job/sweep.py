@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from job import fit as fitting
 from job import report
 from job.checkpoint import refuse_others
 from job.config import FitConfig, k_folder, of_each
+from job.distribute.agreement import check_same, made_by_first
+from job.distribute.preemption import Guard, unguarded
+from job.fit import Session, identity
 from job.result.folder import is_finished, prepare_sweep
 from job.result.read import read_metrics
 from job.result.write import write_sweep
+from pipeline.options import recorded
 from pipeline.shards.manifest import Manifest
 
 ELBOW_RULE = (
@@ -33,38 +36,42 @@ COMPARED = (
 )
 
 
-def fit(
+def fit_each(
     config: FitConfig,
     ks: Sequence[int],
-    overwrite: bool = False,
-    quiet: bool = True,
     also: tuple[str, ...] = (),
     clock: Callable[[], float] = time.monotonic,
+    guard: Guard = unguarded,
 ) -> dict[str, Any]:
-    """Fits each of `ks` into a folder of `config.output`; what sweep.json says.
+    """Fits each of `ks` into a folder of its own in `config.output`.
 
-    Images are loaded once, and k-means++ draws once: its first images are those of a smaller k.
-    Run again after a crash, it goes on, without what is finished.
+    Images are loaded once, and k-means++ draws once, for the largest k: a fit with a smaller k
+    starts from the first of the images that were drawn. Run again after a crash, it resumes and
+    leaves alone what is finished.
 
     Args:
       config: of the largest of `ks`.
-      others: as `fitting.fit`.
+      also, clock, guard: as in `job.fit.fit`.
+
+    Returns:
+      What sweep.json says.
 
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    configs = of_each(config, ks)
-    session = fitting.Session(config, quiet, clock)
-    fitting.agree(session.replicas, {"k": tuple(ks)})
+    # Only the whole sweep is overwritten: its own fits may resume.
+    configs = of_each(dataclasses.replace(config, overwrite=False), ks)
+    session = Session(config, clock, guard)
+    check_same(session.replicas, {"--k": tuple(ks)})
 
     def ready() -> bytes:
-        prepare_sweep(config.output, ks, overwrite, also)
+        prepare_sweep(config.output, ks, config.overwrite, also)
         return json.dumps([c.k for c in configs if _is_finished(c, session.manifest)]).encode()
 
-    finished = json.loads(fitting.from_first(session.replicas, ready))
+    finished = json.loads(made_by_first(session.replicas, ready))
     for each in configs:
         if each.k not in finished:
-            session.fit(each)
+            session.run(each)
     sweep = compare(config, [read_metrics(each.output) for each in reversed(configs)])
     if session.replicas.worker == 0:
         report.write_sweep_page(config.output, sweep)
@@ -73,22 +80,21 @@ def fit(
 
 
 def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
-    """Whether an earlier run has finished this fit.
+    """Tells whether an earlier run has finished this fit.
 
     Raises:
-      UserError: it has finished another one there.
+      UserError: it has finished a fit with other options or images there.
     """
     if not is_finished(config.output):
         return False
-    metrics, now = read_metrics(config.output), fitting.identity(config, manifest)
+    metrics, now = read_metrics(config.output), identity(config, manifest)
     begun = {**metrics["config"], "fingerprint": metrics["fingerprint"]}
     refuse_others(config.output, "sweep", {name: begun.get(name) for name in now}, now)
     return True
 
 
 def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What sweep.json says of the metrics of fits, by ascending k."""
-    options = dataclasses.asdict(config)
+    """Makes the content of sweep.json from the metrics of the fits, by ascending k."""
     fits = [
         {
             "k": metrics["num_clusters"],
@@ -105,18 +111,19 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         "elbow_rule": ELBOW_RULE,
         "fits": fits,
         "versions": results[0]["versions"],
-        "config": {**options, "k": ks},
+        "config": {**recorded(config), "k": ks},
     }
 
 
 def elbow(ks: Sequence[int], inertias: Sequence[float]) -> int | None:
-    """The k from which on more clusters gain little; None where the curve has no such bend.
+    """Finds the k from which on more clusters gain little; None where the curve has no such bend.
 
-    Satopää, Albrecht, Irwin, Raghavan: Finding a "kneedle" in a haystack (ICDCSW 2011), whose
-    curve is here the line through the given points, not smoothed.
+    Satopää, Albrecht, Irwin, Raghavan: Finding a "kneedle" in a haystack (ICDCSW 2011). They
+    smooth the curve first; here it is the line through the points as they are.
 
     Args:
-      ks: ascending; inertias: one for each.
+      ks: ascending.
+      inertias: one for each.
     """
     if len(ks) < 3 or inertias[0] <= inertias[-1]:
         return None

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a fit: one more callback of its loop.
+"""Summaries for TensorBoard: one more callback of the loop of a fit.
 
 TensorFlow appends to its event files itself, so this does not go through `pipeline.storage`.
 """
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from job.callbacks import Silent
+from job.callbacks import DoNothing
 from job.kmeans.loop import IterationRecord, State
-from job.report import charts as pictures
+from job.report import charts
 from pipeline.errors import UserError
 
-FLUSH_SECONDS = 10  # until what is written is there to be seen
+FLUSH_SECONDS = 10  # how long TensorFlow may keep what is written to itself
 MAX_PICTURES = 100  # of centroids, the first ones
 
 
@@ -28,7 +28,7 @@ def check(folder: str | None) -> None:
         )
 
 
-class Summaries(Silent):
+class Summaries(DoNothing):
     """Writes figures of each iteration and, ever more rarely, pictures of the centroids.
 
     Each restart is a run of its own, restart=0 …, unless there is only one.
@@ -76,6 +76,6 @@ class Summaries(Silent):
 def as_pictures(centroids: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """Centroids [k, d] as uint8 [m, h, w, 1 or 3], m ≤ MAX_PICTURES."""
     shown = centroids[:MAX_PICTURES]
-    low, high = pictures.display_range(shown, shown)
-    drawn = pictures.as_pictures((shown - low) / (high - low), image_shape)
+    low, high = charts.display_range(shown, shown)
+    drawn = charts.as_pictures((shown - low) / (high - low), image_shape)
     return drawn if drawn.ndim == 4 else drawn[..., None]

@@ -1,8 +1,8 @@
-"""`python -m pipeline`: the command `shard`, which needs no TensorFlow."""
+"""`python -m pipeline`: the command `shard`."""
 
 import sys
 
-from pipeline.shard import main
+from pipeline.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

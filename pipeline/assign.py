@@ -1,24 +1,23 @@
-"""The command `assign`: new images → nearest centroid of a finished fit."""
+"""`assign`: new images → the nearest centroid of a finished fit."""
 
-import argparse
-import json
 import re
 from typing import Any
 
 from pipeline import storage
+from pipeline.config import AssignConfig
 from pipeline.features.source import transformed_again
 from pipeline.shard import (
-    add_source_arguments,
-    make_pipeline,
     note_rejected,
-    open_input,
+    num_shards_of,
+    open_images,
     prepare_folder,
     refuse_foreign,
-    run,
     watching,
 )
+from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
-from pipeline.terminal import Progress, without_chatter
+from pipeline.terminal import Progress
+from pipeline.transforms.runner import make_pipeline, run
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names that the output may hold, those included that a run which died leaves.
@@ -28,46 +27,40 @@ OURS = re.compile(
 OUR_ASSIGNMENTS = re.compile(rf"assignments-\d{{5,}}-of-\d{{5,}}\.parquet{_TEMPORARY}")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `assign`."""
-    parser.add_argument("--model", required=True, metavar="DIR", help="folder of a fit's result")
-    add_source_arguments(parser)
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the assignments")
-    parser.add_argument("--overwrite", action="store_true", help="replace the assignments in DIR")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+def assign(config: AssignConfig) -> AssignmentsManifest:
+    """Finds the nearest centroid of `config.model` for every image of `config.input`.
 
-
-def assign(args: argparse.Namespace, beam_flags: list[str]) -> None:
-    """Runs the pipeline that `args` describe.
+    Returns:
+      What manifest.json says of the assignments.
 
     Raises:
       UserError: the model, the input, an option or the output folder is at fault.
     """
     from pipeline.nearest import read_model
 
-    model = storage.retrying(lambda: read_model(args.model))
-    source, num_shards = open_input(args)
+    model = storage.retrying(lambda: read_model(config.model))
+    source = open_images(config)
     if model.transform is not None:
         source = transformed_again(source, model.folder, model.transform)
+    num_shards = num_shards_of(source, config.num_shards)
     model.check(source)
-    folder = storage.join(args.output, "assignments")
+    folder = storage.join(config.output, ASSIGNMENTS)
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
-    prepare_folder(args.output, args.overwrite, OURS, "complete assignments; use them")
+    prepare_folder(config.output, config.overwrite, OURS, "complete assignments; use them")
 
     def transform() -> Any:
         from pipeline.transforms.assign_images import AssignImages
 
-        return AssignImages(source, model, args.output, num_shards, args.max_rejected)
+        return AssignImages(source, model, config.output, num_shards, config.max_rejected)
 
     def num_files() -> int:
         return sum(name.endswith(".parquet") for name in storage.list_names(folder))
 
-    with (
-        without_chatter() as terminal,
-        Progress("assign", num_shards, "files", args.quiet, terminal) as progress,
-    ):
+    with Progress("assign", num_shards, "files", config.quiet) as progress:
         with watching(folder, num_files, progress):
-            run(make_pipeline(transform, beam_flags))
+            run(make_pipeline(transform, list(config.beam_options)))
         progress.update(num_shards)
-    manifest = json.loads(storage.read_bytes(storage.join(args.output, MANIFEST)))
-    note_rejected(manifest["num_rejected"], source.num_images, args.output)
+    path = storage.join(config.output, MANIFEST)
+    manifest = AssignmentsManifest.from_json(storage.read_bytes(path))
+    note_rejected(manifest.num_rejected, source.num_images, config.output)
+    return manifest

@@ -1,22 +1,25 @@
-"""The exceptions that mean: the user's input, options or storage are at fault."""
+"""Exceptions whose message alone tells a person what to do, and how they come back from engines.
+
+A UserError is the fault of the input, an option or the storage; a JobError is nobody's fault.
+"""
 
 import re
 
-_WHERE = r" \[while running [^\n]*"  # what Beam appends
-
-
-MAX_CHARACTERS = 2_000  # of a message: a name in a bucket may be very long
+MAX_CHARACTERS = 2_000  # of a message: names in a bucket may be very long
+# What Beam appends to the text of an exception.
+_STEP = r" \[while running [^\n]*"
 
 
 class UserError(Exception):
-    """What was wrong (the value), where (file, shard, flag) and what to do, in one line.
+    """Something that the user can put right.
 
-    The command line prints it without a traceback and ends with exit status 2.
+    The message says in one line what is wrong (the value), where (file, shard, flag) and what to
+    do. The command line prints it without a traceback and ends with exit status 2.
     """
 
     def __init__(self, message: str):
-        # Names of files and objects may hold anything, even what a terminal obeys.
-        super().__init__(_bounded("".join(map(_printable, message))))
+        # Names of files and objects may hold anything, even characters that control a terminal.
+        super().__init__(_shortened("".join(map(_printable, message))))
 
 
 class Refused(UserError):
@@ -24,31 +27,11 @@ class Refused(UserError):
 
 
 class Taken(UserError):
-    """Another writer has published meanwhile what only one may publish."""
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
-
-
-def _bounded(text: str) -> str:
-    """`text` without its middle, if it is too long: its ends say what is wrong and what to do."""
-    half = MAX_CHARACTERS // 2
-    return text if len(text) <= MAX_CHARACTERS else f"{text[: half - 1]} … {text[-half:]}"
-
-
-def from_engine(error: Exception) -> UserError | None:
-    """The UserError behind what a Beam engine raised, or None if it was another exception.
-
-    Engines raise a worker's exception again, add to its text, or hand it back as a traceback.
-    """
-    if isinstance(error, UserError):
-        return UserError(re.sub(rf"{_WHERE}$", "", str(error)))
-    return from_traceback(str(error))
+    """Another writer has meanwhile published what only one may publish."""
 
 
 class JobError(Exception):
-    """Why the job cannot go on though the user's input is not at fault, in one line.
+    """Why the job cannot go on, in one line, though nothing is wrong with what the user gave.
 
     The command line prints it without a traceback and ends with `status`.
     """
@@ -56,9 +39,31 @@ class JobError(Exception):
     status = 1
 
 
+def from_engine(error: Exception) -> UserError | None:
+    """Finds the UserError behind what a Beam engine raised; None if it was another exception.
+
+    Some engines raise the exception of a worker again, some add to its text, some hand it back as
+    a printed traceback.
+    """
+    if isinstance(error, UserError):
+        return UserError(re.sub(rf"{_STEP}$", "", str(error)))
+    return from_traceback(str(error))
+
+
 def from_traceback(text: str) -> UserError | None:
-    """The UserError at the end of a printed traceback, or None if another exception ended it."""
-    found = re.findall(
-        rf"^pipeline\.errors\.(?:UserError|Refused|Taken): (.*?)(?:{_WHERE})?$", text, re.MULTILINE
-    )
+    """Finds the UserError at the end of a printed traceback; None if it ends with another."""
+    kinds: list[type[UserError]] = [UserError, *UserError.__subclasses__()]
+    names = "|".join(kind.__name__ for kind in kinds)
+    found = re.findall(rf"^{__name__}\.(?:{names}): (.*?)(?:{_STEP})?$", text, re.MULTILINE)
     return UserError(found[-1]) if found else None
+
+
+def _printable(character: str) -> str:
+    """Returns a character, or its escape sequence if it is not to be printed."""
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
+def _shortened(text: str) -> str:
+    """Leaves out the middle of a long text: the ends say what is wrong and what to do."""
+    half = MAX_CHARACTERS // 2
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: half - 1]} … {text[-half:]}"

@@ -1,7 +1,7 @@
-"""The command `shard`: images → shards. Also `python -m pipeline`, which needs no TensorFlow."""
+"""`shard`: images → shards."""
 
-import argparse
 import contextlib
+import logging
 import math
 import re
 import threading
@@ -9,163 +9,65 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import UserError, from_engine
-from pipeline.features.source import (
-    Transformed,
-    add_transform_argument,
-    is_same_transform,
-    transformed,
-)
-from pipeline.shards import manifest as shards
+from pipeline.config import InputConfig, ShardConfig
+from pipeline.errors import UserError
+from pipeline.features.source import Transformed, is_same_transform, transformed
 from pipeline.shards import plan
-from pipeline.shards.rejected import DEFAULT_FRACTION, REJECTED
+from pipeline.shards.manifest import MANIFEST, TRANSFORM_FILES, Manifest, load_manifest
+from pipeline.shards.rejected import REJECTED
 from pipeline.sources import Listed, Planned, Request, Source, open_source
-from pipeline.terminal import (
-    Parser,
-    Progress,
-    exit_status,
-    import_beam,
-    note,
-    reject_flag,
-    without_chatter,
-)
+from pipeline.terminal import Progress
+from pipeline.transforms.runner import make_pipeline, run
 
-SPLITS = ("train", "test", "all")
-# What DirectRunner falls back to, after it has tried to download another engine.
-ENGINE = "FnApiRunner"
+logger = logging.getLogger(__name__)
+
 PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
 # Names that a folder of shards may hold, those included that a run which died leaves.
 OURS = re.compile(
     r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json|"
-    rf"{'|'.join(map(re.escape, shards.TRANSFORM_FILES))})"
+    rf"{'|'.join(map(re.escape, TRANSFORM_FILES))})"
     rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 )
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which images."""
-    parser.add_argument(
-        "--input",
-        required=True,
-        nargs="+",
-        action="extend",
-        metavar="SPEC",
-        help="digits, mnist, fashion-mnist, or paths or globs of one kind: .npz, .npy, idx files, "
-        "TFRecords, Parquet, folders of images with one sub-folder per label (or none)",
-    )
-    parser.add_argument(
-        "--split", choices=SPLITS, default="train", help="images of which split (default: train)"
-    )
-    parser.add_argument(
-        "--num-shards", type=int, metavar="N", help="how many shards (default: of about 64 MiB)"
-    )
-    parser.add_argument(
-        "--image-size", type=image_size, metavar="HxW", help="resize every image, e.g. to 28x28"
-    )
-    parser.add_argument("--grayscale", action="store_true", help="drop the colours")
-    parser.add_argument(
-        "--max-rejected",
-        type=fraction,
-        default=DEFAULT_FRACTION,
-        metavar="FRACTION",
-        help="go on without images that cannot be read, up to this share (default: %(default)s)",
-    )
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """The (h, w) of HxW; raises ArgumentTypeError."""
-    found = re.fullmatch(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HxW in pixels, e.g. 28x28")
-    return int(found[1]), int(found[2])
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1; raises ArgumentTypeError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `shard`."""
-    add_source_arguments(parser)
-    add_transform_argument(parser)
-    parser.add_argument("--output", required=True, metavar="SHARDS", help="folder for the shards")
-    parser.add_argument("--overwrite", action="store_true", help="replace the shards in SHARDS")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def check_beam_flags(flags: list[str], known: list[str]) -> None:
-    """Raises UserError unless Beam knows every one of `flags`.
-
-    Args:
-      known: flags of our own, which may be the ones that were meant.
-    """
-    if not flags:
-        return
-    import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-    from apache_beam.runners.runner import create_runner
-
-    name = PipelineOptions(flags).view_as(StandardOptions).runner
-    try:
-        create_runner(name or ENGINE)  # an engine's module brings its options
-    except (ImportError, ValueError) as error:
-        raise UserError(f"--runner {name}: {' '.join(str(error).split())}") from error
-    parser = Parser(add_help=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(flags)
-    if unknown:
-        reject_flag(unknown[0], known + parser.flags())
-
-
-def shard(args: argparse.Namespace, beam_flags: list[str]) -> shards.Manifest:
-    """Runs the pipeline that `args` describe; the manifest of what it wrote.
+def shard(config: ShardConfig) -> Manifest:
+    """Reads the images of `config.input` and writes them as shards; the manifest of what it wrote.
 
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source, num_shards = open_input(args)
-    prepare_shards(args, source)
+    source = open_input(config)
+    num_shards = num_shards_of(source, config.num_shards)
+    prepare_output(config, source)
 
     def on_disk() -> int:
-        return images_on_disk(args.output, source.num_images, image_bytes_of(source))
+        return images_on_disk(config.output, source.num_images, image_bytes_of(source))
 
-    with (
-        without_chatter() as terminal,
-        Progress("shard", source.num_images, "images", args.quiet, terminal) as progress,
-    ):
-        with watching(args.output, on_disk, progress):
-            run(shard_pipeline(args, source, num_shards, beam_flags))
+    with Progress("shard", source.num_images, "images", config.quiet) as progress:
+        with watching(config.output, on_disk, progress):
+            run(shard_pipeline(config, source, num_shards))
         progress.update(source.num_images)
-    return load_written(args.output)
+    return load_written(config.output)
 
 
-def open_input(args: argparse.Namespace, least_shards: int = 1) -> tuple[Planned | Listed, int]:
-    """The source that `args` name, and how many shards to cut it into.
+def open_input(config: ShardConfig) -> Planned | Listed:
+    """The source of the images, or of the vectors made of them, that `config` names."""
+    source = open_images(config)
+    if config.transform is None:
+        return source
+    return transformed(source, config.transform, config.output)
 
-    Args:
-      least_shards: that many at least, unless --num-shards was given.
-    """
-    source = storage.retrying(
-        lambda: open_source(args.input, args.split, args.image_size, args.grayscale)
+
+def open_images(config: InputConfig) -> Planned | Listed:
+    """The source of the images that `config` names."""
+    return storage.retrying(
+        lambda: open_source(config.input, config.split, config.image_size, config.grayscale)
     )
-    spec = vars(args).get("transform")  # `assign` has none
-    if spec is not None:
-        with without_chatter():  # of the model's library
-            source = transformed(source, spec, args.output)
-    return source, num_shards_of(source, args.num_shards, least_shards)
 
 
-def prepare_shards(args: argparse.Namespace, source: Source) -> None:
-    """Makes the output ready for the shards of `source`."""
-    prepare_folder(args.output, args.overwrite)
+def prepare_output(config: ShardConfig, source: Source) -> None:
+    """Makes the output folder ready for the shards of `source`."""
+    prepare_folder(config.output, config.overwrite)
     if isinstance(source, Transformed):
         source.save_model()
 
@@ -183,9 +85,9 @@ def image_bytes_of(source: Source) -> int:
     return math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
 
 
-def load_written(folder: str) -> shards.Manifest:
+def load_written(folder: str) -> Manifest:
     """The manifest of shards that were written just now; says how many images are not in them."""
-    manifest = shards.load_manifest(folder)
+    manifest = load_manifest(folder)
     note_rejected(manifest.num_rejected, manifest.num_images + manifest.num_rejected, folder)
     return manifest
 
@@ -193,38 +95,36 @@ def load_written(folder: str) -> shards.Manifest:
 def note_rejected(num_rejected: int, num_images: int, folder: str) -> None:
     """Says on stderr how many of the images were rejected, if any."""
     if num_rejected:
-        note(
+        logger.warning(
             f"{num_rejected:,} of {num_images:,} images could not be read: see "
             f"{storage.join(folder, REJECTED)}"
         )
 
 
-def shard_once(args: argparse.Namespace, beam_flags: list[str]) -> None:
+def shard_once(config: ShardConfig) -> Manifest:
     """`shard`, unless an earlier run with the same input has left complete shards.
 
     Raises:
       UserError: as `shard`; or there are shards of another input, and no --overwrite.
     """
-    if complete_shards(args) is None:
-        shard(args, beam_flags)
+    return complete_shards(config) or shard(config)
 
 
-def complete_shards(args: argparse.Namespace) -> shards.Manifest | None:
+def complete_shards(config: ShardConfig) -> Manifest | None:
     """What an earlier run with the same input has left; None if there is nothing to be kept.
 
     Raises:
       UserError: there are shards of another input, and no --overwrite.
     """
-    path = storage.join(args.output, shards.MANIFEST)
-    if args.overwrite or not storage.exists(path):
+    path = storage.join(config.output, MANIFEST)
+    if config.overwrite or not storage.exists(path):
         return None
-    found = shards.Manifest.from_json(storage.read_bytes(path), path)
-    request = Request(tuple(args.input), args.split, args.image_size, args.grayscale)
-    wanted = request.describe()
+    found = Manifest.from_json(storage.read_bytes(path), path)
+    request = Request(config.input, config.split, config.image_size, config.grayscale)
     if (
-        found.source != wanted
-        or args.num_shards not in (None, len(found.shards))
-        or not is_same_transform(vars(args).get("transform"), found.transform)
+        found.source != request.describe()
+        or config.num_shards not in (None, len(found.shards))
+        or not is_same_transform(config.transform, found.transform)
     ):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
@@ -252,10 +152,10 @@ def prepare_folder(
         raise UserError(f"--output {folder}: a file; give a folder")
     names = storage.list_names(folder)
     refuse_foreign(folder, names, ours)
-    if shards.MANIFEST in names and not overwrite:
+    if MANIFEST in names and not overwrite:
         raise UserError(f"--output {folder}: holds {what}, or add --overwrite")
     # The manifest first: without it nobody takes what is left for a set.
-    for name in sorted(names, key=lambda name: name != shards.MANIFEST):
+    for name in sorted(names, key=lambda name: name != MANIFEST):
         storage.remove(storage.join(folder, name))
     storage.make_folder(folder)
 
@@ -268,52 +168,15 @@ def refuse_foreign(folder: str, names: list[str], ours: re.Pattern) -> None:
         )
 
 
-def shard_pipeline(
-    args: argparse.Namespace, source: Planned | Listed, num_shards: int, beam_flags: list[str]
-) -> Any:
-    """The Beam pipeline from `source` to shards in `args.output`; it is not run."""
+def shard_pipeline(config: ShardConfig, source: Planned | Listed, num_shards: int) -> Any:
+    """The Beam pipeline from `source` to the shards of `config`; it is not run."""
 
     def transform() -> Any:
         from pipeline.transforms.shard_images import ShardImages
 
-        return ShardImages(source, args.output, num_shards, args.max_rejected)
+        return ShardImages(source, config.output, num_shards, config.max_rejected)
 
-    return make_pipeline(transform, beam_flags)
-
-
-def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
-    """A Beam pipeline of the transform that `make` makes, once Beam has been imported quietly.
-
-    Raises:
-      UserError: an option of Beam is at fault.
-    """
-    beam = import_beam()
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    options = PipelineOptions(beam_flags)
-    if options.view_as(StandardOptions).runner is None:
-        options.view_as(StandardOptions).runner = ENGINE
-    try:
-        pipeline = beam.Pipeline(options=options)
-    except ValueError as error:  # an engine misses options of its own
-        raise UserError(" ".join(str(error).split())) from error
-    _ = pipeline | make()
-    return pipeline
-
-
-def run(pipeline: Any) -> None:
-    """Runs a Beam pipeline.
-
-    Raises:
-      UserError: what a worker met is the user's fault.
-    """
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        user_error = from_engine(error)
-        if user_error is None:
-            raise
-        raise user_error from error
+    return make_pipeline(transform, list(config.beam_options))
 
 
 def images_on_disk(folder: str, num_images: int, image_bytes: int) -> int:
@@ -340,16 +203,3 @@ def watching(folder: str, count: Callable[[], int], progress: Progress) -> Itera
     finally:
         done.set()
         watcher.join()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs `shard` with command-line `arguments`; the exit status."""
-
-    def command() -> None:
-        parser = Parser(prog="python -m pipeline", description=__doc__)
-        add_arguments(parser)
-        args, beam_flags = parser.parse_known_args(arguments)
-        check_beam_flags(beam_flags, parser.flags())
-        shard(args, beam_flags)
-
-    return exit_status(command)

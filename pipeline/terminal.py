@@ -1,14 +1,21 @@
-"""What a person sees on the terminal: option errors, progress, exit status."""
+"""The command line's side of the process: options, exit status, log messages, progress.
+
+Everything but `Progress` is for commands alone: a library leaves the process as it is.
+"""
 
 import argparse
 import contextlib
 import difflib
+import importlib.abc
+import importlib.machinery
 import logging
 import os
 import re
 import sys
 import tempfile
 import time
+import types
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
 
@@ -17,16 +24,16 @@ from tqdm import tqdm
 from pipeline.errors import JobError, UserError
 
 PROGRAM = "kmeans-job"
-# What TensorFlow and Beam's workers print on a machine where nothing is wrong.
-CHATTER = re.compile(
-    r"(INFO|WARNING):|I\d{4} |To enable the following instructions|"
-    r"E\d{4} .*(cuInit|Unable to register cu)|W\d{4} .*Not handling type DT_DOUBLE"
-)
+LOG_LEVELS = ("debug", "info", "warning", "error")
+OURS = ("job", "pipeline", "kmeans_job")  # packages whose log messages need no name before them
+OWN_LEVEL = ("absl", "tensorflow", "google.auth")  # loggers that do not take the root's
+# What TensorFlow's libraries print as they are loaded: I, W or E, month and day, …
+LOADING = re.compile(rb"WARNING: All log messages before|[IWE]\d{4} ")
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal to redraw
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, raised as UserError."""
+    """An argument parser that raises its errors as UserError, in one line."""
 
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("allow_abbrev", False)
@@ -36,12 +43,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see: {self.prog} --help)")
 
     def flags(self) -> list[str]:
-        """The long flags this parser knows, e.g. `--output`."""
+        """Returns the long flags that this parser knows, e.g. `--output`."""
         return [name for name in self._option_string_actions if name.startswith("--")]
 
 
 def reject_flag(flag: str, known: Iterable[str]) -> NoReturn:
-    """Raises the UserError for a flag nobody knows, naming the nearest that exists."""
+    """Raises the UserError for an unknown flag; it names the most similar one of `known`."""
     name = flag.split("=")[0]
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if not name.startswith("-"):
@@ -50,17 +57,18 @@ def reject_flag(flag: str, known: Iterable[str]) -> NoReturn:
 
 
 def exit_status(main: Callable[[], None]) -> int:
-    """Runs `main`; 0 if it returns, 2 with one line on stderr if the user is at fault.
+    """Runs `main` and returns the exit status of the process.
 
-    Any other exception goes through, so that the interpreter prints it and exits with 1.
+    0 if it returns; 2 for a UserError, the status of a JobError, 130 for Ctrl-C, each with one line
+    on stderr. Any other exception goes through: the interpreter prints it and exits with 1.
     """
     try:
         main()
     except UserError as error:
-        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        error_line(str(error))
         return 2
     except JobError as error:
-        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        error_line(str(error))
         return error.status
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
@@ -68,56 +76,108 @@ def exit_status(main: Callable[[], None]) -> int:
     return 0
 
 
-def note(text: str) -> None:
-    """A line on stderr about something that does not stop the job."""
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+def error_line(text: str) -> None:
+    """Prints why the command ends, in one line on stderr."""
+    print(f"{PROGRAM}: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+class _Handler(logging.Handler):
+    """Prints log messages on stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            # sys.stderr is looked up anew: tests and notebooks replace it.
+            tqdm.write(self.format(record), file=sys.stderr)
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
+class _Formatter(logging.Formatter):
+    """`kmeans-job: message`, with the logger's name where it is another library's."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        ours = record.name.partition(".")[0] in OURS
+        return f"{PROGRAM}: {'' if ours else record.name + ': '}{record.message}"
+
+
+def configure(log_level: str = "warning") -> None:
+    """Sets up the process of a command: which log messages and warnings are shown.
+
+    Must be called before TensorFlow is imported. A second call changes the level only.
+
+    Args:
+      log_level: one of LOG_LEVELS; `debug` also shows what other libraries say.
+    """
+    shown = logging.getLevelNamesMapping()[log_level.upper()]
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Handler) for handler in root.handlers):
+        handler = _Handler()
+        handler.setFormatter(_Formatter())
+        root.addHandler(handler)
+    for name in OURS:
+        logging.getLogger(name).setLevel(shown)
+    # Libraries warn of what is as it should be: optional parts that are not installed, graphs that
+    # are traced again on purpose. What is an error they raise, so little is lost.
+    debug = log_level == "debug"
+    for own_level in (None, *OWN_LEVEL):
+        logging.getLogger(own_level).setLevel(logging.DEBUG if debug else logging.ERROR)
+    # What fails inside an engine Beam logs with a traceback, before it raises it.
+    logging.getLogger("apache_beam").setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    # 3 leaves out TensorFlow's own E-lines too. On a machine where nothing is wrong they say that
+    # there is no GPU; what is wrong it raises as an exception besides.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
+    # Static initialisers of its libraries print some lines before any setting is read.
+    if not debug and not any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TensorFlowFinder())
+    # Pillow warns of large images, which the sources reject with a reason.
+    warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")
+    # The search for credentials asks a server that only Google's machines have: once, briefly.
+    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
+
+
+class _TensorFlowFinder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow as Python would, and lets its loader hold back what it prints."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "tensorflow":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_quietly(module: types.ModuleType) -> None:
+                with _without_loading_lines():
+                    execute(module)
+
+            spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
+        return spec
 
 
 @contextlib.contextmanager
-def without_chatter() -> Iterator[TextIO]:
-    """Holds back what libraries and their processes print on stderr, and then leaves CHATTER out.
-
-    If the user is at fault nothing of it is printed: the error says what there is to say.
-    TensorFlow logs to the file descriptor before any log level can be set, Beam's workers as well.
-
-    Yields:
-      The stderr that is seen at once.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+def _without_loading_lines() -> Iterator[None]:
+    """Prints what is written to file descriptor 2 at the end of the block, less LOADING."""
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "w") as terminal:
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "wb") as terminal:
         os.dup2(held.fileno(), 2)
-        shown = True
         try:
-            yield terminal
-        except UserError:
-            shown = False
-            raise
+            yield
         finally:
             sys.stderr.flush()
             os.dup2(terminal.fileno(), 2)
             held.seek(0)
-            for line in held.read().decode(errors="replace").splitlines() if shown else ():
-                if not CHATTER.match(line):
-                    print(line, file=sys.stderr)
-
-
-def import_beam():
-    """The module apache_beam, whose notes on its own defaults and optional parts are left out."""
-    logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    import apache_beam
-
-    return apache_beam
+            terminal.writelines(line for line in held if not LOADING.match(line))
 
 
 class Progress:
-    """A bar on a terminal, a line every few seconds elsewhere, nothing when quiet.
+    """Shows progress: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
 
     Args:
       title: what is going on, e.g. `fit`.
-      total: units until done, or None where nobody knows.
+      total: how many units there are; None where nobody knows.
       unit: the word after the count, e.g. `images`.
+      quiet: shows nothing.
+      stream: where to; None: stderr.
       clock: seconds, monotonic.
     """
 

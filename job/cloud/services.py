@@ -1,16 +1,16 @@
-"""Dataflow and Vertex AI as `submit` talks to them: jobs, their states and errors, refusals."""
+"""What Dataflow and Vertex AI have in common: clients, states of jobs, errors."""
 
 import contextlib
-import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job.cloud import dataflow as cloud
-from job.cloud.dataflow import CloudConfig
 from pipeline.errors import JobError, UserError
 from pipeline.storage.gcs_client import LOGIN
 
-PATIENCE_SECONDS = 600.0  # with a service that fails to answer for now
+if TYPE_CHECKING:
+    from job.cloud.config import CloudConfig
+
+RETRY_SECONDS = 600.0  # how long a service that fails for now is asked again
 CONSOLE = "https://console.cloud.google.com"
 SUCCESS = ("done", "succeeded")
 ENDED = (*SUCCESS, "failed", "cancelled", "expired", "partially_succeeded", "updated", "drained")
@@ -29,18 +29,46 @@ class Clients(NamedTuple):
     custom_jobs: Any
 
 
-def connect(config: CloudConfig) -> Clients:
+def vertex_types() -> Any:
+    """The module of Vertex AI's types and clients.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    try:
+        from google.cloud import aiplatform_v1
+    except ImportError as error:
+        raise UserError(
+            "submit: google-cloud-aiplatform is not installed; pip install 'kmeans-job[gcp]'"
+        ) from error
+    return aiplatform_v1
+
+
+def dataflow_types() -> Any:
+    """The module of Dataflow's types and clients.
+
+    Raises:
+      UserError: Beam was installed without it.
+    """
+    try:
+        from google.cloud import dataflow
+    except ImportError as error:
+        raise UserError(
+            "submit: apache-beam[gcp] is not installed; pip install 'kmeans-job[gcp]'"
+        ) from error
+    return dataflow
+
+
+def connect(config: "CloudConfig") -> Clients:
     """Clients with the credentials of this machine.
 
     Raises:
       UserError: it has none, or a package is missing.
     """
-    types, dataflow = cloud.vertex_types(), cloud.dataflow_types()
+    types, dataflow = vertex_types(), dataflow_types()
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 
-    # It asks a server that only Google's machines have: once, briefly.
-    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
     try:
         credentials, _ = google.auth.default(
             scopes=["https://www.googleapis.com/auth/cloud-platform"]
@@ -75,94 +103,20 @@ class Started(NamedTuple):
     cancel: str
 
 
-def dataflow_job(config: CloudConfig, job_id: str) -> Started:
-    """The Dataflow job of this id."""
-    where = f"--project {config.project} --region {config.region}"
-    page = f"{CONSOLE}/dataflow/jobs/{config.region}/{job_id}"
-    return Started(
-        f"Dataflow job {job_id}",
-        f"{page}?project={config.project}",
-        f"{page};logsSeverity=INFO?project={config.project}",
-        f"gcloud dataflow jobs describe {job_id} {where}",
-        f"gcloud dataflow jobs cancel {job_id} {where}",
-    )
-
-
-def custom_job(config: CloudConfig, name: str) -> Started:
-    """The Vertex AI CustomJob of this resource name."""
-    number = name.rsplit("/", 1)[-1]
-    where = f"--project {config.project} --region {config.region}"
-    query = f"resource.labels.job_id%3D%22{number}%22"
-    return Started(
-        f"Vertex AI job {number}",
-        f"{CONSOLE}/vertex-ai/locations/{config.region}/training/{number}?project={config.project}",
-        f"{CONSOLE}/logs/query;query={query}?project={config.project}",
-        f"gcloud ai custom-jobs stream-logs {number} {where}",
-        f"gcloud ai custom-jobs cancel {number} {where}",
-    )
-
-
-def running_jobs(config: CloudConfig, clients: Clients) -> list[Started]:
-    """The jobs that are at work on the output."""
-    types, dataflow = cloud.vertex_types(), cloud.dataflow_types()
-    listed = clients.jobs.list_jobs(
-        dataflow.ListJobsRequest(
-            project_id=config.project,
-            location=config.region,
-            filter=dataflow.ListJobsRequest.Filter.ACTIVE,
-        )
-    )
-    running = [dataflow_job(config, job.id) for job in listed if job.name == config.name]
-    found = clients.custom_jobs.list_custom_jobs(
-        types.ListCustomJobsRequest(
-            parent=f"projects/{config.project}/locations/{config.region}",
-            filter=f'display_name="{config.name}"',
-        )
-    )
-    return running + [
-        custom_job(config, job.name) for job in found if _state(job.state) not in ENDED
-    ]
-
-
-def dataflow_state(config: CloudConfig, clients: Clients, job_id: str) -> str:
-    """The state of a Dataflow job, e.g. `running`."""
-    request = cloud.dataflow_types().GetJobRequest(
-        project_id=config.project, location=config.region, job_id=job_id
-    )
-    return _state(clients.jobs.get_job(request, retry=_patiently()).current_state)
-
-
-def dataflow_errors(config: CloudConfig, clients: Clients, job_id: str) -> list[str]:
-    """What a Dataflow job says of its errors."""
-    dataflow = cloud.dataflow_types()
-    request = dataflow.ListJobMessagesRequest(
-        project_id=config.project,
-        location=config.region,
-        job_id=job_id,
-        minimum_importance=dataflow.JobMessageImportance.JOB_MESSAGE_ERROR,
-    )
-    return [message.message_text for message in clients.messages.list_job_messages(request)]
-
-
-def custom_job_state(clients: Clients, name: str) -> str:
-    """The state of a CustomJob, e.g. `running`."""
-    return _state(clients.custom_jobs.get_custom_job(name=name, retry=_patiently()).state)
-
-
-def _state(state: Any) -> str:
+def state_name(state: Any) -> str:
     return state.name.removeprefix("JOB_STATE_").lower()
 
 
-def _patiently() -> Any:
-    """Asks again where an answer may come later."""
+def retry_policy() -> Any:
+    """Retries requests whose failure may pass."""
     from google.api_core.retry import Retry
 
-    return Retry(timeout=PATIENCE_SECONDS)
+    return Retry(timeout=RETRY_SECONDS)
 
 
 @contextlib.contextmanager
-def refusals(where: str) -> Iterator[None]:
-    """What a service refuses for good is the user's to mend: one line."""
+def explained(where: str) -> Iterator[None]:
+    """Translates errors of a service raised inside the block into one line about `where`."""
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
 

@@ -1,79 +1,79 @@
-"""The command `submit`: a job on Dataflow, then one on Vertex AI, and what becomes of them."""
+"""`submit`: a job on Dataflow, then one on Vertex AI, and what becomes of them."""
 
-import argparse
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from job.cloud import dataflow as cloud
-from job.cloud import services
-from job.cloud.dataflow import CloudConfig
+from job.cloud import dataflow, services, vertex
+from job.cloud.config import CloudConfig, check_reachable
 from job.cloud.services import ENDED, SUCCESS, Clients, Started
-from job.config import SHARDS
-from pipeline import shard as sharding
-from pipeline import storage
+from job.config import SHARDS, FitConfig, Ks
+from pipeline import options, storage
+from pipeline.config import ShardConfig
 from pipeline.errors import JobError, UserError, from_traceback
+from pipeline.shard import (
+    complete_shards,
+    load_written,
+    num_shards_of,
+    open_input,
+    prepare_output,
+    shard_pipeline,
+)
 from pipeline.shards.manifest import MANIFEST, Manifest
 from pipeline.sources.builtin import LOADERS
-from pipeline.terminal import note, without_chatter
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """What `submit` was asked for.
+    """A whole job for the cloud.
 
     Attributes:
-      config: where it runs.
-      sharding: the arguments of `shard`; their output is the config's folder of shards.
-      beam_flags: of the user.
-      fit: the arguments of `kmeans-job` on Vertex AI's machines.
+      cloud: where it runs, and on what.
+      sharding: what Dataflow does; its output is the cloud's folder of shards.
+      fit: what Vertex AI does, for the largest of `ks`.
+      ks: numbers of clusters, several for a sweep.
     """
 
-    config: CloudConfig
-    sharding: argparse.Namespace
-    beam_flags: list[str]
-    fit: list[str]
+    cloud: CloudConfig
+    sharding: ShardConfig
+    fit: FitConfig
+    ks: Ks
 
-    @classmethod
-    def of(
-        cls, args: argparse.Namespace, beam_flags: list[str], fit_flags: list[str]
-    ) -> "Submission":
-        """From the arguments of `submit`, and the flags of `fit` among them.
+    def check(self) -> None:
+        """Refuses what cannot be had in the cloud; sends nothing.
 
         Raises:
-          UserError: one of them cannot be had in the cloud.
+          UserError: an input that only this machine sees, or workers without a shard.
         """
-        config = CloudConfig(
-            project=args.project,
-            region=args.region,
-            output=args.output.rstrip("/"),
-            image=args.image,
-            workers=args.workers,
-            machine_type=args.machine_type or None,
-            accelerator=cloud.accelerator(args.accelerator),
-            spot=args.spot,
-            service_account=args.service_account or None,
-            timeout_hours=args.timeout_hours,
-        )
-        cloud.check_reachable(args.input, args.init, tuple(LOADERS))
-        if args.num_shards is not None and args.num_shards < config.workers:
+        check_reachable(self.sharding.input, self.fit.init, tuple(LOADERS))
+        asked, workers = self.sharding.num_shards, self.cloud.workers
+        if asked is not None and asked < workers:
             raise UserError(
-                f"--num-shards {args.num_shards}: each of the {config.workers} workers needs a "
-                "shard; give more, or fewer --workers"
+                f"--num-shards {asked}: each of the {workers} workers needs a shard; give more, or "
+                "fewer --workers"
             )
-        fit = ["fit", "--shards", config.shards, "--output", config.output, *fit_flags]
-        shard_args = argparse.Namespace(**{**vars(args), "output": config.shards})
-        return cls(config, shard_args, beam_flags, fit)
+
+    @property
+    def fit_arguments(self) -> list[str]:
+        """The arguments of `kmeans-job` on Vertex AI's machines.
+
+        Without --overwrite: a fit that is preempted and starts again must keep its checkpoint.
+        """
+        places = ["--shards", self.fit.shards, "--output", self.fit.output, "--k", str(self.ks)]
+        without = ("shards", "output", "k", "overwrite")
+        return ["fit", *places, *options.to_flags(self.fit, without)]
 
     def dry_run(self) -> dict[str, Any]:
         """Both requests as JSON; touches no network."""
-        with without_chatter():
-            flags = cloud.dataflow_flags(self.config, self.beam_flags)
-            request = cloud.vertex_request(self.config, self.fit)
-            return {"dataflow": cloud.dataflow_request(flags), "vertex": cloud.as_json(request)}
+        flags = dataflow.beam_flags_of(self.cloud, self.sharding.beam_options)
+        fit = vertex.request(self.cloud, self.fit_arguments)
+        return {"dataflow": dataflow.request(flags), "vertex": vertex.as_json(fit)}
 
 
 def submit(
@@ -91,40 +91,41 @@ def submit(
       UserError: the user's input, an option or what is in the output folder is at fault.
       JobError: one of the jobs failed.
     """
-    config = submission.config
-    with services.refusals("Google Cloud"):
+    config = submission.cloud
+    with services.explained("Google Cloud"):
         refuse_running(config, clients)
-        prepare_output(submission)
-        manifest = sharding.complete_shards(submission.sharding)
+        prepare_folder(submission)
+        manifest = complete_shards(submission.sharding)
         if manifest is None:
             manifest = shard(submission, clients, tell, sleep)
         else:
             tell(f"{config.shards}: shards of this input are there; Dataflow is not needed")
         check_workers(config.workers, manifest, config.shards)
-        request = cloud.vertex_request(config, submission.fit)
+        request = vertex.request(config, submission.fit_arguments)
         name = clients.custom_jobs.create_custom_job(request).name
-        job = services.custom_job(config, name)
+        job = vertex.started(config, name)
         announce(job, tell)
         if wait:
-            follow(job, lambda: services.custom_job_state(clients, name), tell, sleep)
-            several = len(submission.sharding.k) > 1
-            tell(f"{config.output}/{'sweep' if several else 'report'}.html")
+            follow(job, lambda: vertex.state(clients, name), tell, sleep)
+            page = "sweep.html" if len(submission.ks) > 1 else "report.html"
+            tell(storage.join(config.output, page))
 
 
-def prepare_output(submission: Submission) -> None:
+def prepare_folder(submission: Submission) -> None:
     """Refuses a folder that holds something else before anything is paid for.
 
     With `--overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
     """
     from job.result.folder import prepare_output
 
-    args = submission.sharding
-    prepare_output(submission.config.output, args.k, args.overwrite, (SHARDS,))
+    fit = submission.fit
+    prepare_output(fit.output, submission.ks, fit.overwrite, (SHARDS,))
 
 
 def refuse_running(config: CloudConfig, clients: Clients) -> None:
     """Refuses a second job for an output that one is at work on."""
-    if running := services.running_jobs(config, clients):
+    running = [*dataflow.running(config, clients), *vertex.running(config, clients)]
+    if running:
         raise UserError(
             f"--output {config.output}: {running[0].title} is at work on it; wait until it has "
             f"ended, or cancel it: {running[0].cancel}"
@@ -138,33 +139,34 @@ def shard(
     sleep: Callable[[float], Any],
 ) -> Manifest:
     """Shards the input on Dataflow; the manifest, when all is done."""
-    config, args = submission.config, submission.sharding
-    source, num_shards = sharding.open_input(args, config.workers)
-    sharding.prepare_shards(args, source)
+    config, sharding = submission.cloud, submission.sharding
+    source = open_input(sharding)
+    num_shards = num_shards_of(source, sharding.num_shards, config.workers)
+    prepare_output(sharding, source)
     job_id = start_dataflow(submission, source, num_shards)
-    job = services.dataflow_job(config, job_id)
+    job = dataflow.started(config, job_id)
     announce(job, tell)
     try:
-        follow(job, lambda: services.dataflow_state(config, clients, job_id), tell, sleep)
+        follow(job, lambda: dataflow.state(config, clients, job_id), tell, sleep)
     except JobError as error:
-        for text in services.dataflow_errors(config, clients, job_id):
+        for text in dataflow.errors(config, clients, job_id):
             if user_error := from_traceback(text):
                 raise user_error from error
         raise
-    return sharding.load_written(args.output)
+    return load_written(sharding.output)
 
 
 def start_dataflow(submission: Submission, source: Any, num_shards: int) -> str:
     """Stages the pipeline that shards `source` and starts it; the job's id."""
-    flags = cloud.dataflow_flags(submission.config, submission.beam_flags)
-    with without_chatter():
-        made = sharding.shard_pipeline(submission.sharding, source, num_shards, flags)
-        # Beam would go on asking for a missing bucket for ten minutes.
-        storage.exists(cloud.temporary_folder(flags))
-        try:
-            return made.run().job_id()
-        except OSError as error:  # what Beam makes of a bucket that is not to be had
-            raise UserError(" ".join(str(error).split())) from error
+    flags = dataflow.beam_flags_of(submission.cloud, submission.sharding.beam_options)
+    sharding = dataclasses.replace(submission.sharding, beam_options=tuple(flags))
+    made = shard_pipeline(sharding, source, num_shards)
+    # Beam would go on asking for a missing bucket for ten minutes.
+    storage.exists(dataflow.temporary_folder(flags))
+    try:
+        return made.run().job_id()
+    except OSError as error:  # what Beam makes of a bucket that is not to be had
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def announce(job: Started, tell: Callable[[str], None]) -> None:
@@ -193,7 +195,7 @@ def follow(
             last = state
             sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        note(f"{job.title} goes on; to cancel it: {job.cancel}")
+        logger.warning(f"{job.title} goes on; to cancel it: {job.cancel}")
         raise
     tell(f"{job.title}: {state}")
     if state not in SUCCESS:

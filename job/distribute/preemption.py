@@ -1,16 +1,20 @@
-"""SIGTERM: the machine will be taken away, so end soon and leave what the next run needs."""
+"""Preemption: SIGTERM says that the machine will be taken away, so a fit ends soon, resumably."""
 
 import contextlib
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from pipeline.errors import JobError
-from pipeline.terminal import note
+from pipeline.terminal import error_line
 
 STATUS = 128 + signal.SIGTERM
 GRACE_SECONDS = 7.0
+
+# (ask the block to end, save its newest state) → the block in which that may be called
+Guard = Callable[[Callable[[], None], Callable[[], None]], AbstractContextManager[None]]
 
 
 class InterruptedFit(JobError):
@@ -19,47 +23,61 @@ class InterruptedFit(JobError):
     status = STATUS
 
     def __init__(self, where: str):
-        super().__init__(f"SIGTERM: ended {where}; run the same command again to go on")
+        super().__init__(f"SIGTERM: ended {where}; run the same command again to resume")
+
+
+@contextlib.contextmanager
+def unguarded(ask: Callable[[], None], save: Callable[[], None]) -> Iterator[None]:
+    """Leaves signals to whoever called the fit: the Guard outside of the command line."""
+    yield
+
+
+@contextlib.contextmanager
+def raise_at_sigterm(where: str) -> Iterator[None]:
+    """Raises InterruptedFit at SIGTERM within the block, for what needs no time to end.
+
+    For the command line alone, like `on_sigterm`.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedFit(where)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets only the main thread handle signals
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def on_sigterm(
     ask: Callable[[], None], save: Callable[[], None], grace_seconds: float = GRACE_SECONDS
 ) -> Iterator[None]:
-    """Within: SIGTERM calls `ask`, and ends the process if that has not ended the block in time.
+    """Ends the block at SIGTERM, or the process if the block does not end in time.
 
     A pass over many images may take longer than the grace, and Python runs no signal handler
-    before it returns: a thread does both.
+    before it returns. So the handler only wakes a thread, which does the rest. For the command
+    line alone: signal handlers belong to the process.
 
     Args:
       ask: asks the block to end.
       save: called before the process is ended from outside the block.
-      grace_seconds: for the block to end by itself.
+      grace_seconds: how long the block may take to end by itself.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # Python lets only the main thread handle signals
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
     ended = threading.Event()
-
-    def watch() -> None:
-        while (signals := os.read(read, 1)) and signals[0] != signal.SIGTERM:
-            pass
-        if not signals:
-            return
-        ask()
-        if ended.wait(grace_seconds):
-            return
-        try:
-            save()
-        finally:
-            note(str(InterruptedFit("amid a pass")))
-            os._exit(STATUS)
-
+    watcher = threading.Thread(
+        target=_watch, args=(read, ask, save, ended, grace_seconds), daemon=True
+    )
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
@@ -67,6 +85,28 @@ def on_sigterm(
         ended.set()
         signal.set_wakeup_fd(wakeup)
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-        os.close(write)
+        os.close(write)  # ends the thread if it still waits for a signal
         watcher.join()
         os.close(read)
+
+
+def _watch(
+    signals: int,
+    ask: Callable[[], None],
+    save: Callable[[], None],
+    ended: threading.Event,
+    grace_seconds: float,
+) -> None:
+    """Waits for SIGTERM in the pipe `signals`, then for `ended`; else ends the process."""
+    while (number := os.read(signals, 1)) and number[0] != signal.SIGTERM:
+        pass
+    if not number:
+        return
+    ask()
+    if ended.wait(grace_seconds):
+        return
+    try:
+        save()
+    finally:
+        error_line(str(InterruptedFit("amid a pass")))
+        os._exit(STATUS)

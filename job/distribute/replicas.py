@@ -1,19 +1,16 @@
-"""The replicas of a job: the only module that knows tf.distribute.
+"""The replicas of a job and their sums; with `process` the only users of tf.distribute.
 
-A replica is a device with its own share of the images, a worker a process with some replicas.
-What all need to agree on is summed: first over the replicas of a worker, then over workers.
-Everything else stays where it is.
+A replica is a device that holds its own share of the images. A worker is a process with one or
+more replicas. Whatever all must agree on is a sum: first over the replicas of a worker, then over
+the workers. Everything else stays where it is.
 
-The replicas of a worker are a MirroredStrategy, so that there may be several on CPUs too; the
-workers are a MultiWorkerMirroredStrategy of one host device each, whose collectives need the same
-number of calls from everybody and nothing else.
+There are two strategies, one for each of these sums. The replicas of a worker are a
+MirroredStrategy, which can also split one CPU into several devices. The workers are a
+MultiWorkerMirroredStrategy that sees one host device of each, so that workers may hold different
+numbers of images and need only agree on how many sums they make.
 """
 
-import ctypes
-import gc
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,97 +19,107 @@ import tensorflow as tf
 
 from job.distribute import workers
 from job.distribute.preemption import InterruptedFit
-from job.distribute.workers import Cluster
+from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
 from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
-KEPT_BYTES = 64 << 20  # larger pieces of memory go back when they are freed
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
 # sums: float64 tensors that are added over all replicas).
 Step = Callable[..., tuple[Any, list[tf.Tensor]]]
 
 
-NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
-
-
 class Replicas:
-    """The devices of this worker, and sums over all workers.
+    """The devices of this worker, and collective operations of all workers.
+
+    Every worker must call the collective operations equally often and in the same order:
+    `all_reduce`, `all_gather`, `broadcast` and the functions that `compile` returns.
 
     Attributes:
       count: replicas of this worker.
-      num_workers, worker: how many there are, the number of this one.
+      num_workers: how many workers there are.
+      worker: the number of this one, from 0.
       precision: of float32 products on the devices.
     """
 
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
-        cluster: Cluster | None = None,
+        group: WorkerGroup | None = None,
         across: tf.distribute.Strategy | None = None,
         precision: Precision = FLOAT32,
     ):
-        """Takes the strategy of this worker's devices and, of a cluster, that of its workers."""
-        self._strategy, self._cluster, self.precision = strategy, cluster, precision
+        """Args:
+        strategy: of this worker's devices.
+        group, across: where there are several workers, who they are, and their strategy.
+        """
+        self._strategy, self._group, self.precision = strategy, group, precision
         self.count = int(strategy.num_replicas_in_sync)
-        self.num_workers = cluster.size if cluster else 1
-        self.worker = cluster.number if cluster else 0
-        self._across = _all_reduce(across) if across else None
-        self._asked = self._agreed = False
+        self.num_workers = group.size if group else 1
+        self.worker = group.number if group else 0
+        self._sum_over_workers = _sum_over_workers(across) if across else None
+        self._asked_to_end = False  # this worker
+        self._all_asked_to_end = False  # any worker, as all know since the last sum
 
     def name(self, worker: int) -> str:
         """What messages call a worker."""
-        return self._cluster.name(worker) if self._cluster else f"worker {worker}"
+        return self._group.name(worker) if self._group else f"worker {worker}"
 
     def ask_to_end(self) -> None:
-        """Asks all workers to end; they know it after the next sum."""
-        self._asked = True
+        """Asks all workers to end. The others know it after the next sum."""
+        self._asked_to_end = True
 
-    def end_if_asked(self, where: str, together: bool = False) -> None:
-        """Raises InterruptedFit if this worker was asked to end, or `together`, if any was."""
-        if self._agreed if together and self._across else self._asked:
+    def end_if_asked(self, where: str) -> None:
+        """Raises InterruptedFit if this worker was asked to end, whatever the others do."""
+        if self._asked_to_end:
             raise InterruptedFit(where)
 
-    def sum(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`arrays`, all float64 or all int64, summed over workers.
+    def end_all_if_asked(self, where: str) -> None:
+        """Raises InterruptedFit in all workers if any of them was asked to end.
+
+        That is known since the last sum, so that all end at the same place.
+        """
+        if self._all_asked_to_end if self._sum_over_workers else self._asked_to_end:
+            raise InterruptedFit(where)
+
+    def all_reduce(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Sums `arrays`, all float64 or all int64, over the workers.
 
         Raises:
           JobError: a worker is gone.
         """
-        if self._across is None or self._cluster is None:
+        if self._sum_over_workers is None or self._group is None:
             return list(arrays)
         dtype = arrays[0].dtype
-        packed = np.concatenate([*(a.ravel() for a in arrays), np.array([self._asked], dtype)])
+        asked = np.array([self._asked_to_end], dtype)  # travels with every sum
+        packed = np.concatenate([*(a.ravel() for a in arrays), asked])
         try:
-            total = self._across(packed)
+            total = self._sum_over_workers(packed)
         except tf.errors.OpError as error:
-            raise workers.lost(self._cluster, str(error)) from error
-        self._agreed = total[-1] > 0
-        cuts = np.cumsum([a.size for a in arrays])
-        parts = np.split(total, cuts)
-        return [part.reshape(a.shape) for part, a in zip(parts, arrays, strict=False)]
+            raise workers.lost(self._group, str(error)) from error
+        self._all_asked_to_end = total[-1] > 0
+        return _unpack(total[:-1], [a.shape for a in arrays])
 
-    def gather(self, array: np.ndarray) -> np.ndarray:
-        """The int64 arrays [...] of all workers, of one shape, as [num_workers, ...]."""
+    def all_gather(self, array: np.ndarray) -> np.ndarray:
+        """Returns the int64 arrays of all workers, which have one shape, as [num_workers, ...]."""
         slots = np.zeros((self.num_workers, *array.shape), np.int64)
         slots[self.worker] = array
-        return self.sum([slots])[0]
+        return self.all_reduce([slots])[0]
 
-    def share(self, data: bytes) -> bytes:
-        """The bytes that worker 0 has."""
-        if self._across is None:
+    def broadcast(self, data: bytes) -> bytes:
+        """Returns the `data` of worker 0, in every worker."""
+        if self._sum_over_workers is None:
             return data
-        mine = self.worker == 0
-        (size,) = self.gather(np.array(len(data)))[:1]
-        words = np.zeros(-(-int(size) // 8), np.int64)
-        if mine:
+        size = int(self.all_gather(np.array(len(data)))[0])
+        words = np.zeros(-(-size // 8), np.int64)
+        if self.worker == 0:
             words.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
-        return self.sum([words])[0].tobytes()[: int(size)]
+        return self.all_reduce([words])[0].tobytes()[:size]
 
     def place(self, values: Sequence[Any]) -> Any:
         """Gives each replica its own of `values`: numpy arrays, or structures of them.
 
-        On CPU devices an array's memory is used as it is, not copied.
+        On CPU devices the memory of an aligned array is used as it is, not copied.
         """
 
         def own(context: tf.distribute.ReplicaContext) -> Any:
@@ -122,20 +129,19 @@ class Replicas:
         placed = self._strategy.experimental_distribute_values_from_function(own)
         if self.count > 1:
             return placed
-        # What a pass returns for one replica has the type of its tensors: so no graph is traced
-        # twice.
+        # A pass over one replica returns plain tensors. Its arguments are plain tensors too, or
+        # the graph would be traced once for each of the two types.
         return tf.nest.map_structure(lambda value: self.parts(value)[0], placed)
 
     def parts(self, value: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The tensor that `value` is on each replica."""
+        """Returns the tensor that `value` is on each replica."""
         return self._strategy.experimental_local_results(value)
 
     def compile(self, step: Step) -> Callable[[Any, Any, Any], tuple[Any, list[np.ndarray]]]:
-        """`step` as one graph over all replicas: (images, state, shared) → (state, totals).
+        """Makes one graph over all replicas of `step`: (images, state, shared) → (state, totals).
 
-        Where it returns several sums, their shapes are known when it is traced.
+        A step that returns several sums must know their shapes when it is traced.
         """
-
         shapes: list[tuple[int, ...]] = []  # of several sums, known once the graph is traced
 
         def on_replica(images, state, shared):
@@ -150,37 +156,24 @@ class Replicas:
             context = tf.distribute.get_replica_context()
             return state, context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
 
-        @tf.function(reduce_retracing=True, autograph=False)
-        def graph(images, state, shared):
-            return self._strategy.run(on_replica, (images, state, shared))
-
-        call = traced(graph)
+        call = self._graph(on_replica)
 
         def run(images, state, shared):
             state, packed = call(images, state, shared)
             if packed is None:
                 return state, []
             total = self.parts(packed)[0].numpy()
-            if not shapes:
-                return state, self.sum([total])
-            parts = np.split(total, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
-            totals = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-            return state, self.sum(totals)
+            return state, self.all_reduce(_unpack(total, shapes) if shapes else [total])
 
         return run
 
     def compile_chunk(self, step: Step) -> Callable[[Any, Any, Any], tuple[list, list]]:
-        """`step` on a chunk of each replica's images, without any sum.
+        """Makes a graph of `step` on a chunk of each replica's images, without any sum.
 
         Returns:
           (images, state, shared) → for each replica its new state; for each its partial sums.
         """
-
-        @tf.function(reduce_retracing=True)
-        def graph(images, state, shared):
-            return self._strategy.run(step, (images, state, shared))
-
-        call = traced(graph)
+        call = self._graph(step)
 
         def run(images, state, shared):
             outcome = call(images, state, shared)
@@ -193,12 +186,28 @@ class Replicas:
 
         return run
 
+    def _graph(self, on_replica: Callable) -> Callable:
+        """Makes a graph that runs `on_replica` (images, state, shared) on every replica."""
 
-def _all_reduce(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:
-    """(array of this worker) → sum over workers."""
+        @tf.function(reduce_retracing=True, autograph=False)
+        def graph(images, state, shared):
+            return self._strategy.run(on_replica, (images, state, shared))
+
+        return traced(graph)
+
+
+def _unpack(packed: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Cuts a flat array into arrays of `shapes`."""
+    cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+    parts = zip(np.split(packed, cuts), shapes, strict=True)
+    return [part.reshape(shape) for part, shape in parts]
+
+
+def _sum_over_workers(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes a function that sums this worker's flat array over all workers."""
 
     def on_worker(value):
-        # tf.identity gives it the device that the reduction looks for.
+        # The reduction looks for its device, which tf.identity gives it.
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
@@ -206,7 +215,7 @@ def _all_reduce(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.nda
         signature = [tf.TensorSpec([None], dtype)]
         return tf.function(lambda value: across.run(on_worker, (value,)), signature)
 
-    # One graph for each type, whatever the length: tracing takes longer than a sum.
+    # One graph for each dtype, whatever the length: tracing takes longer than a sum.
     graphs = {dtype: graph(dtype) for dtype in (tf.float64, tf.int64)}
 
     def run(array):
@@ -216,55 +225,48 @@ def _all_reduce(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.nda
     return run
 
 
-def local_replicas(count: int | None = None, cluster: Cluster | None = None) -> Replicas:
-    """Replicas of this worker: its GPUs, or else `count` logical CPU devices (default 1).
+def local_replicas(count: int | None = None, group: WorkerGroup | None = None) -> Replicas:
+    """Makes the replicas of this worker.
 
     Args:
-      cluster: the workers, all of which are there; None: this process is alone.
+      count: how many; None: all GPUs or, without a GPU, one CPU device. Several replicas without a
+        GPU are logical CPU devices, which TensorFlow makes only if it has not run anything yet.
+      group: the workers, all of which are listening; None: this process is alone.
 
     Raises:
       UserError: more replicas than there are GPUs.
       JobError: another worker is gone.
     """
-    _keep_freed_memory()
-    if not gc.get_freeze_count():
-        # TensorFlow's 340,000 objects stay: looking for garbage among them takes 150 ms.
-        gc.freeze()
-    # Every pass is a graph of its own, but TensorFlow counts them all as one that is traced anew.
-    tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
-    # Their 10 bits of mantissa are not those the margins for near-ties are made for.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and count is not None and count > len(gpus):
         raise UserError(f"--replicas {count}: this machine has {len(gpus)} GPUs")
-    if not gpus and not _cpus(count or 1):
-        raise RuntimeError(f"{count} replicas, but TensorFlow has started with fewer CPU devices")
-    # First: its server must start before any operation runs.
-    across = _across(cluster) if cluster else None
+    if not gpus and not _make_cpus(count or 1):
+        raise UserError(
+            f"--replicas {count}: TensorFlow has already started with fewer CPU devices; ask for "
+            "them before anything else uses TensorFlow, or fit with fewer"
+        )
+    # The workers first: a worker's server must start before any operation runs in its process.
+    across = _worker_strategy(group) if group else None
     if gpus:
         names = [f"GPU:{index}" for index in range(count or len(gpus))]
-        return Replicas(tf.distribute.MirroredStrategy(names), cluster, across, _gpu_precision())
+        return Replicas(tf.distribute.MirroredStrategy(names), group, across, _gpu_precision())
     names = [f"CPU:{index}" for index in range(count or 1)]
     reduction = tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
-    return Replicas(strategy, cluster, across)
+    return Replicas(strategy, group, across)
 
 
 def _gpu_precision() -> Precision:
-    """How float32 products round on the GPUs of this process, as it is set up now."""
+    """Tells how float32 products round on the GPUs of this process, as it is set up now."""
     return TF32 if tf.config.experimental.tensor_float_32_execution_enabled() else FLOAT32
 
 
-def _across(cluster: Cluster) -> tf.distribute.Strategy:
-    """The strategy of all workers, with the host of each as its only device."""
-    # gRPC would ask an HTTP proxy of the environment for the way to the other workers.
-    hosts = {cluster.address(n).rpartition(":")[0].strip("[]") for n in range(cluster.size)}
-    direct = os.environ.get(NO_PROXY) or os.environ.get("no_proxy", "")
-    os.environ[NO_PROXY] = ",".join(filter(None, [direct, *sorted(hosts)]))
+def _worker_strategy(group: WorkerGroup) -> tf.distribute.Strategy:
+    """Makes the strategy of all workers, with the host of each as its only device."""
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec(cluster.jobs),
-        task_type=cluster.job,
-        task_id=cluster.index,
+        tf.train.ClusterSpec(group.jobs),
+        task_type=group.job,
+        task_id=group.index,
         num_accelerators={},
         rpc_layer="grpc",
     )
@@ -275,11 +277,11 @@ def _across(cluster: Cluster) -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except tf.errors.OpError as error:
-        raise workers.lost(cluster, str(error)) from error
+        raise workers.lost(group, str(error)) from error
 
 
-def _cpus(count: int) -> bool:
-    """Whether there are `count` logical CPU devices, made if TensorFlow has not started yet."""
+def _make_cpus(count: int) -> bool:
+    """Makes `count` logical CPU devices, unless there are enough; False if it is too late."""
     (cpu, *_) = tf.config.list_physical_devices("CPU")
     configured = tf.config.get_logical_device_configuration(cpu) or [None]
     if len(configured) < count:
@@ -291,19 +293,8 @@ def _cpus(count: int) -> bool:
     return True
 
 
-def _keep_freed_memory() -> None:
-    """Tells glibc to keep the megabytes that each block frees, instead of faulting them in anew.
-
-    Casting a block to float32 is otherwise spent half in page faults.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-                mallopt(option, KEPT_BYTES)
-
-
 def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """Makes a tensor on the current device, of the array's own memory where that is possible."""
     if not isinstance(array, np.ndarray):
         return tf.identity(array)
     aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
@@ -314,7 +305,7 @@ def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An uninitialised array that `place` can use without a copy."""
+    """Makes an uninitialised array that `place` can use without a copy."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64

@@ -1,4 +1,4 @@
-"""The workers of a job, as TF_CONFIG names them: who they are, whether they are there.
+"""The workers of a job, as TF_CONFIG names them: who they are, and whether they are there.
 
 TF_CONFIG is {"cluster": {"chief": [address], "worker": [address, …]}, "task": {"type", "index"}};
 the workers are numbered in that order, and number 0 writes what is written once.
@@ -20,12 +20,12 @@ PAUSE_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
-    """More than one worker, and which of them this process is.
+class WorkerGroup:
+    """Two or more workers, and which of them this process is.
 
     Attributes:
-      jobs: addresses, host:port, of each job.
-      job, index: this worker's.
+      jobs: by the name of a job, chief or worker, the addresses host:port of its tasks.
+      job, index: which of them this process is.
     """
 
     jobs: dict[str, list[str]]
@@ -34,7 +34,7 @@ class Cluster:
 
     @property
     def tasks(self) -> list[tuple[str, int]]:
-        """(job, index) of every worker, by number."""
+        """(job, index) of every worker, in the order of their numbers."""
         return [(job, i) for job in JOBS for i in range(len(self.jobs.get(job, ())))]
 
     @property
@@ -44,23 +44,24 @@ class Cluster:
 
     @property
     def number(self) -> int:
-        """This worker's."""
+        """The number of this worker."""
         return self.tasks.index((self.job, self.index))
 
     def address(self, number: int) -> str:
+        """Returns the host:port of a worker."""
         job, index = self.tasks[number]
         return self.jobs[job][index]
 
     def name(self, number: int) -> str:
-        """What messages call a worker."""
+        """Returns what messages call a worker."""
         return f"worker {number} ({self.address(number)})"
 
 
-def parse(text: str | None) -> Cluster | None:
-    """The cluster in a TF_CONFIG; None where there is no other worker.
+def parse(text: str | None) -> WorkerGroup | None:
+    """Reads the workers from the text of TF_CONFIG; None where there is no other worker.
 
     Raises:
-      UserError: it is not a TF_CONFIG, or of jobs other than chief and worker.
+      UserError: it is not a TF_CONFIG, or names jobs other than chief and worker.
     """
     if not text:
         return None
@@ -69,42 +70,44 @@ def parse(text: str | None) -> Cluster | None:
         jobs = {job: list(addresses) for job, addresses in config.get("cluster", {}).items()}
         if sum(map(len, jobs.values())) <= 1:
             return None
-        cluster = Cluster(jobs, config["task"]["type"], int(config["task"]["index"]))
+        group = WorkerGroup(jobs, config["task"]["type"], int(config["task"]["index"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"TF_CONFIG: cannot be understood ({error!r}): {text[:200]}") from error
     if others := jobs.keys() - set(JOBS):
         raise UserError(f"TF_CONFIG: job {min(others)!r}; only chief and worker are known")
-    if (cluster.job, cluster.index) not in cluster.tasks:
-        raise UserError(f"TF_CONFIG: task {cluster.job} {cluster.index} is not in its cluster")
-    return cluster
+    if (group.job, group.index) not in group.tasks:
+        raise UserError(f"TF_CONFIG: task {group.job} {group.index} is not in its cluster")
+    return group
 
 
-def refuse_idle(cluster: Cluster | None, num_shards: int) -> None:
-    """Refuses a cluster in which a worker would have no shard."""
-    if cluster is not None and cluster.size > num_shards:
+def refuse_idle(group: WorkerGroup | None, num_shards: int) -> None:
+    """Raises UserError if there are more workers than shards: some would have nothing to do."""
+    if group is not None and group.size > num_shards:
         raise UserError(
-            f"TF_CONFIG: {cluster.size} workers, but only {num_shards} shards; use at most "
-            f"{num_shards} workers, or shard the set again with --num-shards {cluster.size}"
+            f"TF_CONFIG: {group.size} workers, but only {num_shards} shards; use at most "
+            f"{num_shards} workers, or shard the set again with --num-shards {group.size}"
         )
 
 
 def wait_for_peers(
-    cluster: Cluster, timeout_seconds: float, clock: Callable[[], float] = time.monotonic
+    group: WorkerGroup, timeout_seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Returns when every other worker has been there; meanwhile shows them that this one is.
+    """Waits until every other worker has listened at its address, and listens meanwhile itself.
+
+    TensorFlow would wait for absent workers for a long time, and not say for which.
 
     Raises:
-      JobError: one was not there within `timeout_seconds`; it is named.
+      JobError: some did not listen within `timeout_seconds`; they are named.
     """
-    absent = [number for number in range(cluster.size) if number != cluster.number]
+    absent = [number for number in range(group.size) if number != group.number]
     end = clock() + timeout_seconds
-    with _listening(cluster.address(cluster.number)):
+    with _listening(group.address(group.number)):
         while True:
-            absent = [n for n in absent if not is_listening(cluster.address(n))]
+            absent = [n for n in absent if not is_listening(group.address(n))]
             if not absent:
                 return
             if clock() >= end:
-                names = ", ".join(map(cluster.name, absent))
+                names = ", ".join(map(group.name, absent))
                 raise JobError(
                     f"{names}: not there after {timeout_seconds:g} s (--start-timeout-seconds); "
                     "start it, or correct the address in TF_CONFIG"
@@ -113,7 +116,7 @@ def wait_for_peers(
 
 
 def is_listening(address: str) -> bool:
-    """Whether something accepts connections at `address`, host:port."""
+    """Tells whether something accepts connections at `address`, host:port."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
@@ -124,7 +127,13 @@ def is_listening(address: str) -> bool:
 
 @contextlib.contextmanager
 def _listening(address: str) -> Iterator[None]:
-    """Accepts connections at the port of `address`, as TensorFlow will when all are there."""
+    """Accepts connections at the port of `address` during the block.
+
+    Afterwards TensorFlow listens there.
+
+    Raises:
+      UserError: the port cannot be used.
+    """
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -140,22 +149,24 @@ def _listening(address: str) -> Iterator[None]:
         yield
 
 
-def lost(cluster: Cluster, text: str) -> JobError:
-    """The error for a collective that ended with the message `text`: who is gone."""
-    # A worker that gave up names the one it gave up for, and that name comes last.
+def lost(group: WorkerGroup, text: str) -> JobError:
+    """Makes the error for a collective operation that failed: it names the worker that is gone.
+
+    Args:
+      text: TensorFlow's message.
+    """
+    # A worker that gave up because of another one names that one too, and names it last.
     named = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", text)
     tasks = [(job, int(index)) for job, index in named]
-    tasks = [
-        task for task in tasks if task in cluster.tasks and task != (cluster.job, cluster.index)
-    ]
-    others = [n for n in range(cluster.size) if n != cluster.number]
+    tasks = [task for task in tasks if task in group.tasks and task != (group.job, group.index)]
+    others = [n for n in range(group.size) if n != group.number]
     if tasks:
-        number = cluster.tasks.index(tasks[-1])
+        number = group.tasks.index(tasks[-1])
     elif "CoordinationService" in text:
-        number = 0  # it counts everybody's heartbeats
+        number = 0  # worker 0 runs the service that counts all heartbeats
     else:
-        number = next((n for n in others if not is_listening(cluster.address(n))), others[0])
+        number = next((n for n in others if not is_listening(group.address(n))), others[0])
     return JobError(
-        f"{cluster.name(number)} is gone or stopped, so worker {cluster.number} ends too; start "
-        "all workers again to go on from the last checkpoint"
+        f"{group.name(number)} is gone or stopped, so worker {group.number} ends too; start "
+        "all workers again to resume from the last checkpoint"
     )

@@ -30,7 +30,7 @@ def smallest(replicas: Replicas, keys: list[list[np.ndarray]], count: int) -> li
         bits[:-3, column] = [_wide(word).view(np.int64) for word in words]
         bits[-3:, column] = place
     found = []
-    for worker in replicas.gather(bits):
+    for worker in replicas.all_gather(bits):
         columns = [_narrow(w, t) for w, t in zip(worker[:-3], dtypes, strict=True)]
         places = [Place(*map(int, place)) for place in worker[-3:].T]
         rows = zip(*columns, places, strict=True)
@@ -75,7 +75,7 @@ def take(
         ]
         if mine:
             pixels[mine] = read(replica, [places[number].row for number in mine])
-    return replicas.sum([pixels])[0]
+    return replicas.all_reduce([pixels])[0]
 
 
 def _wide(number: np.ndarray) -> np.ndarray:

@@ -100,9 +100,9 @@ def squared_norm_total(folder: str, norms: list[np.ndarray], replicas: Replicas)
             "cannot hold; divide the images by their largest value"
         )
     total = np.array(float(sum(part.sum() for part in norms)))
-    return float(replicas.sum([total])[0])
+    return float(replicas.all_reduce([total])[0])
 
 
 def least_of_all(replicas: Replicas, value: int) -> int:
     """The smallest `value` of all workers, which must make states of one shape."""
-    return int(replicas.gather(np.array(value)).min())
+    return int(replicas.all_gather(np.array(value)).min())

@@ -151,7 +151,7 @@ class StreamedImages:
             for replica, of in enumerate(own):
                 _store(fresh, replica, of, after[replica])
                 totals = _added(totals, partial[replica])
-        return fresh, self._replicas.sum(totals) if totals else []
+        return fresh, self._replicas.all_reduce(totals) if totals else []
 
     def _rows(self, chunk: int, count: int) -> slice:
         """The rows of a chunk, none where the replica has no such chunk."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from job import __version__, report
-from job.checkpoint import Written
+from job.checkpoint import ShardNotes
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
 from job.kmeans import loop
@@ -30,6 +30,7 @@ from job.result.write import (
 )
 from pipeline import storage
 from pipeline.errors import JobError
+from pipeline.options import recorded
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest
@@ -63,11 +64,11 @@ class Publication:
         """How many different labels the images have; 0 in an unlabelled set."""
         return len(self.manifest.label_names or ())
 
-    def written(self) -> Written:
+    def written(self) -> ShardNotes:
         """Notes on the shards whose assignments to these centroids are written."""
         content = self.fitted.centroids.tobytes() + self.manifest.to_json()
         folder = storage.join(self.config.output, CHECKPOINT)
-        return Written(folder, hashlib.sha256(content).hexdigest())
+        return ShardNotes(folder, hashlib.sha256(content).hexdigest())
 
 
 def publish_assignments(publication: Publication, quiet: bool) -> None:
@@ -85,8 +86,8 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
                 written.note(number, _write_shard(publication, number, nearest))
             done += shards[number].num_images
             progress.update(done)
-    replicas.sum([np.zeros(1)])  # all are done
-    replicas.end_if_asked("while writing", together=True)
+    replicas.all_reduce([np.zeros(1)])  # all are done
+    replicas.end_all_if_asked("while writing")
 
 
 def _write_shard(publication: Publication, number: int, nearest: Assigner) -> dict[str, np.ndarray]:
@@ -110,11 +111,16 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
 def publish_result(
     publication: Publication, seconds: Callable[[], dict[str, float]]
 ) -> dict[str, Any]:
-    """Writes the rest of the result, when all assignments are written; what metrics.json says.
+    """Writes the rest of the result, once all assignments are written; worker 0 does so.
 
     Args:
-      seconds: where the time went, when it is asked.
+      seconds: tells where the time went until it is called.
+
+    Returns:
+      What metrics.json says; nothing in other workers than worker 0.
     """
+    if publication.replicas.worker != 0:
+        return {}
     config, manifest, fitted = publication.config, publication.manifest, publication.fitted
     tally, examples = _collect(publication)
     write_centroids(config.output, fitted.centroids)
@@ -186,5 +192,5 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "fingerprint": manifest.fingerprint,
-        "config": dataclasses.asdict(config),
+        "config": recorded(config),
     }

@@ -10,7 +10,6 @@ from job.kmeans.scores import exact_scores, first_lowest
 from job.result.folder import MODEL
 from pipeline import storage
 from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
-from pipeline.terminal import without_chatter
 
 MARKER = "saved_model.pb"  # without it no program takes the folder for a model
 # float32 keeps x / 255 · 255 within this of the pixel x, however it was divided.
@@ -20,7 +19,7 @@ PIXEL_ROUNDING = 2.0**-14
 def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str) -> None:
     """Publishes the model of centroids float32 [k, d] in the result folder `folder`."""
     module, signatures = build(centroids, image_shape, dtype)
-    with tempfile.TemporaryDirectory() as local, without_chatter():
+    with tempfile.TemporaryDirectory() as local:
         tf.saved_model.save(module, local, signatures)
         for name in sorted(storage.walk(local), key=lambda name: name == MARKER):
             data = storage.read_bytes(storage.join(local, name))

@@ -4,7 +4,6 @@ The file travels with what was made from it, from the shards to the result, so t
 become pictures again and new images the same vectors.
 """
 
-import argparse
 import dataclasses
 import math
 import os
@@ -34,26 +33,15 @@ class Transform(Protocol):
         ...
 
 
-def add_transform_argument(parser: argparse.ArgumentParser) -> None:
-    """The flag that says what the images are turned into."""
-    parser.add_argument(
-        "--transform",
-        type=specification,
-        metavar="pca:N|keras:PATH",
-        help="cluster vectors instead of pixels: N principal components, or what a saved Keras "
-        "model makes of each image",
-    )
-
-
 def specification(text: str) -> str:
-    """The value of --transform, without leading zeros; raises ArgumentTypeError."""
+    """The value of --transform, without leading zeros; raises ValueError if it is none."""
     if re.fullmatch(r"keras:.+", text):
         return text
     if found := re.fullmatch(r"pca:(\d+)", text):
         if int(found[1]):
             return f"pca:{int(found[1])}"
-        raise argparse.ArgumentTypeError(f"{text!r}: at least one component is needed")
-    raise argparse.ArgumentTypeError(f"{text!r} is neither pca:N nor keras:PATH")
+        raise ValueError(f"{text!r}: at least one component is needed")
+    raise ValueError(f"{text!r} is neither pca:N nor keras:PATH")
 
 
 def is_pca(spec: str) -> bool:

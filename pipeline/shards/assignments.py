@@ -68,6 +68,18 @@ class AssignmentsManifest:
         """The text of manifest.json."""
         return (json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
+    @classmethod
+    def from_json(cls, text: bytes) -> "AssignmentsManifest":
+        """Parses what `to_json` wrote."""
+        fields = json.loads(text)
+        names = fields.pop("label_names")
+        return cls(
+            cluster_sizes=tuple(fields.pop("cluster_sizes")),
+            label_names=None if names is None else tuple(names),
+            files=tuple(Shard(**file) for file in fields.pop("files")),
+            **fields,
+        )
+
 
 class Summed(io.RawIOBase):
     """Passes bytes on to a file, and keeps what a manifest says of them."""

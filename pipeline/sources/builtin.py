@@ -15,7 +15,6 @@ from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.sources import Request
 from pipeline.sources.checks import integer_names, numbered_ids
-from pipeline.terminal import without_chatter
 
 Part = tuple[str, np.ndarray, np.ndarray]  # prefix of the ids, images, labels
 FASHION = (
@@ -86,8 +85,7 @@ def _digits() -> list[Part]:
 
 
 def _keras(module: str, wanted: str) -> list[Part]:
-    with without_chatter():
-        from keras import datasets
+    from keras import datasets
 
     home = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
     path = os.path.join(home, "datasets", wanted)

@@ -8,7 +8,6 @@ import dataclasses
 import io
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,8 +25,6 @@ _PNG_START = b"\x89PNG\r\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-# An image that Pillow only warns of is rejected here.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class Unreadable(Exception):

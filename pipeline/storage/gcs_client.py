@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import logging
 import os
 import time
 import warnings
@@ -23,9 +22,6 @@ LOGIN = "gcloud auth application-default login"
 
 def connect() -> Any:
     """A `google.cloud.storage.Client`; with an emulator, one that needs no credentials."""
-    # The search for credentials asks a server that only Google's machines have: once, briefly.
-    os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
-    logging.getLogger("google.auth").setLevel(logging.ERROR)
     import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage

@@ -1,1 +1,1 @@
-"""Apache Beam, only here: runs plain functions on the pieces of a source."""
+"""Apache Beam, only here: calls plain functions on the pieces of a source, on any engine."""

@@ -11,10 +11,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud import dataflow, storage
 
-from job.cli import build_parser
 from job.cloud import services, submit
-from pipeline import shard as sharding
+from job.config import FitConfig, Ks
+from pipeline.config import ShardConfig
 from pipeline.errors import UserError
+from pipeline.shard import open_input
 
 ACCOUNT = "worker@my-project.iam.gserviceaccount.com"
 SMALL_BYTES = 1_000_000  # what a job of any size must stay below
@@ -38,14 +39,19 @@ def service():
         yield service
 
 
-def start(service, spec, *beam_flags: str, num_shards: int = 4, also=(), **config) -> str:
+def start(service, spec, *beam_flags: str, num_shards: int = 4, also=None, **config) -> str:
     """Submits the sharding of `spec`, as `submit` does when the output folder is ready."""
     made = cloud_doubles.config(service_account=ACCOUNT, **config)
-    line = ["shard", "--input", str(spec), "--output", made.shards, "--num-shards", str(num_shards)]
-    line += also
-    flags = [*service.beam_flags, *beam_flags]
-    asked = submit.Submission(made, build_parser().parse_args(line), flags, [])
-    source, _ = sharding.open_input(asked.sharding)
+    sharding = ShardConfig(
+        input=spec,
+        output=made.shards,
+        num_shards=num_shards,
+        beam_options=(*service.beam_flags, *beam_flags),
+        **(also or {}),
+    )
+    fit = FitConfig(made.shards, made.output, 10)
+    asked = submit.Submission(made, sharding, fit, Ks([10]))
+    source = open_input(asked.sharding)
     return submit.start_dataflow(asked, source, num_shards)
 
 
@@ -166,7 +172,7 @@ def test_the_job_file_is_the_known_one(service, staged, tmp_path):
 
 
 def test_components_are_found_before_the_images_are_projected(service, staged):
-    start(service, "digits", also=["--transform", "pca:5"])
+    start(service, "digits", also={"transform": "pca:5"})
     steps = {step.unique_name for step in graph(staged()).components.transforms.values()}
     assert {"ShardImages/Survey/Sum", "ShardImages/Survey/Save", "ShardImages/Write"} <= steps
 
@@ -180,5 +186,5 @@ def test_a_missing_bucket_is_named_at_once(service, staged):
 def test_a_refusal_is_told_in_one_line(service, staged):
     service.refusal = 403, "permission dataflow.jobs.create\nis missing"
     with pytest.raises(UserError, match=r"refused \(403\): .*dataflow.jobs.create is missing"):  # noqa: SIM117
-        with services.refusals("Google Cloud"):
+        with services.explained("Google Cloud"):
             start(service, "digits")

@@ -8,7 +8,7 @@ import shard_set
 from sklearn.cluster import KMeans
 
 from job.cli import main
-from job.config import ALGORITHMS, INITS
+from job.kmeans import ALGORITHMS, INITS
 
 pytestmark = pytest.mark.slow
 

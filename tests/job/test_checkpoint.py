@@ -1,4 +1,4 @@
-"""States on disk, and a fit that goes on from every one of them."""
+"""States on disk, and a fit that resumes from every one of them."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from job import fit as fitting
 from job.checkpoint import (
     Checkpoints,
     DamagedError,
-    Written,
+    ShardNotes,
     decode,
     decode_state,
     encode,
@@ -109,7 +109,7 @@ def test_flush_writes_what_is_not_written_once(tmp_path):
     assert (state.iteration, history) == (3, b"h\n")
 
 
-def test_a_damaged_state_is_skipped_with_a_warning(tmp_path, capsys):
+def test_a_damaged_state_is_skipped_with_a_warning(tmp_path, caplog):
     checkpoints = Checkpoints(str(tmp_path), OPTIONS, 0, lambda: 0.0)
     for iteration in (1, 2):
         checkpoints.reached(State(iteration=iteration), b"")
@@ -118,7 +118,7 @@ def test_a_damaged_state_is_skipped_with_a_warning(tmp_path, capsys):
     again = Checkpoints(str(tmp_path), OPTIONS, 0, lambda: 0.0)
     state, _ = again.load()
     assert state.iteration == 1
-    assert f"warning: {newest}: damaged" in capsys.readouterr().err
+    assert f"{newest}: damaged" in caplog.text
     again.reached(State(iteration=2), b"")  # never the number of the damaged one
     assert (tmp_path / "state-00000003").exists()
 
@@ -141,17 +141,17 @@ def test_other_options_are_refused_by_name(tmp_path, change, named):
     assert "--overwrite" in str(caught.value)
 
 
-def test_notes_count_only_for_their_key(tmp_path, capsys):
+def test_notes_count_only_for_their_key(tmp_path, caplog):
     arrays = {"a/b": np.array(["x", "yy"]), "c": np.arange(3)}
-    Written(str(tmp_path), "key").note(3, arrays)
-    found = Written(str(tmp_path), "key").read(3)
+    ShardNotes(str(tmp_path), "key").note(3, arrays)
+    found = ShardNotes(str(tmp_path), "key").read(3)
     assert found.keys() == arrays.keys()
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
-    assert Written(str(tmp_path), "key").read(2) is None
-    assert Written(str(tmp_path), "other").read(3) is None
+    assert ShardNotes(str(tmp_path), "key").read(2) is None
+    assert ShardNotes(str(tmp_path), "other").read(3) is None
     (tmp_path / "written-00003").write_bytes(b"half")
-    assert Written(str(tmp_path), "key").read(3) is None
-    assert "assigned again" in capsys.readouterr().err
+    assert ShardNotes(str(tmp_path), "key").read(3) is None
+    assert "assigned again" in caplog.text
 
 
 def parts(num_parts: int) -> list[tuple[Tally, Examples]]:
@@ -209,17 +209,17 @@ def small_set(tmp_path_factory):
 
 @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
 @pytest.mark.parametrize("initial", ["random", "k-means++"])
-def test_a_fit_goes_on_from_any_of_its_states(small_set, algorithm, initial):
-    goes_on_from_any_state(*small_set, algorithm, initial)
+def test_a_fit_resumes_from_any_of_its_states(small_set, algorithm, initial):
+    resumes_from_any_state(*small_set, algorithm, initial)
 
 
-def test_a_fit_of_floats_goes_on_from_any_of_its_states(tmp_path):
+def test_a_fit_of_floats_resumes_from_any_of_its_states(tmp_path):
     pixels = np.random.default_rng(4).normal(size=(300, 12)).astype(np.float32)
-    goes_on_from_any_state(tmp_path, shard_set.write_plain(tmp_path, pixels), "hamerly", "random")
+    resumes_from_any_state(tmp_path, shard_set.write_plain(tmp_path, pixels), "hamerly", "random")
 
 
-def goes_on_from_any_state(folder, manifest, algorithm, initial):
-    """Checks that the outcome is that of the whole fit, to the bit, wherever it goes on from."""
+def resumes_from_any_state(folder, manifest, algorithm, initial):
+    """Checks that the outcome is that of the whole fit, to the bit, wherever it resumes."""
     images = ResidentImages(str(folder), manifest, local_replicas())
     config = FitConfig(
         str(folder), "", k=20, restarts=2, max_iterations=6, algorithm=algorithm, init=initial
@@ -285,8 +285,9 @@ def test_other_images_are_refused_and_overwrite_begins_anew(small_set, tmp_path,
         fitting.fit(changed)
     with pytest.raises(UserError, match=r"--max-iterations \(300, now 2\)"):
         fitting.fit(dataclasses.replace(config, max_iterations=2))
-    result = fitting.fit(changed, overwrite=True)
-    assert result["fingerprint"] != fitting.fit(config, overwrite=True)["fingerprint"]
+    result = fitting.fit(dataclasses.replace(changed, overwrite=True))
+    again = fitting.fit(dataclasses.replace(config, overwrite=True))
+    assert result["fingerprint"] != again["fingerprint"]
     assert not (tmp_path / "out" / "checkpoint").exists()
 
 

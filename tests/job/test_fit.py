@@ -10,7 +10,8 @@ import shard_set
 from sklearn.datasets import load_digits
 
 from job import fit as fitting
-from job.config import ALGORITHMS, INITS, FitConfig
+from job.config import FitConfig
+from job.kmeans import ALGORITHMS, INITS
 from pipeline.errors import UserError
 
 LABEL_METRICS = (

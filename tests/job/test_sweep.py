@@ -12,6 +12,7 @@ import pytest
 from report_page import Page
 from sklearn.datasets import load_digits
 
+from job import fit as fitting
 from job import report, sweep
 from job.cli import main
 from job.config import FitConfig, parse_ks
@@ -44,7 +45,7 @@ def config(shards, cpus, tmp_path) -> FitConfig:
 def swept(shards, cpus, new_folder) -> Path:
     """A finished sweep's folder."""
     folder = new_folder()
-    sweep.fit(FitConfig(shards, str(folder), max(KS), algorithm="lloyd"), KS)
+    sweep.fit_each(FitConfig(shards, str(folder), max(KS), algorithm="lloyd"), KS)
     return folder
 
 
@@ -65,7 +66,7 @@ SLOW = pytest.mark.slow
 def test_each_equals_its_own_fit(fit, shards, new_folder, options):
     options = {"algorithm": "lloyd", **options}
     folder = new_folder()
-    sweep.fit(FitConfig(shards, str(folder), max(KS), **options), KS)
+    sweep.fit_each(FitConfig(shards, str(folder), max(KS), **options), KS)
     for k in KS:
         together, alone = published.read(folder / f"k={k}"), fit(shards, k, **options)
         assert together.bits() == alone.bits()
@@ -75,7 +76,7 @@ def test_each_equals_its_own_fit(fit, shards, new_folder, options):
 
 def test_images_are_loaded_and_drawn_once(config, monkeypatch):
     seeded, loads = [], []
-    seed, load = loop.init.kmeans_plus_plus, sweep.fitting.ResidentImages._load
+    seed, load = loop.init.kmeans_plus_plus, fitting.ResidentImages._load
 
     def counted(images, k, *others):
         seeded.append((k, len(others[-1])))
@@ -83,9 +84,9 @@ def test_images_are_loaded_and_drawn_once(config, monkeypatch):
 
     monkeypatch.setattr(loop.init, "kmeans_plus_plus", counted)
     monkeypatch.setattr(
-        sweep.fitting.ResidentImages, "_load", lambda *args: (loads.append(1), load(*args))[1]
+        fitting.ResidentImages, "_load", lambda *args: (loads.append(1), load(*args))[1]
     )
-    sweep.fit(dataclasses.replace(config, restarts=2, max_iterations=1), (3, 7))
+    sweep.fit_each(dataclasses.replace(config, restarts=2, max_iterations=1), (3, 7))
     assert seeded == [(7, 0), (7, 0), (3, 3), (3, 3)]
     assert len(loads) == 1
 
@@ -172,7 +173,7 @@ def test_the_page_marks_the_elbow(swept):
 def test_an_unlabelled_set_shows_no_label_metric(make_shards, new_folder, images, cpus):
     folder = new_folder()
     config = FitConfig(make_shards(images), str(folder), 2, algorithm="lloyd", max_iterations=1)
-    said = sweep.fit(config, (1, 2))
+    said = sweep.fit_each(config, (1, 2))
     page = Page((folder / "sweep.html").read_text())
     assert not [word for word in LABEL_WORDS if word in page.text]
     assert said["fits"][0]["simplified_silhouette"] is None
@@ -196,16 +197,16 @@ def test_what_is_finished_is_not_done_again(config, swept, monkeypatch):
 
     monkeypatch.setattr(publish, "write_assignments", die)
     with pytest.raises(Killed):
-        sweep.fit(config, KS)
+        sweep.fit_each(config, KS)
     monkeypatch.undo()
     folder = Path(config.output)
     assert not (folder / "sweep.json").exists()
     written = (folder / "k=7" / "metrics.json").stat().st_mtime_ns
     with pytest.raises(UserError, match=r"k=7: of an unfinished sweep .* --seed \(0, now 1\)"):
-        sweep.fit(dataclasses.replace(config, seed=1), KS)
+        sweep.fit_each(dataclasses.replace(config, seed=1), KS)
     with pytest.raises(UserError, match="holds k=5 of an unfinished sweep"):
-        sweep.fit(config, (3, 7))
-    sweep.fit(config, KS)
+        sweep.fit_each(config, (3, 7))
+    sweep.fit_each(config, KS)
     assert (folder / "k=7" / "metrics.json").stat().st_mtime_ns == written
     for k in KS:
         assert published.read(folder / f"k={k}").bits() == published.read(swept / f"k={k}").bits()
@@ -213,10 +214,10 @@ def test_what_is_finished_is_not_done_again(config, swept, monkeypatch):
 
 def test_overwrite_begins_anew(config):
     config = dataclasses.replace(config, max_iterations=1)
-    sweep.fit(config, (1, 7))
+    sweep.fit_each(config, (1, 7))
     with pytest.raises(UserError, match="holds a sweep; add --overwrite"):
-        sweep.fit(config, (1, 7))
-    sweep.fit(config, (2, 3), overwrite=True)
+        sweep.fit_each(config, (1, 7))
+    sweep.fit_each(dataclasses.replace(config, overwrite=True), (2, 3))
     assert {path.name for path in Path(config.output).iterdir()} == {
         *("k=2", "k=3", "sweep.html", "sweep.json")
     }
@@ -254,10 +255,10 @@ def test_bad_lists_are_refused(shards, tmp_path, capsys, given, line):
 
 def test_a_sweep_and_a_fit_do_not_share_a_folder(config, swept, fit, shards):
     with pytest.raises(UserError, match=r"holds something else \(k=3\)"):
-        sweep.fitting.fit(dataclasses.replace(config, output=str(swept)), overwrite=True)
+        fitting.fit(dataclasses.replace(config, output=str(swept), overwrite=True))
     alone = fit(shards, 2, max_iterations=1)
     with pytest.raises(UserError, match="holds something else"):
-        sweep.fit(dataclasses.replace(config, output=str(alone.folder)), KS, overwrite=True)
+        sweep.fit_each(dataclasses.replace(config, output=str(alone.folder), overwrite=True), KS)
 
 
 @pytest.mark.slow

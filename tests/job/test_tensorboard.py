@@ -61,7 +61,7 @@ def test_a_fit_leaves_what_tensorboard_shows(fit, shards, tmp_path):
 def test_restarts_and_ks_are_runs_of_their_own(shards, cpus, tmp_path):
     logs = tmp_path / "logs"
     options = {"algorithm": "lloyd", "restarts": 2, "max_iterations": 1, "tensorboard": str(logs)}
-    sweep.fit(FitConfig(shards, str(tmp_path / "out"), 3, **options), (2, 3))
+    sweep.fit_each(FitConfig(shards, str(tmp_path / "out"), 3, **options), (2, 3))
     runs = {str(path.parent.relative_to(logs)) for path in logs.rglob("events.*")}
     assert runs == {f"k={k}/restart={r}" for k in (2, 3) for r in (0, 1)}
 

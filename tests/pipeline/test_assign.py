@@ -1,9 +1,7 @@
 """The command `assign`: the job's own answers, for any input, whole or not at all."""
 
-import dataclasses
 import json
 import os
-import pickle
 import re
 from pathlib import Path
 
@@ -12,30 +10,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sets
-from counting_source import Numbers
 from drawn_sets import sets as kmeans_sets
 from hypothesis import given, settings
+from models import save_model
 from sklearn.datasets import load_digits
 
 from job.cli import main
 from job.result.assigner import Assigner
 from pipeline import storage
-from pipeline.errors import Refused, UserError
 from pipeline.nearest import Model, Nearest, read_model
-from pipeline.shards import plan
 from pipeline.shards.assignments import SCHEMA
 from pipeline.shards.block import Block
 from pipeline.shards.pixel_scale import on_grid, units_of
-from pipeline.transforms.assign_images import WriteAssignments, complete, write_assignments
-
-
-def save_model(folder: Path, centroids: np.ndarray, shape: tuple[int, ...], dtype="uint8") -> Path:
-    """What `assign` reads of a result."""
-    folder.mkdir()
-    np.save(folder / "centroids.npy", centroids.astype(np.float32))
-    facts = {"image_shape": shape, "dtype": dtype, "num_clusters": len(centroids)}
-    (folder / "metrics.json").write_text(json.dumps(facts))
-    return folder
 
 
 @pytest.fixture
@@ -301,77 +287,6 @@ def test_an_output_that_is_a_file(refused, tmp_path, trained):
     spec = sets.write_npz(tmp_path, *sets.digits(40))
     (tmp_path / "out").write_text("years")
     assert "out: a file; give a folder" in refused(trained, spec, tmp_path / "out")
-
-
-# What workers do.
-
-
-@pytest.fixture
-def numbers(tmp_path) -> Model:
-    """A model of images like those of `Numbers`."""
-    centroids = np.repeat([[0.02], [0.1]], 4, axis=1)
-    return read_model(str(save_model(tmp_path / "model", centroids, (2, 2))))
-
-
-def write(source, model: Model, folder: Path, num_shards: int = 2) -> None:
-    """What an engine does, in its simplest form."""
-    step = pickle.loads(pickle.dumps(WriteAssignments(source, model, str(folder), num_shards)))
-    step.setup()
-    written = [part for piece in plan.pieces(40, num_shards) for part in step.process(piece)]
-    complete(source, model, reversed(written), str(folder), num_shards, 0.1)
-
-
-@pytest.mark.parametrize("failure", [Refused("cannot read"), OSError(5, "Input/output error")])
-def test_a_read_that_fails_once_is_tried_again(tmp_path, numbers, monkeypatch, failure):
-    monkeypatch.setattr(storage, "RETRY_SECONDS", (0, 0))
-    write(Numbers(), numbers, tmp_path / "smooth")
-    model, source = numbers, Numbers(failures=(failure,))
-    nearest = Nearest(model)
-    folder = str(tmp_path / "bumpy")
-    written = [
-        storage.retrying(lambda piece=piece: write_assignments(source, piece, nearest, folder, 2))
-        for piece in plan.pieces(40, 2)
-    ]
-    assert len(source.tries) == 1
-    complete(source, model, written, folder, 2, 0.1)
-    complete(source, model, written, folder, 2, 0.1)
-    assert files_of(tmp_path / "bumpy") == files_of(tmp_path / "smooth")
-    assert list(sets.rejections(tmp_path / "bumpy")) == ["00009", "00019", "00029", "00039"]
-
-
-def test_a_write_that_dies_leaves_nothing(tmp_path, numbers):
-    source = Numbers(failures=(ZeroDivisionError(),))
-    with pytest.raises(ZeroDivisionError):
-        write_assignments(source, plan.Piece(0, 0, 9), Nearest(numbers), str(tmp_path / "out"), 1)
-    assert files_of(tmp_path / "out") == {}
-
-
-def test_a_piece_that_no_image_fell_on(tmp_path, numbers):
-    @dataclasses.dataclass(frozen=True)
-    class Empty(Numbers):
-        def read(self, piece):
-            if isinstance(piece, plan.Piece):
-                yield from super().read(piece)
-
-    folder = str(tmp_path / "out")
-    written = write_assignments(Empty(), plan.Piece(1, 0, 5), Nearest(numbers), folder, 3)
-    complete(Empty(), numbers, [written], folder, 3)
-    counts = [entry["num_images"] for entry in manifest_of(tmp_path / "out")["files"]]
-    assert counts == [0, 5, 0]
-    assert rows_of(tmp_path / "out").schema == SCHEMA
-
-
-def test_no_centroids_travel(tmp_path):
-    large = save_model(tmp_path / "large", np.zeros((500, 784)), (28, 28))
-    step = WriteAssignments(Numbers(), read_model(str(large)), "out", 2)
-    assert len(pickle.dumps(step)) < 4_000
-
-
-def test_a_model_that_is_replaced_meanwhile(tmp_path, numbers):
-    step = WriteAssignments(Numbers(), numbers, str(tmp_path / "out"), 2)
-    np.save(tmp_path / "model" / "centroids.npy", np.ones((2, 4), np.float32))
-    with pytest.raises(UserError, match=r"model: replaced since the job began; run it again"):
-        step.setup()
 
 
 # MNIST.

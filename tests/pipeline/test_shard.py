@@ -13,8 +13,8 @@ import sets
 from png import png_header
 
 from pipeline import storage
+from pipeline.cli import main
 from pipeline.errors import Refused
-from pipeline.shard import main
 
 ROOT = Path(__file__).resolve().parents[2]
 

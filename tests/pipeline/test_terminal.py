@@ -1,6 +1,9 @@
 """What a person sees: option errors, progress by a given clock, exit status."""
 
+import contextlib
+import importlib.util
 import io
+import logging
 import os
 import sys
 
@@ -9,12 +12,12 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.terminal import (
     LINE_SECONDS,
+    OWN_LEVEL,
     Parser,
     Progress,
+    configure,
     exit_status,
-    note,
     reject_flag,
-    without_chatter,
 )
 
 
@@ -105,34 +108,79 @@ def test_a_bar_on_a_terminal():
     assert "10/10" in out.getvalue()
 
 
-def test_a_note_goes_to_stderr(capsys):
-    note("3 images rejected")
-    assert capsys.readouterr() == ("", "kmeans-job: 3 images rejected\n")
+@pytest.fixture
+def configured():
+    """`configure`, and everything as it was before at the end."""
+    loggers = [
+        logging.getLogger(name) for name in (None, *OWN_LEVEL, "job", "pipeline", "kmeans_job")
+    ]
+    root = logging.getLogger()
+    before = [logger.level for logger in loggers], root.handlers[:], sys.meta_path[:]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TF_CPP_MIN_LOG_LEVEL", "GCE_METADATA_DETECT_RETRIES"):
+            patch.delenv(name, raising=False)
+        for handler in root.handlers[:]:
+            if type(handler).__module__ == configure.__module__:  # of an earlier test's command
+                root.removeHandler(handler)
+        yield configure
+    for logger, level in zip(loggers, before[0], strict=True):
+        logger.setLevel(level)
+    root.handlers[:], sys.meta_path[:] = before[1:]
 
 
-def print_in_the_middle(error: BaseException | None, capfd) -> str:
-    """What is on stderr if a library prints and then `error` is raised."""
-    try:
-        with without_chatter() as terminal:
-            os.write(2, b"INFO:worker: started\nsomething is wrong\n")
-            print("at once", file=terminal, flush=True)
-            assert "at once" in (seen := capfd.readouterr().err)
-            assert "wrong" not in seen
-            if error:
-                raise error
-    except (UserError, ValueError):
-        pass
-    sys.stderr.flush()
-    return capfd.readouterr().err
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [("error", []), ("warning", ["warning"]), ("info", ["info", "warning"])],
+)
+def test_log_messages_are_shown_from_a_level_on(configured, capsys, level, shown):
+    configured(level)
+    configured(level)  # twice is as once
+    logger = logging.getLogger("pipeline.somewhere")
+    logger.debug("debug")
+    logger.info("info")
+    logger.warning("warning")
+    assert capsys.readouterr() == ("", "".join(f"kmeans-job: {text}\n" for text in shown))
 
 
-def test_chatter_is_left_out(capfd):
-    assert print_in_the_middle(None, capfd) == "something is wrong\n"
+def test_other_libraries_are_named(configured, capsys):
+    configured()
+    logging.getLogger("another.library").warning("an optional part is missing")
+    logging.getLogger("another.library").error("broken")
+    logging.warning("of a library without a logger")
+    assert capsys.readouterr().err == "kmeans-job: another.library: broken\n"
 
 
-def test_what_led_to_an_error_is_shown(capfd):
-    assert print_in_the_middle(ValueError(), capfd) == "something is wrong\n"
+def test_debug_shows_everything(configured, capsys):
+    configured("debug")
+    logging.getLogger("apache_beam.runners").debug("no such option")
+    assert capsys.readouterr().err == "kmeans-job: apache_beam.runners: no such option\n"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
 
 
-def test_a_users_error_speaks_for_itself(capfd):
-    assert print_in_the_middle(UserError("damaged"), capfd) == ""
+def test_a_level_of_the_users_own_stays(configured, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    configured()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
+
+
+PRINTING = """
+import os
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called\\n")
+os.write(2, b"I0000 00:00:1 2 port.cc:153] oneDNN custom operations are on\\nnot found\\n")
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "raise ImportError('damaged')"])
+def test_what_tensorflow_prints_while_it_is_loaded(
+    configured, monkeypatch, tmp_path, capfd, ending
+):
+    (tmp_path / "tensorflow.py").write_text(PRINTING + ending)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # of another test
+    configured()
+    module = importlib.util.module_from_spec(spec := importlib.util.find_spec("tensorflow"))
+    with pytest.raises(ImportError) if ending else contextlib.nullcontext():
+        spec.loader.exec_module(module)
+    assert capfd.readouterr().err == "not found\n"
+    os.write(2, b"seen\n")
+    assert capfd.readouterr().err == "seen\n"

@@ -12,7 +12,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1
 from google.cloud import dataflow as dataflow_api
 
-from job.cloud.dataflow import CloudConfig
+from job.cloud.config import CloudConfig
 from job.cloud.services import Clients
 
 PROJECT, REGION, BUCKET = "my-project", "us-central1", "bucket"

@@ -12,8 +12,7 @@ import pytest
 import yaml
 from google.cloud.devtools import cloudbuild_v1
 
-from job.cli import build_parser
-from job.cloud.submit import Submission
+from job.cli import build_parser, submission
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
@@ -156,10 +155,10 @@ def test_every_command_is_accepted_by_the_command_line(build):
     line = [part.replace("$(cat image)", cloud_doubles.IMAGE) for part in line]
     args, unknown = build_parser().parse_known_args(line)
     assert unknown == []
-    asked = Submission.of(args, [], [])
-    assert asked.config.image == cloud_doubles.IMAGE
-    assert asked.config.output == f"gs://{cloud_doubles.BUCKET}/kmeans"
-    assert asked.config.spot
+    asked = submission(args, ())
+    assert asked.cloud.image == cloud_doubles.IMAGE
+    assert asked.cloud.output == f"gs://{cloud_doubles.BUCKET}/kmeans"
+    assert asked.cloud.spot
     assert args.wait
 
 
@@ -179,7 +178,7 @@ def test_the_readmes_submissions_are_accepted_too():
     for line in lines:
         args, unknown = build_parser().parse_known_args(line)
         assert all(flag.startswith("--") for flag in unknown)
-        Submission.of(args, unknown, [])
+        submission(args, tuple(unknown))
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "cloudbuild.yaml", ".dockerignore"])

@@ -7,10 +7,12 @@ import sys
 
 import cloud_doubles
 import pytest
-from google.cloud import aiplatform_v1, dataflow
+from google.cloud import aiplatform_v1
+from google.cloud import dataflow as dataflow_api
 
 from job.cli import build_parser, main
-from job.cloud import dataflow as cloud
+from job.cloud import services, vertex
+from job.cloud.config import GPU_MACHINES
 from job.distribute import workers
 from pipeline.errors import UserError
 
@@ -67,7 +69,7 @@ def refused(capfd):
 def spec(printed: dict) -> aiplatform_v1.CustomJobSpec:
     """The CustomJobSpec in what --dry-run printed, which must survive the provider's own type."""
     request = aiplatform_v1.CreateCustomJobRequest.from_json(json.dumps(printed["vertex"]))
-    assert cloud.as_json(request) == printed["vertex"]
+    assert vertex.as_json(request) == printed["vertex"]
     assert request.parent == f"projects/{cloud_doubles.PROJECT}/locations/{cloud_doubles.REGION}"
     return request.custom_job.job_spec
 
@@ -106,7 +108,7 @@ def test_machines_fit_their_accelerators(dry_run, flags, machine):
 
 
 def test_every_machine_of_the_table_is_of_a_known_accelerator():
-    assert cloud.GPU_MACHINES.keys() <= aiplatform_v1.AcceleratorType.__members__.keys()
+    assert GPU_MACHINES.keys() <= aiplatform_v1.AcceleratorType.__members__.keys()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_what_vertex_ai_puts_into_tf_config_is_understood():
 
 def test_dataflow_is_asked_for_workers_that_run_the_image(dry_run):
     printed = dry_run()["dataflow"]
-    request = dataflow.CreateJobRequest.from_json(json.dumps(printed))
+    request = dataflow_api.CreateJobRequest.from_json(json.dumps(printed))
     assert (request.project_id, request.location) == (cloud_doubles.PROJECT, cloud_doubles.REGION)
     (pool,) = request.job.environment.worker_pools
     assert pool.worker_harness_container_image == cloud_doubles.IMAGE
@@ -260,8 +262,8 @@ def test_an_accelerator_that_does_not_exist_is_refused(refused, text, said):
 @pytest.mark.parametrize(
     ("module", "function", "said"),
     [
-        ("google.cloud.aiplatform_v1", cloud.vertex_types, "google-cloud-aiplatform"),
-        ("google.cloud.dataflow", cloud.dataflow_types, "apache-beam[gcp]"),
+        ("google.cloud.aiplatform_v1", services.vertex_types, "google-cloud-aiplatform"),
+        ("google.cloud.dataflow", services.dataflow_types, "apache-beam[gcp]"),
     ],
 )
 def test_a_missing_package_is_named(monkeypatch, module, function, said):

@@ -1,6 +1,6 @@
 """`submit` from end to end: a bucket, doubles that take the jobs, and the real work done here."""
 
-import argparse
+import dataclasses
 import itertools
 import json
 
@@ -10,12 +10,12 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import aiplatform_v1
 
-from job.cli import build_parser, main
+from job.cli import build_parser, main, submission
 from job.cloud import submit
 from job.cloud.submit import Submission
-from pipeline import shard as sharding
 from pipeline import storage
 from pipeline.errors import JobError, UserError
+from pipeline.shard import num_shards_of, open_input, shard
 
 FAILURE = """Traceback (most recent call last):
   File "/usr/local/lib/python3.11/site-packages/pipeline/transforms.py", line 98, in complete
@@ -49,7 +49,7 @@ class Cloud:
         }
         line = [part for name, value in given.items() for part in (f"--{name}", value)]
         args = build_parser().parse_args(["submit", *line, *flags])
-        return Submission.of(args, self.dataflow.beam_flags, ["--k", str(args.k)])
+        return submission(args, tuple(self.dataflow.beam_flags))
 
     def submit(self, asked: Submission, wait: bool = False) -> None:
         clients = cloud_doubles.clients(self.dataflow, self.custom_jobs)
@@ -62,9 +62,9 @@ class Cloud:
 
     def shard_here(self, asked: Submission) -> None:
         """What Dataflow's workers do."""
-        _, num_shards = sharding.open_input(asked.sharding, asked.config.workers)
-        given = {"quiet": True, "overwrite": True, "num_shards": num_shards}
-        sharding.shard(argparse.Namespace(**{**vars(asked.sharding), **given}), [])
+        config = dataclasses.replace(asked.sharding, quiet=True, overwrite=True, beam_options=())
+        num_shards = num_shards_of(open_input(config), config.num_shards, asked.cloud.workers)
+        shard(dataclasses.replace(config, num_shards=num_shards))
 
 
 @pytest.fixture
@@ -128,7 +128,8 @@ def test_shards_that_are_there_are_used(cloud):
 
 def test_there_are_shards_for_all_workers(cloud):
     asked = cloud.ask("--workers", "5")
-    assert sharding.open_input(asked.sharding, asked.config.workers)[1] == 5
+    source = open_input(asked.sharding)
+    assert num_shards_of(source, asked.sharding.num_shards, asked.cloud.workers) == 5
     with pytest.raises(UserError, match="--num-shards 3: each of the 5 workers needs a shard"):
         cloud.ask("--workers", "5", "--num-shards", "3")
 
@@ -146,7 +147,7 @@ def test_a_result_is_not_overwritten_unless_told(cloud):
 
 
 def test_one_job_at_a_time_is_at_work_on_an_output(cloud):
-    name = cloud.ask().config.name
+    name = cloud.ask().cloud.name
     cloud.dataflow.active = ["another", name]
     with pytest.raises(
         UserError, match=f"Dataflow job id-{name} is at work .*jobs cancel id-{name}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from job.distribute import workers
-from job.distribute.workers import Cluster
+from job.distribute.workers import WorkerGroup
 from pipeline.errors import JobError, UserError
 
 OPTIONS = ("--k", 40, "--seed", 2, "--init", "random", "--algorithm", "hamerly")
@@ -45,7 +45,7 @@ def test_a_wrong_tf_config_is_refused(text, named):
 
 
 def test_more_workers_than_shards_are_refused():
-    cluster = Cluster({"worker": ["a:1", "b:1", "c:1"]}, "worker", 0)
+    cluster = WorkerGroup({"worker": ["a:1", "b:1", "c:1"]}, "worker", 0)
     workers.refuse_idle(cluster, 3)
     workers.refuse_idle(None, 1)
     with pytest.raises(UserError, match="--num-shards 3"):
@@ -54,7 +54,7 @@ def test_more_workers_than_shards_are_refused():
 
 def test_an_absent_peer_is_named():
     mine, other = jobs.free_ports(2)
-    cluster = Cluster({"worker": [f"127.0.0.1:{mine}", f"127.0.0.1:{other}"]}, "worker", 0)
+    cluster = WorkerGroup({"worker": [f"127.0.0.1:{mine}", f"127.0.0.1:{other}"]}, "worker", 0)
     with pytest.raises(JobError, match=f"worker 1 .127.0.0.1:{other}.: not there after 0.5 s"):
         workers.wait_for_peers(cluster, 0.5)
 
@@ -69,7 +69,7 @@ def test_an_absent_peer_is_named():
 )
 def test_a_lost_worker_is_named(text, number):
     jobs_addresses = {"chief": ["a:1"], "worker": ["b:1", "c:1", "d:1"]}
-    cluster = Cluster(jobs_addresses, "worker", 2)
+    cluster = WorkerGroup(jobs_addresses, "worker", 2)
     assert str(workers.lost(cluster, text)).startswith(cluster.name(number))
 
 

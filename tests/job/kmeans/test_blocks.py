@@ -17,11 +17,11 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from job import hashing
-from job.config import ALGORITHMS, FitConfig
+from job.config import FitConfig
 from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
 from job.images.rows import squared_pixel_norms
-from job.kmeans import hamerly, sums
+from job.kmeans import ALGORITHMS, hamerly, sums
 from job.kmeans.blocks import images_per_block, stored
 from job.kmeans.precision import FLOAT32
 from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances, squared_distances_to

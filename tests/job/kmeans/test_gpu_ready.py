@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 from job.config import FitConfig
-from job.distribute.replicas import Replicas, local_replicas
+from job.distribute.replicas import Replicas
 from job.images.resident import ResidentImages
 from job.kmeans import hamerly, kmeans_parallel, loop, screen
 from job.kmeans.blocks import images_per_block, take
@@ -214,12 +214,6 @@ def test_sums_of_a_block_are_exact_in_any_order():
     """A GPU adds in any order: every sum of a block has to be an exact float32."""
     assert 255 * MAX_EXACT_IMAGES < 2**24
     assert max(map(images_per_block, range(1, 1000))) <= MAX_EXACT_IMAGES
-
-
-def test_scores_keep_all_bits_of_float32():
-    tf.config.experimental.enable_tensor_float_32_execution(True)
-    local_replicas(1)
-    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def _found(function, *arguments: tf.TensorSpec) -> set[str]:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from job.config import INITS, FitConfig
+from job.config import FitConfig
 from job.distribute.replicas import local_replicas
 from job.images.places import Place
 from job.images.resident import ResidentImages
-from job.kmeans import init
+from job.kmeans import INITS, init
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest
 

@@ -1,27 +1,20 @@
-"""Shards are written whole or not at all, and the same again after a failure."""
+"""The transform that shards: what it counts, what it tries again, what travels to the workers."""
 
-import contextlib
-import dataclasses
 import errno
+import pickle
 
+import apache_beam as beam
 import pytest
 import sets
+from apache_beam.options.pipeline_options import PipelineOptions
 from counting_source import Numbers
 
 from pipeline import storage
-from pipeline.errors import Refused, UserError
-from pipeline.shards import plan
+from pipeline.errors import Refused
 from pipeline.shards.manifest import load_manifest
-from pipeline.sources import Rejection
-from pipeline.transforms.shard_images import WriteShard, complete, write_shard
-
-
-def write(source, folder, num_shards: int = 2, max_rejected: float = 0.1) -> None:
-    """What an engine does, in its simplest form."""
-    step = WriteShard(source, str(folder), num_shards)
-    pieces = plan.pieces(source.num_images, num_shards)
-    written = [part for piece in pieces for part in step.process(piece)]
-    complete(source, reversed(written), str(folder), num_shards, max_rejected)
+from pipeline.shards.plan import Piece
+from pipeline.transforms.shard_images import ShardImages, WriteShard
+from pipeline.write import write_shard
 
 
 @pytest.fixture
@@ -30,123 +23,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(storage, "RETRY_SECONDS", (0, 0))
 
 
-def test_manifest_of_what_was_written(tmp_path):
-    write(Numbers(), tmp_path)
-    manifest, block = sets.read_set(tmp_path)
-    assert (manifest.num_images, manifest.num_rejected) == (36, 4)
-    assert manifest.label_names == tuple(map(str, range(39)))
-    assert manifest.source == {"input": "numbers", "split": "train"}
-    assert block.labels.tolist() == [i for i in range(40) if i % 10 != 9]
-    assert [s.file for s in manifest.shards] == [
-        f"images-0000{i}-of-00002.tfrecord" for i in (0, 1)
-    ]
-
-
-def test_rejected_images_are_listed_in_order(tmp_path):
-    write(Numbers(), tmp_path)
-    assert list(sets.rejections(tmp_path)) == ["00009", "00019", "00029", "00039"]
-    assert sorted(sets.contents(tmp_path)) == [
-        "images-00000-of-00002.tfrecord",
-        "images-00001-of-00002.tfrecord",
-        "manifest.json",
-        "rejected.jsonl",
-    ]
-
-
-def test_fingerprint_is_independent_of_shards(tmp_path):
-    for num_shards in (1, 3, 16):
-        write(Numbers(), tmp_path / str(num_shards), num_shards)
-    folders = [str(tmp_path / str(num_shards)) for num_shards in (1, 3, 16)]
-    assert len({load_manifest(folder).fingerprint for folder in folders}) == 1
-
-
-@pytest.mark.parametrize(
-    "failure", [Refused("set: cannot read"), OSError(errno.EIO, "Input/output error")]
-)
-def test_a_read_that_fails_once_is_tried_again(tmp_path, quick, failure):
-    write(Numbers(), tmp_path / "smooth")
-    source = Numbers(failures=(failure,))
-    write(source, tmp_path / "bumpy")
-    assert len(source.tries) == 1
-    assert sets.contents(tmp_path / "bumpy") == sets.contents(tmp_path / "smooth")
-
-
-@pytest.mark.parametrize(
-    "failures", [(Refused("gone"),) * 9, (UserError("damaged"),), (ZeroDivisionError(),)]
-)
-def test_a_run_that_dies_leaves_no_manifest(tmp_path, quick, failures):
-    with pytest.raises(type(failures[0])):
-        write(Numbers(failures=failures), tmp_path)
-    assert sets.contents(tmp_path) == {}
-
-
-def test_a_piece_written_twice_is_the_same(tmp_path):
-    piece = plan.Piece(1, 3, 25)
-    first = write_shard(Numbers(), piece, str(tmp_path), 2)
-    before = sets.contents(tmp_path)
-    second = write_shard(Numbers(), piece, str(tmp_path), 2)
-    assert sets.contents(tmp_path) == before
-    assert (first.shard, first.fingerprint.hex()) == (second.shard, second.fingerprint.hex())
-
-
-def test_completing_twice_is_completing_once(tmp_path):
-    source, folder = Numbers(), str(tmp_path)
-    written = [write_shard(source, piece, folder, 2) for piece in plan.pieces(40, 2)]
-    complete(source, written, folder, 2, 0.1)
-    before = sets.contents(tmp_path)
-    complete(source, written, folder, 2, 0.1)
-    assert sets.contents(tmp_path) == before
-
-
-def test_what_dead_workers_left_is_removed(tmp_path):
-    (tmp_path / f"images-00000-of-00002.tfrecord.0abc{storage.TEMPORARY_SUFFIX}").write_bytes(b"x")
-    (tmp_path / "rejected-00000-of-00003.jsonl").write_bytes(b"x")
-    write(Numbers(), tmp_path)
-    assert len(sets.contents(tmp_path)) == 4
-
-
-def test_too_many_rejected(tmp_path):
-    with pytest.raises(
-        UserError, match=r"--max-rejected 0\.09: 4 of 40 images cannot be read; the"
-    ):
-        write(Numbers(), tmp_path, max_rejected=0.09)
-    assert "manifest.json" not in sets.contents(tmp_path)
-    assert len(sets.rejections(tmp_path)) == 4
-
-
-def test_all_rejected(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Bad(Numbers):
-        def read(self, piece):
-            yield from (Rejection(str(i), "bad") for i in range(piece.start, piece.stop))
-
-    with pytest.raises(UserError, match="40 of 40 images cannot be read; the first, 0: bad; mend"):
-        write(Bad(), tmp_path, max_rejected=1.0)
-
-
-def test_labels_without_names(tmp_path):
-    with pytest.raises(UserError, match="numbers: label 38, but only 2 names of labels"):
-        write(Numbers(label_names=("a", "b")), tmp_path)
-
-
-def test_a_shard_that_no_image_fell_on(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Empty(Numbers):
-        def read(self, piece):
-            if isinstance(piece, plan.Piece):
-                yield from super().read(piece)
-
-    source, folder = Empty(), str(tmp_path)
-    complete(source, [write_shard(source, plan.Piece(1, 0, 5), folder, 3)], folder, 3)
-    assert [shard.num_images for shard in load_manifest(folder).shards] == [0, 5, 0]
-
-
 def test_metrics_count_images_and_bytes(tmp_path):
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    from pipeline.transforms.shard_images import ShardImages
-
     run = beam.Pipeline(options=PipelineOptions(["--runner", "FnApiRunner"]))
     _ = run | ShardImages(Numbers(), str(tmp_path), 2, 0.1)
     result = run.run()
@@ -156,10 +33,14 @@ def test_metrics_count_images_and_bytes(tmp_path):
     assert counted == {"images": 36, "rejected": 4, "bytes": size}
 
 
-def test_a_write_that_is_interrupted_leaves_nothing(tmp_path):
-    with contextlib.suppress(KeyboardInterrupt):
-        write_shard(Numbers(failures=(KeyboardInterrupt(),)), plan.Piece(0, 0, 9), str(tmp_path), 1)
-    assert sets.contents(tmp_path) == {}
+@pytest.mark.parametrize("failure", [Refused("cannot read"), OSError(errno.EIO, "I/O error")])
+def test_a_step_is_tried_again(tmp_path, quick, failure):
+    piece = Piece(0, 0, 40)
+    expected = write_shard(Numbers(), piece, str(tmp_path / "smooth"), 1)
+    step = WriteShard(Numbers(failures=(failure,)), str(tmp_path / "bumpy"), 1)
+    (written,) = pickle.loads(pickle.dumps(step)).process(piece)
+    assert written.shard == expected.shard
+    assert sets.contents(tmp_path / "bumpy") == sets.contents(tmp_path / "smooth")
 
 
 def test_a_manifest_that_cannot_be_written_at_once(tmp_path, quick, monkeypatch):

@@ -1,0 +1,133 @@
+"""What is done to one piece of new images, and what completes their assignments: plain functions.
+
+As in `write`, each of them may be called again and then writes the same bytes.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.nearest import Model, Nearest, read_model
+from pipeline.shards.assignments import (
+    ASSIGNMENTS,
+    Assigned,
+    AssignmentsManifest,
+    Summed,
+    assignments_file,
+    write_rows,
+)
+from pipeline.shards.manifest import MANIFEST, Shard
+from pipeline.shards.plan import Listing, Piece
+from pipeline.shards.rejected import DEFAULT_FRACTION
+from pipeline.sources import Rejection, Source
+from pipeline.write import (
+    count_labels,
+    label_names,
+    read_piece,
+    remove_leftovers,
+    settle,
+    write_rejections,
+)
+
+
+class WrittenAssignments(NamedTuple):
+    """Assignments of a piece that are in place.
+
+    Attributes:
+      number: of the piece.
+      shard: the manifest's entry for their file.
+      num_rejected: images of the piece that could not be read and are not in the file.
+      num_labels: 1 + the largest label of the images; 0 where they have none.
+      cluster_sizes: images of each cluster, int64 [k].
+    """
+
+    number: int
+    shard: Shard
+    num_rejected: int
+    num_labels: int
+    cluster_sizes: np.ndarray
+
+
+def write_assignments(
+    source: Source, piece: Piece | Listing, nearest: Nearest, folder: str, num_shards: int
+) -> WrittenAssignments:
+    """Reads one piece of `source` block by block and publishes its assignments below `folder`.
+
+    Raises:
+      UserError: the source, or where the assignments go, is at fault.
+    """
+    name = assignments_file(piece.number, num_shards)
+    rejections: list[Rejection] = []
+    sizes = np.zeros(nearest.num_clusters, np.int64)
+    num_labels = 0
+
+    def assigned() -> Iterator[Assigned]:
+        nonlocal num_labels
+        for block in read_piece(source, piece, rejections):
+            yield (found := nearest(block))
+            np.add.at(sizes, found.clusters, 1)
+            num_labels = max(num_labels, count_labels(block))
+
+    with storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file:
+        summed = Summed(file)
+        write_rows(summed, assigned())
+    write_rejections(rejections, folder, piece.number, num_shards)
+    shard = summed.shard(name, int(sizes.sum()))
+    return WrittenAssignments(piece.number, shard, len(rejections), num_labels, sizes)
+
+
+def complete_assignments(
+    source: Source,
+    model: Model,
+    written: Iterable[WrittenAssignments],
+    folder: str,
+    num_shards: int,
+    max_rejected: float = DEFAULT_FRACTION,
+) -> None:
+    """Completes assignments: publishes their manifest and removes what only led to it.
+
+    Args:
+      written: for all pieces, in any order, except those of a listed source that no image fell
+        on: an empty file is written for these here.
+      max_rejected: share of the images that may be rejected.
+
+    Raises:
+      UserError: too many images were rejected, or the labels do not fit their names.
+    """
+    by_number = {part.number: part for part in written}
+    for number in set(range(num_shards)) - by_number.keys():
+        empty = Listing(number, [])
+        by_number[number] = write_assignments(source, empty, Nearest(model), folder, num_shards)
+    ordered = [by_number[number] for number in sorted(by_number)]
+    settle(ordered, folder, num_shards, max_rejected)
+    remove_leftovers(storage.join(folder, ASSIGNMENTS))
+    sizes = np.sum([part.cluster_sizes for part in ordered], axis=0)
+    manifest = AssignmentsManifest(
+        model={"folder": model.folder, "fingerprint": model.fingerprint()},
+        num_images=int(sizes.sum()),
+        num_clusters=len(sizes),
+        cluster_sizes=tuple(sizes.tolist()),
+        label_names=label_names(source, max(part.num_labels for part in ordered)),
+        files=tuple(part.shard for part in ordered),
+        num_rejected=sum(part.num_rejected for part in ordered),
+        source=source.request.describe(),
+    )
+    storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
+
+
+def read_same_model(folder: str, fingerprint: str) -> Model:
+    """Reads the model in `folder`, on whichever worker needs it.
+
+    Args:
+      fingerprint: of the model when the job began.
+
+    Raises:
+      UserError: the model has another fingerprint now.
+    """
+    model = storage.retrying(lambda: read_model(folder))
+    if model.fingerprint() != fingerprint:
+        raise UserError(f"--model {folder}: replaced since the job began; run it again")
+    return model

@@ -1,0 +1,91 @@
+"""SIGTERM in a real process: the block ends, or the process does."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import jobs
+import pytest
+
+from job.distribute.preemption import InterruptedFit, on_sigterm, raise_at_sigterm, unguarded
+
+
+def handlers() -> tuple:
+    return signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
+
+
+def test_the_block_is_asked_and_ends_by_itself():
+    before, asked = handlers(), threading.Event()
+    with on_sigterm(asked.set, pytest.fail):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.wait(60)
+    assert handlers() == before
+
+
+def test_without_a_signal_nothing_is_asked():
+    before = handlers()
+    with on_sigterm(pytest.fail, pytest.fail):
+        signal.raise_signal(signal.SIGWINCH)  # one that is ignored
+    assert handlers() == before
+
+
+def test_handlers_are_as_before_after_an_error():
+    before = handlers()
+    with pytest.raises(ZeroDivisionError), on_sigterm(pytest.fail, pytest.fail):
+        raise ZeroDivisionError
+    assert handlers() == before
+
+
+def test_a_block_that_does_not_end_is_ended_with_its_state_saved():
+    code = (
+        "import os, signal, sys, time\n"
+        "from job.distribute.preemption import on_sigterm\n"
+        "def say(text):\n"
+        "    return lambda: print(text, flush=True)\n"
+        "with on_sigterm(say('asked'), say('saved'), 0.1):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(600)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(jobs.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout) == (143, "asked\nsaved\n")
+    assert done.stderr == (
+        "kmeans-job: error: SIGTERM: ended amid a pass; run the same command again to resume\n"
+    )
+
+
+def test_what_needs_no_time_to_end_is_interrupted():
+    def wait() -> None:
+        with raise_at_sigterm("while sharding"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(60)
+
+    before = handlers()
+    with pytest.raises(InterruptedFit, match="SIGTERM: ended while sharding; run") as caught:
+        wait()
+    assert caught.value.status == 143
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("guard", [on_sigterm, unguarded])
+def test_signals_stay_as_they_are_elsewhere(guard):
+    """In a thread that is not the main one, and outside of the command line."""
+    before, found = handlers(), []
+
+    def enter() -> None:
+        with guard(pytest.fail, pytest.fail):
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    if guard is unguarded:
+        enter()
+    else:
+        (thread := threading.Thread(target=enter)).start()
+        thread.join()
+    assert found == [before[0]]
