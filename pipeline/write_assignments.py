@@ -73,7 +73,7 @@ def write_assignments(
 
     with storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file:
         summed = Summed(file)
-        write_rows(summed, assigned())
+        write_rows(summed, assigned(), source.label_names)
     write_rejections(rejections, folder, piece.number, num_shards)
     shard = summed.shard(name, int(sizes.sum()))
     return WrittenAssignments(piece.number, shard, len(rejections), num_labels, sizes)
