@@ -20,6 +20,7 @@ from job.distribute.agreement import check_same, made_by_first
 from job.distribute.preemption import Guard, unguarded
 from job.fit import Session, identity
 from job.result.folder import is_finished, prepare_sweep
+from job.result.metrics import METRICS
 from job.result.read import read_metrics
 from job.result.write import write_sweep
 from pipeline.options import recorded
@@ -28,11 +29,6 @@ from pipeline.shards.manifest import Manifest
 ELBOW_RULE = (
     "Kneedle: of the points of inertia over k, both scaled to 0 … 1, the one farthest below the "
     "line from the first to the last"
-)
-COMPARED = (
-    *("inertia", "davies_bouldin", "simplified_silhouette"),
-    *("purity", "purity_weighted", "nmi", "ari", "accuracy"),
-    *("iterations", "converged"),
 )
 
 
@@ -99,7 +95,8 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         {
             "k": metrics["num_clusters"],
             "folder": k_folder(metrics["num_clusters"]),
-            **{name: metrics[name] for name in COMPARED},
+            **{metric.name: metrics[metric.name] for metric in METRICS},
+            **{name: metrics[name] for name in ("iterations", "converged")},
             "seconds": sum(metrics["seconds"].values()),
         }
         for metrics in results

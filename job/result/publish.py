@@ -16,10 +16,12 @@ from job.distribute.replicas import Replicas
 from job.kmeans import loop
 from job.kmeans.loop import Fitted
 from job.kmeans.sums import inertia
-from job.result import metrics
-from job.result import saved_model as model
-from job.result.assigner import Assigner, Examples, Tally
+from job.result import saved_model
+from job.result.assigner import Assigner
+from job.result.examples import Examples
 from job.result.folder import CHECKPOINT
+from job.result.metrics import Facts, all_metrics
+from job.result.tally import Tally
 from job.result.write import (
     copy_transform,
     remove_other_assignments,
@@ -59,10 +61,10 @@ class Publication:
         """The units of the images."""
         return units_of(np.dtype(self.manifest.dtype), self.manifest.num_features)
 
-    @property
-    def num_labels(self) -> int:
-        """How many different labels the images have; 0 in an unlabelled set."""
-        return len(self.manifest.label_names or ())
+    def nothing(self) -> tuple[Tally, Examples]:
+        """The tally and the examples of no image."""
+        num_labels = len(self.manifest.label_names or ())
+        return Tally.zero(self.config.k, self.manifest.num_features, num_labels), Examples({})
 
     def written(self) -> ShardNotes:
         """Notes on the shards whose assignments to these centroids are written."""
@@ -77,7 +79,7 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
     if replicas.worker == 0:
         remove_other_assignments(publication.config.output, len(shards))
     written = publication.written()
-    nearest = Assigner(publication.fitted.centroids, publication.units, replicas.precision)
+    nearest = Assigner(publication.fitted.centroids, publication.manifest.dtype)
     mine = range(replicas.worker, len(shards), replicas.num_workers)
     done, total = 0, sum(shards[number].num_images for number in mine)
     with Progress("write", total, "images", quiet) as progress:
@@ -93,15 +95,15 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
 def _write_shard(publication: Publication, number: int, nearest: Assigner) -> dict[str, np.ndarray]:
     """Writes the assignments of one shard; what `_collect` needs of them."""
     config, manifest = publication.config, publication.manifest
-    tally = Tally(config.k, manifest.num_features, publication.num_labels)
-    examples = Examples(config.seed)
+    tally, examples = publication.nothing()
 
     def assign(block: Block) -> Assigned:
+        nonlocal tally, examples
         publication.replicas.end_if_asked("while writing")
-        assigned, silhouettes = nearest(block)
-        tally.add(assigned, silhouettes)
-        examples.add(assigned)
-        return assigned
+        measured = nearest(block)
+        tally = tally.add(measured)
+        examples = examples.merge(Examples.of(measured.assigned, config.seed))
+        return measured.assigned
 
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
     write_assignments(config.output, number, manifest, map(assign, blocks))
@@ -126,13 +128,8 @@ def publish_result(
     write_centroids(config.output, fitted.centroids)
     write_examples(config.output, examples.columns())
     copy_transform(config.shards, config.output, manifest)
-    model.write(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
-    result = {
-        **_metrics(publication, tally),
-        "seconds": seconds(),
-        "replicas": publication.replicas.count,
-        "workers": publication.replicas.num_workers,
-    }
+    saved_model.write_model(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
+    result = {**_metrics(publication, tally), "seconds": seconds()}
     report.write_report(config.output, result)
     # Whoever sees metrics.json sees a complete result.
     write_metrics(config.output, result)
@@ -141,27 +138,43 @@ def publish_result(
 
 def _collect(publication: Publication) -> tuple[Tally, Examples]:
     """Tally and examples of all shards, in their order, whoever wrote them."""
-    config, manifest, written = publication.config, publication.manifest, publication.written()
-    tally = Tally(config.k, manifest.num_features, publication.num_labels)
-    examples = Examples(config.seed)
-    for number in range(len(manifest.shards)):
+    written = publication.written()
+    tally, examples = publication.nothing()
+    for number in range(len(publication.manifest.shards)):
         arrays = written.read(number)
         if arrays is None:
             raise JobError(
                 f"{written.path(number)}: not there any more; run the same command again"
             )
-        shown = {name: array for name, array in arrays.items() if "/" in name}
-        tally = tally.merge(Tally.of(arrays))
-        examples = examples.merge(Examples.of(shown, config.seed))
+        tally = tally.merge(Tally.from_arrays(arrays))
+        examples = examples.merge(Examples.from_arrays(arrays))
     return tally, examples
 
 
 def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
-    config, manifest, fitted = publication.config, publication.manifest, publication.fitted
-    units = publication.units
-    centroids = fitted.centroids.astype(np.float64)
+    """What metrics.json says of the images, the fit and how good it is."""
+    manifest = publication.manifest
     labelled = manifest.label_names is not None
-    sizes = tally.sums.counts
+    centroids = publication.fitted.centroids.astype(np.float64)
+    total, norms = tally.cluster_sums, float(tally.squared_norm_total)
+    facts = Facts(tally, centroids, inertia(norms, total, centroids, publication.units))
+    return {
+        **_about_images(manifest),
+        **_about_fit(publication),
+        **all_metrics(facts, labelled),
+        "cluster_sizes": tally.counts.tolist(),
+        "contingency": tally.contingency.tolist() if labelled else None,
+        "versions": {
+            "kmeans-job": __version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "config": recorded(publication.config),
+    }
+
+
+def _about_images(manifest: Manifest) -> dict[str, Any]:
     return {
         "num_images": manifest.num_images,
         "num_features": manifest.num_features,
@@ -169,6 +182,13 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
         "dtype": manifest.dtype,
         "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
         "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _about_fit(publication: Publication) -> dict[str, Any]:
+    config, fitted = publication.config, publication.fitted
+    return {
         "num_clusters": config.k,
         "algorithm": loop.chosen_algorithm(config),
         "init": config.init,
@@ -177,20 +197,6 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
         "restart": fitted.restart,
         "iterations": fitted.iterations,
         "converged": fitted.converged,
-        "inertia": inertia(tally.squared_norm_total, tally.sums, centroids, units),
-        "cluster_sizes": sizes.tolist(),
-        **metrics.label_metrics(tally.contingency if labelled else None),
-        "contingency": tally.contingency.tolist() if labelled else None,
-        "davies_bouldin": metrics.davies_bouldin(centroids, tally.distances / np.maximum(sizes, 1)),
-        "simplified_silhouette": (
-            tally.silhouettes / manifest.num_images if config.k > 1 else None
-        ),
-        "versions": {
-            "kmeans-job": __version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "fingerprint": manifest.fingerprint,
-        "config": recorded(config),
+        "replicas": publication.replicas.count,
+        "workers": publication.replicas.num_workers,
     }

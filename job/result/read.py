@@ -108,8 +108,9 @@ def _json(path: str, text: bytes) -> dict[str, Any]:
 
 def _rows(path: str) -> pa.Table:
     try:
-        with storage.open_read(path) as file:
-            return pq.read_table(file, schema=SCHEMA)
+        # Not a Python file object: one that Arrow's threads still hold when the interpreter ends
+        # aborts a process that has done its work.
+        return pq.read_table(pa.BufferReader(storage.read_bytes(path)), schema=SCHEMA)
     except pa.ArrowException as error:
         raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error
 

@@ -16,9 +16,11 @@ MARKER = "saved_model.pb"  # without it no program takes the folder for a model
 PIXEL_ROUNDING = 2.0**-14
 
 
-def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str) -> None:
+def write_model(
+    folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str
+) -> None:
     """Publishes the model of centroids float32 [k, d] in the result folder `folder`."""
-    module, signatures = build(centroids, image_shape, dtype)
+    module, signatures = build_model(centroids, image_shape, dtype)
     with tempfile.TemporaryDirectory() as local:
         tf.saved_model.save(module, local, signatures)
         for name in sorted(storage.walk(local), key=lambda name: name == MARKER):
@@ -26,7 +28,7 @@ def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtyp
             storage.write_bytes(storage.join(folder, MODEL, name), data)
 
 
-def build(
+def build_model(
     centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str
 ) -> tuple[tf.Module, dict[str, Callable]]:
     """A module with the centroids float32 [k, d], and its signatures: functions that assign.

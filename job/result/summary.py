@@ -3,39 +3,43 @@
 from typing import Any
 
 from job.result.folder import REPORT, SWEEP_REPORT
+from job.result.metrics import METRICS, Metric, present
+from pipeline import storage
 
 
-def fit_summary(result: dict[str, Any], folder: str) -> str:
-    """What the terminal shows of a finished fit: at most ten lines."""
-    stopped = "converged" if result["converged"] else "stopped before convergence"
-    lines = [
-        f"images      {result['num_images']:,} of {result['num_features']:,} pixels",
-        f"clusters    {result['num_clusters']}",
-        f"iterations  {result['iterations']}, {stopped}",
-        f"inertia     {result['inertia']:.10g}",
-    ]
-    if result["purity"] is not None:
-        lines += [
-            f"purity      {result['purity']:.4f} mean over clusters, "
-            f"{result['purity_weighted']:.4f} over images",
-            f"NMI         {result['nmi']:.4f}",
-            f"ARI         {result['ari']:.4f}",
-            f"accuracy    {result['accuracy']:.4f}",
-        ]
-    return "\n".join([*lines, f"report      {folder}/{REPORT}"])
+def fit_summary(metrics: dict[str, Any], folder: str) -> str:
+    """A line for each fact and for some metrics, and where the report is: at most ten lines."""
+    stopped = "converged" if metrics["converged"] else "stopped before convergence"
+    lines = {
+        "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} pixels",
+        "clusters": str(metrics["num_clusters"]),
+        "iterations": f"{metrics['iterations']}, {stopped}",
+    }
+    shown = [metric for metric in present(metrics) if metric.line]
+    # Metrics of every set before those of labelled ones.
+    for metric in sorted(shown, key=lambda metric: metric.needs == "contingency"):
+        lines[str(metric.line)] = _text(metric, metrics)
+    lines["report"] = storage.join(folder, REPORT)
+    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
 
 
 def sweep_summary(sweep: dict[str, Any], folder: str) -> str:
-    """What the terminal shows of a finished sweep: a line for each k, and the elbow."""
-    labelled = sweep["fits"][0]["purity"] is not None
-    lines = [f"{'k':>8}  {'inertia':>14}  silhouette" + ("  purity     NMI" if labelled else "")]
-    for fit in sweep["fits"]:
-        silhouette = fit["simplified_silhouette"]
-        line = f"{fit['k']:>8}  {fit['inertia']:>14.10g}  "
-        line += f"{'–' if silhouette is None else format(silhouette, '.4f'):>10}"
-        if labelled:
-            line += f"  {fit['purity']:.4f}  {fit['nmi']:.4f}"
-        lines.append(line)
+    """A line for each k, the elbow, and where the page is."""
+    names = {metric.name for metric in present(sweep["fits"][-1])}
+    shown = [metric for metric in METRICS if metric.column and metric.name in names]
+    shown.sort(key=lambda metric: metric.needs == "contingency")
+    rows = [["k", *(str(metric.column) for metric in shown)]]
+    rows += [[str(fit["k"]), *(_text(metric, fit) for metric in shown)] for fit in sweep["fits"]]
+    widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
     if sweep["elbow"] is not None:
         lines.append(f"elbow   k = {sweep['elbow']} (Kneedle)")
-    return "\n".join([*lines, f"report  {folder}/{SWEEP_REPORT}"])
+    return "\n".join([*lines, f"report  {storage.join(folder, SWEEP_REPORT)}"])
+
+
+def _text(metric: Metric, values: dict[str, Any]) -> str:
+    value = values[metric.name]
+    return "–" if value is None else format(value, metric.form)

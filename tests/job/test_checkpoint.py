@@ -24,10 +24,7 @@ from job.kmeans import loop
 from job.kmeans.loop import Fitted, Seconds, State
 from job.kmeans.sums import ClusterSums
 from job.result import publish
-from job.result.assigner import Examples, Tally
 from pipeline.errors import UserError
-from pipeline.shards.assignments import Assigned
-from pipeline.shards.block import Block
 
 OPTIONS = {"k": 3, "seed": 1}
 
@@ -152,35 +149,6 @@ def test_notes_count_only_for_their_key(tmp_path, caplog):
     (tmp_path / "written-00003").write_bytes(b"half")
     assert ShardNotes(str(tmp_path), "key").read(3) is None
     assert "assigned again" in caplog.text
-
-
-def parts(num_parts: int) -> list[tuple[Tally, Examples]]:
-    rng = np.random.default_rng(1)
-    made = []
-    for part in range(num_parts):
-        pixels = rng.integers(0, 256, (50, 6), np.uint8)
-        block = Block([f"{part}/{i}" for i in range(50)], rng.integers(0, 2, 50), pixels)
-        clusters, squared = rng.integers(0, 3, 50).astype(np.int32), rng.integers(0, 9, 50) ** 2.0
-        tally, examples = Tally(3, 6, 2), Examples(0)
-        tally.add(Assigned(block, clusters, squared), squared / 8)
-        examples.add(Assigned(block, clusters, squared))
-        made.append((tally, examples))
-    return made
-
-
-def test_tallies_and_examples_merge_in_any_order_and_grouping():
-    (ta, ea), (tb, eb), (tc, ec) = parts(3)
-    for one, other in [
-        (ta.merge(tb).merge(tc), ta.merge(tb.merge(tc))),
-        (ta.merge(tb), tb.merge(ta)),
-        (Tally.of(ta.arrays()), ta),
-        (ea.merge(eb).merge(ec), ea.merge(eb.merge(ec))),
-        (ea.merge(eb), eb.merge(ea)),
-        (Examples.of(ea.arrays(), 0), ea),
-    ]:
-        a, b = one.arrays(), other.arrays()
-        assert a.keys() == b.keys()
-        assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 class Recorder:
