@@ -5,7 +5,7 @@ import numpy as np
 from job.checkpoint import Checkpoints
 from job.distribute.replicas import Replicas
 from job.kmeans.loop import Callback, IterationRecord, State
-from job.result import folder as outputs
+from job.result.write import History
 from pipeline.terminal import Progress
 
 
@@ -69,7 +69,7 @@ class Recording(DoNothing):
         self,
         num_images: int,
         k: int,
-        history: outputs.History,
+        history: History,
         progress: Progress,
         checkpoints: Checkpoints,
     ):

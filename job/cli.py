@@ -171,24 +171,20 @@ def _tell(result: dict[str, Any], config: FitConfig) -> None:
     """Prints a summary of what a fit or a sweep has found, unless it is to be quiet."""
     if config.quiet:
         return
-    from job import sweep
-    from job.result import write
+    from job.result.summary import fit_summary, sweep_summary
 
-    summary = sweep.summary if "fits" in result else write.summary
+    summary = sweep_summary if "fits" in result else fit_summary
     print(summary(result, config.output))
 
 
 def _report(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
     from job import report
-    from job.result.folder import REPORT, SWEEP_REPORT
     from job.result.read import read_sweep
 
     if sweep := read_sweep(flags.run):
-        report.write_sweep(flags.run, sweep)
-        print(storage.join(flags.run, SWEEP_REPORT))
+        print(report.write_sweep_page(flags.run, sweep))
     else:
-        report.write(flags.run)
-        print(storage.join(flags.run, REPORT))
+        print(report.write_report(flags.run))
 
 
 def _submit(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:

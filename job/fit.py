@@ -24,9 +24,10 @@ from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
 from job.kmeans.loop import Callback, Fitted, Seconds, State
-from job.result import folder as result_folder
-from job.result import write as result_write
+from job.result.folder import CHECKPOINT, is_all_but_done, prepare_result
+from job.result.publish import Publication, publish_assignments, publish_result
 from job.result.read import read_metrics
+from job.result.write import History
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.options import options_of
@@ -99,22 +100,21 @@ class Session:
         start = self._clock()
         checkpoints = self._checkpoints(config)
         saved = _prepare(config, self.replicas, checkpoints, also)
-        if result_folder.is_all_but_done(config.output):
+        if is_all_but_done(config.output):
             return _complete(config, self.replicas, read_metrics(config.output))
         with self._guard(self.replicas.ask_to_end, checkpoints.flush):
             images = self._load(config)
             loaded = self._clock()
             fitted, spent = self._find_centroids(images, config, checkpoints, saved)
             writing = self._clock()
-            result_write.write_assignments(
-                config, self.manifest, images.units, fitted, self.replicas, self._quiet
-            )
+            publication = Publication(config, self.manifest, fitted, self.replicas)
+            publish_assignments(publication, self._quiet)
 
         def seconds() -> dict[str, float]:
             write = self._clock() - writing
             return {"load": loaded - start, **spent._asdict(), "write": write}
 
-        return _complete(config, self.replicas, self._publish(config, images, fitted, seconds))
+        return _complete(config, self.replicas, publish_result(publication, seconds))
 
     def _checkpoints(self, config: FitConfig) -> Checkpoints:
         """Opens the checkpoints of a fit, once all workers are known to do the same fit."""
@@ -122,7 +122,7 @@ class Session:
         named = {flag_of(name): value for name, value in decisive.items()}
         shards = self.manifest.to_json().hex()
         check_same(self.replicas, {**named, "--shards": shards, "--output": config.output})
-        folder = storage.join(config.output, result_folder.CHECKPOINT)
+        folder = storage.join(config.output, CHECKPOINT)
         return Checkpoints(folder, decisive, config.checkpoint_seconds, self._clock)
 
     def _load(self, config: FitConfig) -> Images:
@@ -176,7 +176,7 @@ class Session:
           lines: the history so far.
         """
         stack.push(_flushing(checkpoints))
-        history = stack.enter_context(closing(result_folder.History(config.output, lines)))
+        history = stack.enter_context(closing(History(config.output, lines)))
         progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
         num_images = self.manifest.num_images
         recorders: list[Callback] = [
@@ -187,20 +187,6 @@ class Session:
             summaries = tensorboard.Summaries(config.tensorboard, shape, config.restarts)
             recorders.append(stack.enter_context(closing(summaries)))
         return recorders
-
-    def _publish(
-        self,
-        config: FitConfig,
-        images: Images,
-        fitted: Fitted,
-        seconds: Callable[[], dict[str, float]],
-    ) -> dict[str, Any]:
-        """Writes the rest of the result in worker 0; what metrics.json says, elsewhere nothing."""
-        if self.replicas.worker != 0:
-            return {}
-        return result_write.publish(
-            config, self.manifest, images.units, fitted, self.replicas, seconds
-        )
 
 
 def _flushing(checkpoints: Checkpoints) -> Callable[..., None]:
@@ -234,7 +220,7 @@ def _prepare(
     """Makes the output folder ready; the state to resume from and its history, for all workers."""
 
     def ready() -> bytes:
-        result_folder.prepare(config.output, config.overwrite, also)
+        prepare_result(config.output, config.overwrite, also)
         saved = checkpoints.load()
         return b"" if saved is None else encode_state({}, *saved)
 
@@ -250,7 +236,7 @@ def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> 
     """Removes the checkpoint of a complete result; worker 0's `result`, for all workers."""
     shared = replicas.broadcast(json.dumps(result).encode())
     if replicas.worker == 0:
-        storage.remove(storage.join(config.output, result_folder.CHECKPOINT))
+        storage.remove(storage.join(config.output, CHECKPOINT))
     return json.loads(shared)
 
 

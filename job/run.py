@@ -20,7 +20,7 @@ from typing import Any
 
 from job.config import SHARDS, FitConfig
 from job.distribute import preemption, process
-from job.result import folder as result_folder
+from job.result.folder import prepare_output
 from pipeline.config import ShardConfig
 from pipeline.errors import JobError, UserError
 from pipeline.shard import complete_shards, shard
@@ -55,7 +55,7 @@ def run(
     Raises:
       UserError: the input, an option, or the output folder is at fault.
     """
-    result_folder.prepare_any(config.output, ks, config.overwrite, (SHARDS,))
+    prepare_output(config.output, ks, config.overwrite, (SHARDS,))
     if complete_shards(shards) is None:
         with in_other_process(functools.partial(shard, shards), log_level) as finish:
             process.prepare()

@@ -19,19 +19,16 @@ from job.config import FitConfig, k_folder, of_each
 from job.distribute.agreement import check_same, made_by_first
 from job.distribute.preemption import Guard, unguarded
 from job.fit import Session, identity
-from job.result import folder as result_folder
+from job.result.folder import is_finished, prepare_sweep
+from job.result.metrics import METRICS
 from job.result.read import read_metrics
+from job.result.write import write_sweep
 from pipeline.options import recorded
 from pipeline.shards.manifest import Manifest
 
 ELBOW_RULE = (
     "Kneedle: of the points of inertia over k, both scaled to 0 … 1, the one farthest below the "
     "line from the first to the last"
-)
-COMPARED = (
-    *("inertia", "davies_bouldin", "simplified_silhouette"),
-    *("purity", "purity_weighted", "nmi", "ari", "accuracy"),
-    *("iterations", "converged"),
 )
 
 
@@ -64,7 +61,7 @@ def fit_each(
     check_same(session.replicas, {"--k": tuple(ks)})
 
     def ready() -> bytes:
-        result_folder.prepare_sweep(config.output, ks, config.overwrite, also)
+        prepare_sweep(config.output, ks, config.overwrite, also)
         return json.dumps([c.k for c in configs if _is_finished(c, session.manifest)]).encode()
 
     finished = json.loads(made_by_first(session.replicas, ready))
@@ -73,8 +70,8 @@ def fit_each(
             session.run(each)
     sweep = compare(config, [read_metrics(each.output) for each in reversed(configs)])
     if session.replicas.worker == 0:
-        report.write_sweep(config.output, sweep)
-        result_folder.write_sweep(config.output, sweep)
+        report.write_sweep_page(config.output, sweep)
+        write_sweep(config.output, sweep)
     return sweep
 
 
@@ -84,7 +81,7 @@ def _is_finished(config: FitConfig, manifest: Manifest) -> bool:
     Raises:
       UserError: it has finished a fit with other options or images there.
     """
-    if not result_folder.is_finished(config.output):
+    if not is_finished(config.output):
         return False
     metrics, now = read_metrics(config.output), identity(config, manifest)
     begun = {**metrics["config"], "fingerprint": metrics["fingerprint"]}
@@ -98,7 +95,8 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         {
             "k": metrics["num_clusters"],
             "folder": k_folder(metrics["num_clusters"]),
-            **{name: metrics[name] for name in COMPARED},
+            **{metric.name: metrics[metric.name] for metric in METRICS},
+            **{name: metrics[name] for name in ("iterations", "converged")},
             "seconds": sum(metrics["seconds"].values()),
         }
         for metrics in results
@@ -131,19 +129,3 @@ def elbow(ks: Sequence[int], inertias: Sequence[float]) -> int | None:
     below = 1 - x - y
     farthest = int(below.argmax())
     return ks[farthest] if below[farthest] > 0 else None
-
-
-def summary(sweep: dict[str, Any], folder: str) -> str:
-    """Makes what the terminal shows of a finished sweep: a line for each k, and the elbow."""
-    labelled = sweep["fits"][0]["purity"] is not None
-    lines = [f"{'k':>8}  {'inertia':>14}  silhouette" + ("  purity     NMI" if labelled else "")]
-    for fit in sweep["fits"]:
-        silhouette = fit["simplified_silhouette"]
-        line = f"{fit['k']:>8}  {fit['inertia']:>14.10g}  "
-        line += f"{'–' if silhouette is None else format(silhouette, '.4f'):>10}"
-        if labelled:
-            line += f"  {fit['purity']:.4f}  {fit['nmi']:.4f}"
-        lines.append(line)
-    if sweep["elbow"] is not None:
-        lines.append(f"elbow   k = {sweep['elbow']} (Kneedle)")
-    return "\n".join([*lines, f"report  {folder}/{result_folder.SWEEP_REPORT}"])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from job.callbacks import DoNothing
 from job.kmeans.loop import IterationRecord, State
-from job.report import charts
+from job.report import pictures
 from pipeline.errors import UserError
 
 FLUSH_SECONDS = 10  # how long TensorFlow may keep what is written to itself
@@ -76,6 +76,6 @@ class Summaries(DoNothing):
 def as_pictures(centroids: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """Centroids [k, d] as uint8 [m, h, w, 1 or 3], m ≤ MAX_PICTURES."""
     shown = centroids[:MAX_PICTURES]
-    low, high = charts.display_range(shown, shown)
-    drawn = charts.as_pictures((shown - low) / (high - low), image_shape)
+    low, high = pictures.display_range(shown, shown)
+    drawn = pictures.as_pictures((shown - low) / (high - low), image_shape)
     return drawn if drawn.ndim == 4 else drawn[..., None]

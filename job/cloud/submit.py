@@ -117,10 +117,10 @@ def prepare_folder(submission: Submission) -> None:
 
     With `--overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
     """
-    from job.result.folder import prepare_any
+    from job.result.folder import prepare_output
 
     fit = submission.fit
-    prepare_any(fit.output, submission.ks, fit.overwrite, (SHARDS,))
+    prepare_output(fit.output, submission.ks, fit.overwrite, (SHARDS,))
 
 
 def refuse_running(config: CloudConfig, clients: Clients) -> None:

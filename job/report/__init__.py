@@ -1,7 +1,6 @@
 """What a person looks at: a result folder → report.html, a sweep → sweep.html."""
 
-from job.report.page import build, write
-from job.report.sweep import build as build_sweep
-from job.report.sweep import write as write_sweep
+from job.report.page import build_report, write_report
+from job.report.sweep import build_sweep_page, write_sweep_page
 
-__all__ = ["build", "build_sweep", "write", "write_sweep"]
+__all__ = ["build_report", "build_sweep_page", "write_report", "write_sweep_page"]

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from job.report import charts as pictures
-from job.report import confusions
+from job.report import charts, confusions, pictures
 from job.report.formatting import bounded
 from job.result.read import Result
 
@@ -26,7 +25,7 @@ class Member(NamedTuple):
     picture: str | None
 
 
-class Cluster(NamedTuple):
+class ClusterCard(NamedTuple):
     """What the page says about one cluster.
 
     Attributes:
@@ -48,7 +47,7 @@ class Cluster(NamedTuple):
     members: dict[str, list[Member]]
 
 
-def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -> list[Cluster]:
+def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -> list[ClusterCard]:
     """Every cluster of a result, by id."""
     metrics, centroids = result.metrics, result.centroids
     sizes = metrics["cluster_sizes"]
@@ -56,11 +55,11 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
     seen, pixels, shape = as_images(result, examples["pixels"])
     drawn: tuple[Sequence[str | None], Sequence[str | None]]
     if len(shape) > 1:
-        drawn = pictures.of_images(seen, pixels, shape)
+        drawn = pictures.centroids_and_members(seen, pixels, shape)
         sparks: Sequence[str | None] = [None] * len(sizes)
     else:
         drawn = [None] * len(sizes), [None] * len(examples["ids"])
-        sparks = pictures.sparks(seen)
+        sparks = charts.sparks(seen)
     labels: list[list[tuple[str, float]]] = [[] for _ in sizes]
     merged: set[int] = set()
     if contingency is not None:
@@ -69,7 +68,7 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
     members = members_of(examples, drawn[1], contingency, names, len(sizes))
     similar = most_similar(centroids)
     return [
-        Cluster(
+        ClusterCard(
             c,
             size,
             size / (sum(sizes) or 1),
@@ -167,7 +166,7 @@ def most_similar(centroids: np.ndarray) -> list[tuple[int, float] | None]:
     return nearest
 
 
-def close_pairs(clusters: list[Cluster]) -> list[tuple[int, int, float]]:
+def close_pairs(clusters: list[ClusterCard]) -> list[tuple[int, int, float]]:
     """The closest pairs of clusters and their distances, closest first."""
     pairs = {
         (min(c.id, c.similar[0]), max(c.id, c.similar[0]), c.similar[1])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from job.report import charts as pictures
+from job.report import pictures
 
 MERGE_PERCENT = 25  # a label counts in a cluster from this share of it on
 MINOR_SHARE = 0.05  # and is named beside the majority from this one on

@@ -14,41 +14,35 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from job.report import charts as pictures
-from job.report import clusters, confusions, formatting
+from job.config import FitConfig
+from job.report import charts, clusters, confusions, formatting
+from job.result.folder import REPORT
+from job.result.metrics import present
 from job.result.read import Result, read, read_metrics
 from pipeline import storage
+from pipeline.options import flag_of, is_required, options_of
+from pipeline.terminal import PROGRAM
 
-NAME = "report.html"
 FOLDER = Path(__file__).parent / "templates"
 TEMPLATE = "page.html.j2"
 MAX_FACT = 2_000  # characters of a list of options or versions
-# Options of `fit`, in the order people read them.
-FLAGS = (
-    "shards",
-    "output",
-    "k",
-    "init",
-    "seed",
-    "restarts",
-    "max_iterations",
-    "tol",
-    "algorithm",
-    "replicas",
-    "memory",
-)
 
 
-def write(folder: str, metrics: dict[str, Any] | None = None) -> None:
+def write_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """Builds the report of the result in `folder` and publishes it there as report.html.
 
     Args:
       metrics: what metrics.json will say, while the result is not complete.
+
+    Returns:
+      The path of the page.
     """
-    storage.write_bytes(storage.join(folder, NAME), build(folder, metrics).encode("utf-8"))
+    path = storage.join(folder, REPORT)
+    storage.write_bytes(path, build_report(folder, metrics).encode("utf-8"))
+    return path
 
 
-def build(folder: str, metrics: dict[str, Any] | None = None) -> str:
+def build_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """The report, as HTML, of the result in `folder`."""
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
@@ -76,7 +70,7 @@ def template(name: str) -> jinja2.Template:
         words=formatting.number_word,
     )
     style = Markup((FOLDER / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template(name, globals={"style": style, "box": pictures})
+    return environment.get_template(name, globals={"style": style, "box": charts})
 
 
 def view(result: Result) -> dict[str, Any]:
@@ -88,12 +82,13 @@ def view(result: Result) -> dict[str, Any]:
     described = clusters.describe(result, contingency, names)
     return {
         "metrics": metrics,
+        "measures": list(present(metrics)),
         "clusters": described,
         "heat": None if contingency is None else confusions.heat(contingency, names),
         "confusions": None if contingency is None else confusions.find(contingency, names),
         "map": centroid_map(result),
         "close": clusters.close_pairs(described),
-        "charts": charts(result.history),
+        "charts": iteration_charts(result.history),
         "history": result.history,
         "transform": formatting.transformed(metrics.get("transform"), result.drawable),
         "command": command(metrics.get("config") or {}),
@@ -105,23 +100,21 @@ def view(result: Result) -> dict[str, Any]:
     }
 
 
-def centroid_map(result: Result) -> pictures.Map | None:
+def centroid_map(result: Result) -> charts.Map | None:
     """The map of the centroids; None where there is only one."""
     if len(result.centroids) < 2:
         return None
-    return pictures.centroid_map(result.centroids, result.metrics["cluster_sizes"])
+    return charts.centroid_map(result.centroids, result.metrics["cluster_sizes"])
 
 
-def charts(history: list[dict[str, Any]]) -> dict[str, pictures.Chart]:
+def iteration_charts(history: list[dict[str, Any]]) -> dict[str, charts.Chart]:
     """Inertia and changed images over iterations; empty where no iteration was recorded."""
     if not history:
         return {}
     iterations = [row["iteration"] for row in history]
     return {
-        "inertia": pictures.chart(iterations, [row["inertia"] for row in history]),
-        "changed": pictures.chart(
-            iterations, [row["changed"] for row in history], logarithmic=True
-        ),
+        "inertia": charts.chart(iterations, [row["inertia"] for row in history]),
+        "changed": charts.chart(iterations, [row["changed"] for row in history], logarithmic=True),
     }
 
 
@@ -151,20 +144,19 @@ def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def command(config: dict[str, Any]) -> str:
-    """The command that gives this result again, from the options it was given."""
-    given = [(name, config.get(name)) for name in FLAGS]
-    words = [
-        word
-        for name, value in given
-        if value is not None
-        for word in ("--" + name.replace("_", "-"), _option(value))
-    ]
-    return shlex.join(["kmeans-job", "fit", *words])
+    """The command that gives this result again, from what metrics.json says of its options.
+
+    Options that do not decide the bits are left out where they have their defaults.
+    """
+    words = []
+    for field, known in options_of(FitConfig):
+        value = config.get(field.name)
+        matters = is_required(field) or known.decides_bits or value != field.default
+        if value is not None and known.recorded and matters:
+            text = f"{value:.17g}" if isinstance(value, float) else str(value)
+            words += [flag_of(field.name), text]
+    return shlex.join([PROGRAM, "fit", *words])
 
 
 def _list(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
-
-
-def _option(value: Any) -> str:
-    return f"{value:.17g}" if isinstance(value, float) else str(value)

@@ -1,20 +1,13 @@
-"""The result folder: assignments, examples, history, centroids, and metrics.json last."""
+"""The result folder: the names of its files, and how it is made ready for them."""
 
-import json
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from job.config import k_folder
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
-from pipeline.shards.manifest import TRANSFORM_FILES, Manifest
-
-if TYPE_CHECKING:
-    from job.kmeans.loop import IterationRecord
+from pipeline.shards.assignments import ASSIGNMENTS
+from pipeline.shards.manifest import TRANSFORM_FILES
 
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
@@ -33,7 +26,7 @@ OURS = (
 )
 
 
-def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
+def prepare_result(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
     """Makes `folder` ready for a result; of a run that died only what it can go on from stays.
 
     Args:
@@ -58,14 +51,14 @@ def prepare(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
     storage.make_folder(folder)
 
 
-def prepare_any(
+def prepare_output(
     folder: str, ks: Sequence[int], overwrite: bool, also: tuple[str, ...] = ()
 ) -> None:
-    """`prepare` for one k, `prepare_sweep` for several."""
+    """`prepare_result` for one k, `prepare_sweep` for several."""
     if len(ks) > 1:
         prepare_sweep(folder, ks, overwrite, also)
     else:
-        prepare(folder, overwrite, also)
+        prepare_result(folder, overwrite, also)
 
 
 def prepare_sweep(
@@ -73,7 +66,7 @@ def prepare_sweep(
 ) -> None:
     """Makes `folder` ready for the results of `ks`; those of a run that died stay.
 
-    Args, raises: as `prepare`.
+    Args, raises: as `prepare_result`.
     """
     found = [name for name in storage.list_names(folder) if re.fullmatch(r"k=\d+", name)]
     names = _names_of_ours(folder, {SWEEP, SWEEP_REPORT, *found, *also})
@@ -120,83 +113,3 @@ def is_finished(folder: str) -> bool:
 def is_all_but_done(folder: str) -> bool:
     """Whether the result is complete, but the run was killed before it removed the checkpoint."""
     return {METRICS, CHECKPOINT} <= set(storage.list_names(folder))
-
-
-def remove_other_assignments(folder: str, num_shards: int) -> None:
-    """Removes assignments of another number of shards, which no file here would replace."""
-    ours = {assignments_file(number, num_shards) for number in range(num_shards)}
-    for name in storage.list_names(storage.join(folder, ASSIGNMENTS)):
-        if name.endswith(".parquet") and name not in ours:
-            storage.remove(storage.join(folder, ASSIGNMENTS, name))
-
-
-def write_assignments(
-    folder: str,
-    number: int,
-    num_shards: int,
-    assigned: Iterable[Assigned],
-    label_names: Sequence[str] | None,
-) -> None:
-    """Publishes the assignments of shard `number`."""
-    path = storage.join(folder, ASSIGNMENTS, assignments_file(number, num_shards))
-    with storage.publish(path) as file:
-        write_rows(file, assigned, label_names)
-
-
-class History:
-    """history.jsonl, a line as each iteration ends.
-
-    Attributes:
-      text: of the file.
-    """
-
-    def __init__(self, folder: str, text: bytes = b""):
-        """Begins with the lines `text`, whatever a run that died left there."""
-        self.text, self._file = text, storage.open_log(storage.join(folder, HISTORY), text)
-
-    def write(self, record: "IterationRecord") -> None:
-        """Appends a line."""
-        line = f"{json.dumps(record._asdict())}\n".encode()
-        self._file.write(line)
-        self.text += line
-
-    def flush(self) -> None:
-        """The file has all lines, wherever it is."""
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def write_centroids(folder: str, centroids: np.ndarray) -> None:
-    """Publishes centroids.npy: float32 [k, d]."""
-    with storage.publish(storage.join(folder, CENTROIDS)) as file:
-        np.save(file, centroids)
-
-
-def write_examples(folder: str, columns: dict[str, np.ndarray]) -> None:
-    """Publishes examples.npz, from which the report is made."""
-    with storage.publish(storage.join(folder, EXAMPLES)) as file:
-        np.savez_compressed(file, allow_pickle=False, **columns)
-
-
-def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
-    """Publishes what made vectors of the images, if they are vectors, beside the centroids."""
-    if manifest.transform is not None:
-        name = manifest.transform.file
-        storage.copy(storage.join(shards_folder, name), storage.join(folder, name))
-
-
-def write_metrics(folder: str, metrics: dict[str, Any]) -> None:
-    """Publishes metrics.json, which completes the result."""
-    _write_json(storage.join(folder, METRICS), metrics)
-
-
-def write_sweep(folder: str, sweep: dict[str, Any]) -> None:
-    """Publishes sweep.json, which completes a sweep."""
-    _write_json(storage.join(folder, SWEEP), sweep)
-
-
-def _write_json(path: str, values: dict[str, Any]) -> None:
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    storage.write_once(path, text.encode())

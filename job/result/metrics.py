@@ -1,56 +1,103 @@
-"""How well clusters agree with labels, and how well they are apart.
+"""How well clusters agree with labels, and how well they are apart: the list of all metrics.
 
 Label metrics are functions of the contingency table alone: the images of each cluster and label,
 counted. Counts are exact integers however many images there are.
+
+METRICS, at the end, is the one list: metrics.json, the report, the page of a sweep, sweep.json and
+what the terminal shows are made from it.
 """
 
+import dataclasses
 import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-LABEL_METRICS = (
-    "purity",
-    "purity_weighted",
-    "nmi",
-    "ari",
-    "homogeneity",
-    "completeness",
-    "accuracy",
-)
+if TYPE_CHECKING:  # it loads TensorFlow, which a report does not need
+    from job.result.tally import Tally
+
+
+class Facts(NamedTuple):
+    """What metrics are made of.
+
+    Attributes:
+      tally: of all images.
+      centroids: float64 [k, d], published units.
+      inertia: of all images, published units².
+    """
+
+    tally: "Tally"
+    centroids: np.ndarray
+    inertia: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A figure about a result, and how it is shown.
+
+    Attributes:
+      name: its key in metrics.json and sweep.json.
+      title: its name for people.
+      note: what it says, for the table of metrics in the report.
+      needs: what `compute` takes: the contingency table, int64 [k, labels], or Facts. Of the
+        former kind none has a value where the set has no labels.
+      compute: its value; None where it has none.
+      better: whether high or low values are good; None where it grows or falls with k by itself.
+      over_k: its note in the page of a sweep; None: it is not shown there.
+      column: its heading in what the terminal shows of a sweep; None: it is not shown there.
+      line: its heading in what the terminal shows of a fit; None: it is not shown there.
+      form: how the terminal formats it.
+    """
+
+    name: str
+    title: str
+    note: str
+    needs: Literal["contingency", "facts"]
+    compute: Callable[[Any], float | None]
+    better: Literal["high", "low"] | None = None
+    over_k: str | None = None
+    column: str | None = None
+    line: str | None = None
+    form: str = ".4f"
+
+    def judged(self, note: str) -> str:
+        """`note`, with a word on what is good."""
+        return f"{note}; {self.better} is good" if self.better else note
+
+
+def all_metrics(facts: Facts, labelled: bool) -> dict[str, float | None]:
+    """Every metric of a result by name."""
+    of_labels = label_metrics(facts.tally.contingency if labelled else None)
+    return {
+        metric.name: metric.compute(facts) if metric.needs == "facts" else of_labels[metric.name]
+        for metric in METRICS
+    }
 
 
 def label_metrics(contingency: np.ndarray | None) -> dict[str, float | None]:
-    """Agreement of clusters with labels, by the names of LABEL_METRICS.
+    """The metrics of a contingency table, int64 [k, labels], by name.
 
-    Args:
-      contingency: images of each cluster and label, int64 [k, labels]; None in an unlabelled set.
-
-    Returns:
-      purity: mean over clusters that hold images of the majority label's share.
-      purity_weighted: images with their cluster's majority label, over all images.
-      nmi: mutual information over the arithmetic mean of both entropies.
-      ari: Rand index, adjusted for chance.
-      homogeneity, completeness: 1 where each cluster has one label; where each label has one
-        cluster.
-      accuracy: share of images with the label of their cluster, where clusters and labels are
-        matched one to one so that it is highest.
-      Every value is None where there is no contingency table or no image in it.
+    Each is None where there is no table, as in an unlabelled set, or no image in it.
     """
     if contingency is None or not np.any(contingency):
         return dict.fromkeys(LABEL_METRICS)
     table = np.asarray(contingency, np.int64)
-    homogeneity, completeness, nmi = _information(table)
-    return {
-        "purity": purity(table),
-        "purity_weighted": purity_weighted(table),
-        "nmi": nmi,
-        "ari": ari(table),
-        "homogeneity": homogeneity,
-        "completeness": completeness,
-        "accuracy": accuracy(table),
-    }
+    return {m.name: m.compute(table) for m in METRICS if m.needs == "contingency"}
+
+
+def present(values: dict[str, Any]) -> Iterator[Metric]:
+    """The metrics that have a value, or that have none for this k, in metrics.json or a sweep.
+
+    Left out are those of an unlabelled set, and those that an older version did not write.
+    """
+    for metric in METRICS:
+        if metric.name in values and not (
+            metric.needs == "contingency" and values[metric.name] is None
+        ):
+            yield metric
 
 
 def purity(contingency: np.ndarray) -> float:
@@ -127,18 +174,43 @@ def silhouettes(own: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(second - own, larger, out=np.zeros(len(own)), where=larger > 0)
 
 
+def mean_distances(tally: "Tally") -> np.ndarray:
+    """Mean distance of a cluster's images to its centroid, float64 [k]; 0 where it has none."""
+    return tally.distances / np.maximum(tally.counts, 1)
+
+
+def mean_silhouette(tally: "Tally") -> float | None:
+    """Mean simplified silhouette of all images; None for one cluster."""
+    if len(tally.counts) == 1:
+        return None
+    return float(tally.silhouettes / tally.counts.sum())
+
+
+def homogeneity(contingency: np.ndarray) -> float:
+    """What clusters tell about labels, over the entropy of labels; 1 for one label a cluster."""
+    shared, _, labels = _information(contingency)
+    return shared / labels if labels else 1.0
+
+
+def completeness(contingency: np.ndarray) -> float:
+    """What clusters tell about labels, over the entropy of clusters; 1 for one cluster a label."""
+    shared, clusters, _ = _information(contingency)
+    return shared / clusters if clusters else 1.0
+
+
+def nmi(contingency: np.ndarray) -> float:
+    """What clusters tell about labels, over the mean of both entropies."""
+    shared, clusters, labels = _information(contingency)
+    return 2 * shared / (clusters + labels) if clusters + labels else 1.0
+
+
 def _information(contingency: np.ndarray) -> tuple[float, float, float]:
-    """Homogeneity, completeness and normalised mutual information, from entropies in nats."""
+    """Mutual information and the entropies of clusters and of labels, in nats."""
     clusters = _entropy(contingency.sum(axis=1))
     labels = _entropy(contingency.sum(axis=0))
     # No less than 0 and no more than either side's own: only rounding leaves these bounds.
     shared = clusters + labels - _entropy(contingency.ravel())
-    shared = min(max(shared, 0.0), clusters, labels)
-    return (
-        shared / labels if labels else 1.0,
-        shared / clusters if clusters else 1.0,
-        2 * shared / (clusters + labels) if clusters + labels else 1.0,
-    )
+    return min(max(shared, 0.0), clusters, labels), clusters, labels
 
 
 def _entropy(counts: np.ndarray) -> float:
@@ -150,3 +222,99 @@ def _entropy(counts: np.ndarray) -> float:
 def _pairs(counts: np.ndarray) -> int:
     """Pairs of images within the groups that `counts` counts."""
     return sum(math.comb(int(count), 2) for count in counts)
+
+
+METRICS = (
+    Metric(
+        "purity",
+        "Purity",
+        "mean over clusters of the majority label’s share",
+        "contingency",
+        purity,
+        over_k="mean majority share; rises with k by itself",
+        column="purity",
+        line="purity",
+    ),
+    Metric(
+        "purity_weighted",
+        "Purity, weighted",
+        "images with their cluster’s majority label, over all images",
+        "contingency",
+        purity_weighted,
+        line="weighted",
+    ),
+    Metric(
+        "nmi",
+        "NMI",
+        "what clusters tell about labels, over the mean of both entropies",
+        "contingency",
+        nmi,
+        better="high",
+        over_k="what clusters tell about labels",
+        column="NMI",
+        line="NMI",
+    ),
+    Metric(
+        "ari",
+        "ARI",
+        "agreement on which images belong together; 0 is chance",
+        "contingency",
+        ari,
+        better="high",
+        line="ARI",
+    ),
+    Metric(
+        "homogeneity",
+        "Homogeneity",
+        "1 where each cluster has one label",
+        "contingency",
+        homogeneity,
+    ),
+    Metric(
+        "completeness",
+        "Completeness",
+        "1 where each label has one cluster",
+        "contingency",
+        completeness,
+    ),
+    Metric(
+        "accuracy",
+        "Accuracy",
+        "images with the label of their cluster, at the best one-to-one matching",
+        "contingency",
+        accuracy,
+        line="accuracy",
+    ),
+    Metric(
+        "inertia",
+        "Inertia",
+        "squared distances of images to their centroids, summed",
+        "facts",
+        lambda facts: facts.inertia,
+        over_k="falls with every k; look for the bend",
+        column="inertia",
+        line="inertia",
+        form=".10g",
+    ),
+    Metric(
+        "davies_bouldin",
+        "Davies-Bouldin",
+        "mean overlap of each cluster with the one it overlaps with most",
+        "facts",
+        lambda facts: davies_bouldin(facts.centroids, mean_distances(facts.tally)),
+        better="low",
+        over_k="mean worst overlap",
+    ),
+    Metric(
+        "simplified_silhouette",
+        "Simplified silhouette",
+        "mean of how much nearer an image is to its own centroid than to the second nearest, as a "
+        "share",
+        "facts",
+        lambda facts: mean_silhouette(facts.tally),
+        better="high",
+        over_k="how far apart",
+        column="silhouette",
+    ),
+)
+LABEL_METRICS = tuple(metric.name for metric in METRICS if metric.needs == "contingency")

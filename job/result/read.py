@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.result import folder as outputs
+from job.result.folder import ASSIGNMENTS, CENTROIDS, EXAMPLES, HISTORY, METRICS, SWEEP
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Drawable
@@ -48,7 +48,7 @@ class Result:
         Raises:
           UserError: a file of it cannot be read.
         """
-        folder = storage.join(self.folder, outputs.ASSIGNMENTS)
+        folder = storage.join(self.folder, ASSIGNMENTS)
         names = [name for name in storage.list_names(folder) if name.endswith(".parquet")]
         tables = [_rows(storage.join(folder, name)) for name in names]
         return pa.concat_tables([SCHEMA.empty_table(), *tables])
@@ -65,7 +65,7 @@ def load_result(folder: str) -> Result:
 
 def read_metrics(folder: str) -> dict[str, Any]:
     """metrics.json of the finished result in `folder`."""
-    path = storage.join(folder, outputs.METRICS)
+    path = storage.join(folder, METRICS)
     if not storage.exists(path):
         raise UserError(
             f"{path}: no such file, so there is no finished result; run `kmeans-job fit` first"
@@ -75,24 +75,24 @@ def read_metrics(folder: str) -> dict[str, Any]:
 
 def read_sweep(folder: str) -> dict[str, Any] | None:
     """sweep.json of the finished sweep in `folder`; None where there is none."""
-    path = storage.join(folder, outputs.SWEEP)
+    path = storage.join(folder, SWEEP)
     return _json(path, storage.read_bytes(path)) if storage.exists(path) else None
 
 
 def read(folder: str, metrics: dict[str, Any]) -> Result:
     """Reads the result in `folder`, whose metrics.json says or will say `metrics`."""
-    path = storage.join(folder, outputs.HISTORY)
+    path = storage.join(folder, HISTORY)
     lines = storage.read_bytes(path).splitlines()
     rows = [_json(path, line) for line in lines if line.strip()]
     restart = metrics.get("restart")
     rows = [row for row in rows if row.get("restart", restart) == restart]
     history = {row["iteration"]: row for row in rows}
-    examples = _arrays(storage.join(folder, outputs.EXAMPLES))
+    examples = _arrays(storage.join(folder, EXAMPLES))
     transform = TransformFile.from_fields(metrics.get("transform"))
     return Result(
         folder,
         metrics,
-        _arrays(storage.join(folder, outputs.CENTROIDS)),
+        _arrays(storage.join(folder, CENTROIDS)),
         [history[iteration] for iteration in sorted(history)],
         {name: examples[name] for name in examples.files},
         load_drawable(folder, transform) if transform else None,
@@ -108,8 +108,9 @@ def _json(path: str, text: bytes) -> dict[str, Any]:
 
 def _rows(path: str) -> pa.Table:
     try:
-        with storage.open_read(path) as file:
-            return pq.read_table(file, schema=SCHEMA)
+        # Not a Python file object: one that Arrow's threads still hold when the interpreter ends
+        # aborts a process that has done its work.
+        return pq.read_table(pa.BufferReader(storage.read_bytes(path)), schema=SCHEMA)
     except pa.ArrowException as error:
         raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.scores import exact_scores, first_lowest
-from job.result import folder as outputs
+from job.result.folder import MODEL
 from pipeline import storage
 from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
 
@@ -16,17 +16,19 @@ MARKER = "saved_model.pb"  # without it no program takes the folder for a model
 PIXEL_ROUNDING = 2.0**-14
 
 
-def write(folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str) -> None:
+def write_model(
+    folder: str, centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str
+) -> None:
     """Publishes the model of centroids float32 [k, d] in the result folder `folder`."""
-    module, signatures = build(centroids, image_shape, dtype)
+    module, signatures = build_model(centroids, image_shape, dtype)
     with tempfile.TemporaryDirectory() as local:
         tf.saved_model.save(module, local, signatures)
         for name in sorted(storage.walk(local), key=lambda name: name == MARKER):
             data = storage.read_bytes(storage.join(local, name))
-            storage.write_bytes(storage.join(folder, outputs.MODEL, name), data)
+            storage.write_bytes(storage.join(folder, MODEL, name), data)
 
 
-def build(
+def build_model(
     centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str
 ) -> tuple[tf.Module, dict[str, Callable]]:
     """A module with the centroids float32 [k, d], and its signatures: functions that assign.

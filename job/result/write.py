@@ -1,193 +1,91 @@
-"""Centroids → a result folder: assignments shard by shard, then what they add up to."""
+"""Writes the files of a result folder, each whole or not at all."""
 
-import dataclasses
-import hashlib
-import platform
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from job import __version__, report
-from job.checkpoint import ShardNotes
-from job.config import FitConfig
-from job.distribute.replicas import Replicas
-from job.kmeans import loop
-from job.kmeans.loop import Fitted
-from job.kmeans.sums import inertia
-from job.result import folder as outputs
-from job.result import metrics
-from job.result import saved_model as model
-from job.result.assigner import Assigner, Examples, Tally
+from job.result.folder import CENTROIDS, EXAMPLES, HISTORY, METRICS, SWEEP
 from pipeline import storage
-from pipeline.errors import JobError
-from pipeline.options import recorded
-from pipeline.shards.assignments import Assigned
-from pipeline.shards.block import Block, read_shard
+from pipeline.shards.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.pixel_scale import Units
-from pipeline.terminal import Progress
+
+if TYPE_CHECKING:
+    from job.kmeans.loop import IterationRecord
+
+
+def remove_other_assignments(folder: str, num_shards: int) -> None:
+    """Removes assignments of another number of shards, which no file here would replace."""
+    ours = {assignments_file(number, num_shards) for number in range(num_shards)}
+    for name in storage.list_names(storage.join(folder, ASSIGNMENTS)):
+        if name.endswith(".parquet") and name not in ours:
+            storage.remove(storage.join(folder, ASSIGNMENTS, name))
 
 
 def write_assignments(
-    config: FitConfig,
-    manifest: Manifest,
-    units: Units,
-    fitted: Fitted,
-    replicas: Replicas,
-    quiet: bool,
+    folder: str, number: int, manifest: Manifest, assigned: Iterable[Assigned]
 ) -> None:
-    """Writes the assignments of all shards but those that an earlier run has written."""
-    num_shards = len(manifest.shards)
-    if replicas.worker == 0:
-        outputs.remove_other_assignments(config.output, num_shards)
-    written = _written(config, manifest, fitted)
-    nearest = Assigner(fitted.centroids, units, replicas.precision)
-    mine = range(replicas.worker, num_shards, replicas.num_workers)
-    done, total = 0, sum(manifest.shards[number].num_images for number in mine)
-    with Progress("write", total, "images", quiet) as progress:
-        for number in mine:
-            if written.read(number) is None:
-                written.note(number, _write_shard(config, manifest, number, nearest, replicas))
-            done += manifest.shards[number].num_images
-            progress.update(done)
-    replicas.all_reduce([np.zeros(1)])  # all are done
-    replicas.end_all_if_asked("while writing")
+    """Publishes the assignments of shard `number` of a set of images."""
+    path = storage.join(folder, ASSIGNMENTS, assignments_file(number, len(manifest.shards)))
+    with storage.publish(path) as file:
+        write_rows(file, assigned, manifest.label_names)
 
 
-def _write_shard(
-    config: FitConfig, manifest: Manifest, number: int, nearest: Assigner, replicas: Replicas
-) -> dict[str, np.ndarray]:
-    """Writes the assignments of one shard; what `_collect` needs of them."""
-    tally = Tally(config.k, manifest.num_features, len(manifest.label_names or ()))
-    examples = Examples(config.seed)
+class History:
+    """history.jsonl, a line as each iteration ends.
 
-    def assign(block: Block) -> Assigned:
-        replicas.end_if_asked("while writing")
-        assigned, silhouettes = nearest(block)
-        tally.add(assigned, silhouettes)
-        examples.add(assigned)
-        return assigned
-
-    blocks = read_shard(config.shards, manifest.shards[number], manifest)
-    num_shards, assigned = len(manifest.shards), map(assign, blocks)
-    outputs.write_assignments(config.output, number, num_shards, assigned, manifest.label_names)
-    return tally.arrays() | examples.arrays()
-
-
-def _written(config: FitConfig, manifest: Manifest, fitted: Fitted) -> ShardNotes:
-    """Notes on the shards that are written for these centroids."""
-    key = hashlib.sha256(fitted.centroids.tobytes() + manifest.to_json()).hexdigest()
-    return ShardNotes(storage.join(config.output, outputs.CHECKPOINT), key)
-
-
-def publish(
-    config: FitConfig,
-    manifest: Manifest,
-    units: Units,
-    fitted: Fitted,
-    replicas: Replicas,
-    seconds: Callable[[], dict[str, float]],
-) -> dict[str, Any]:
-    """Writes the rest of the result, when all assignments are written; what metrics.json says.
-
-    Args:
-      seconds: where the time went, when it is asked.
+    Attributes:
+      text: of the file.
     """
-    tally, examples = _collect(config, manifest, fitted)
-    outputs.write_centroids(config.output, fitted.centroids)
-    outputs.write_examples(config.output, examples.columns())
-    outputs.copy_transform(config.shards, config.output, manifest)
-    model.write(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
-    result = {
-        **_metrics(config, manifest, units, fitted, tally),
-        "seconds": seconds(),
-        "replicas": replicas.count,
-        "workers": replicas.num_workers,
-    }
-    report.write(config.output, result)
-    # Whoever sees metrics.json sees a complete result.
-    outputs.write_metrics(config.output, result)
-    return result
+
+    def __init__(self, folder: str, text: bytes = b""):
+        """Begins with the lines `text`, whatever a run that died left there."""
+        self.text, self._file = text, storage.open_log(storage.join(folder, HISTORY), text)
+
+    def write(self, record: "IterationRecord") -> None:
+        """Appends a line."""
+        line = f"{json.dumps(record._asdict())}\n".encode()
+        self._file.write(line)
+        self.text += line
+
+    def flush(self) -> None:
+        """The file has all lines, wherever it is."""
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
-def _collect(config: FitConfig, manifest: Manifest, fitted: Fitted) -> tuple[Tally, Examples]:
-    """Tally and examples of all shards, in their order, whoever wrote them."""
-    written = _written(config, manifest, fitted)
-    tally = Tally(config.k, manifest.num_features, len(manifest.label_names or ()))
-    examples = Examples(config.seed)
-    for number in range(len(manifest.shards)):
-        arrays = written.read(number)
-        if arrays is None:
-            raise JobError(
-                f"{written.path(number)}: not there any more; run the same command again"
-            )
-        shown = {name: array for name, array in arrays.items() if "/" in name}
-        tally = tally.merge(Tally.of(arrays))
-        examples = examples.merge(Examples.of(shown, config.seed))
-    return tally, examples
+def write_centroids(folder: str, centroids: np.ndarray) -> None:
+    """Publishes centroids.npy: float32 [k, d]."""
+    with storage.publish(storage.join(folder, CENTROIDS)) as file:
+        np.save(file, centroids)
 
 
-def _metrics(
-    config: FitConfig,
-    manifest: Manifest,
-    units: Units,
-    fitted: Fitted,
-    tally: Tally,
-) -> dict[str, Any]:
-    centroids = fitted.centroids.astype(np.float64)
-    labelled = manifest.label_names is not None
-    sizes = tally.sums.counts
-    return {
-        "num_images": manifest.num_images,
-        "num_features": manifest.num_features,
-        "image_shape": list(manifest.image_shape),
-        "dtype": manifest.dtype,
-        "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
-        "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
-        "num_clusters": config.k,
-        "algorithm": loop.chosen_algorithm(config),
-        "init": config.init,
-        "seed": config.seed,
-        "restarts": config.restarts,
-        "restart": fitted.restart,
-        "iterations": fitted.iterations,
-        "converged": fitted.converged,
-        "inertia": inertia(tally.squared_norm_total, tally.sums, centroids, units),
-        "cluster_sizes": sizes.tolist(),
-        **metrics.label_metrics(tally.contingency if labelled else None),
-        "contingency": tally.contingency.tolist() if labelled else None,
-        "davies_bouldin": metrics.davies_bouldin(centroids, tally.distances / np.maximum(sizes, 1)),
-        "simplified_silhouette": (
-            tally.silhouettes / manifest.num_images if config.k > 1 else None
-        ),
-        "versions": {
-            "kmeans-job": __version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "fingerprint": manifest.fingerprint,
-        "config": recorded(config),
-    }
+def write_examples(folder: str, columns: dict[str, np.ndarray]) -> None:
+    """Publishes examples.npz, from which the report is made."""
+    with storage.publish(storage.join(folder, EXAMPLES)) as file:
+        np.savez_compressed(file, allow_pickle=False, **columns)
 
 
-def summary(result: dict[str, Any], folder: str) -> str:
-    """What the terminal shows of a finished fit: at most ten lines."""
-    stopped = "converged" if result["converged"] else "stopped before convergence"
-    lines = [
-        f"images      {result['num_images']:,} of {result['num_features']:,} pixels",
-        f"clusters    {result['num_clusters']}",
-        f"iterations  {result['iterations']}, {stopped}",
-        f"inertia     {result['inertia']:.10g}",
-    ]
-    if result["purity"] is not None:
-        lines += [
-            f"purity      {result['purity']:.4f} mean over clusters, "
-            f"{result['purity_weighted']:.4f} over images",
-            f"NMI         {result['nmi']:.4f}",
-            f"ARI         {result['ari']:.4f}",
-            f"accuracy    {result['accuracy']:.4f}",
-        ]
-    return "\n".join([*lines, f"report      {folder}/{outputs.REPORT}"])
+def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
+    """Publishes what made vectors of the images, if they are vectors, beside the centroids."""
+    if manifest.transform is not None:
+        name = manifest.transform.file
+        storage.copy(storage.join(shards_folder, name), storage.join(folder, name))
+
+
+def write_metrics(folder: str, metrics: dict[str, Any]) -> None:
+    """Publishes metrics.json, which completes the result."""
+    _write_json(storage.join(folder, METRICS), metrics)
+
+
+def write_sweep(folder: str, sweep: dict[str, Any]) -> None:
+    """Publishes sweep.json, which completes a sweep."""
+    _write_json(storage.join(folder, SWEEP), sweep)
+
+
+def _write_json(path: str, values: dict[str, Any]) -> None:
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    storage.write_once(path, text.encode())

@@ -18,7 +18,7 @@ from job.checkpoint import Checkpoints
 from job.cli import main
 from job.images.disk_copy import PREFIX
 from job.kmeans.loop import State
-from job.result import folder as outputs
+from job.result.write import write_metrics
 from pipeline import storage
 from pipeline.errors import Conflict
 
@@ -238,9 +238,9 @@ def test_of_two_fits_in_a_folder_one_goes_on(double):
 
 
 def test_of_two_results_in_a_folder_one_is_complete(double):
-    outputs.write_metrics("gs://bucket/out", {"inertia": 1})
+    write_metrics("gs://bucket/out", {"inertia": 1})
     with pytest.raises(Conflict, match=r"metrics\.json: cannot write: another writer was faster"):
-        outputs.write_metrics("gs://bucket/out", {"inertia": 2})
+        write_metrics("gs://bucket/out", {"inertia": 2})
     assert json.loads(storage.read_bytes("gs://bucket/out/metrics.json")) == {"inertia": 1}
 
 

@@ -23,12 +23,8 @@ from job.images.resident import ResidentImages
 from job.kmeans import loop
 from job.kmeans.loop import Fitted, Seconds, State
 from job.kmeans.sums import ClusterSums
-from job.result import folder as outputs
-from job.result import write as publishing
-from job.result.assigner import Examples, Tally
+from job.result import publish
 from pipeline.errors import UserError
-from pipeline.shards.assignments import Assigned
-from pipeline.shards.block import Block
 
 OPTIONS = {"k": 3, "seed": 1}
 
@@ -155,35 +151,6 @@ def test_notes_count_only_for_their_key(tmp_path, caplog):
     assert "assigned again" in caplog.text
 
 
-def parts(num_parts: int) -> list[tuple[Tally, Examples]]:
-    rng = np.random.default_rng(1)
-    made = []
-    for part in range(num_parts):
-        pixels = rng.integers(0, 256, (50, 6), np.uint8)
-        block = Block([f"{part}/{i}" for i in range(50)], rng.integers(0, 2, 50), pixels)
-        clusters, squared = rng.integers(0, 3, 50).astype(np.int32), rng.integers(0, 9, 50) ** 2.0
-        tally, examples = Tally(3, 6, 2), Examples(0)
-        tally.add(Assigned(block, clusters, squared), squared / 8)
-        examples.add(Assigned(block, clusters, squared))
-        made.append((tally, examples))
-    return made
-
-
-def test_tallies_and_examples_merge_in_any_order_and_grouping():
-    (ta, ea), (tb, eb), (tc, ec) = parts(3)
-    for one, other in [
-        (ta.merge(tb).merge(tc), ta.merge(tb.merge(tc))),
-        (ta.merge(tb), tb.merge(ta)),
-        (Tally.of(ta.arrays()), ta),
-        (ea.merge(eb).merge(ec), ea.merge(eb.merge(ec))),
-        (ea.merge(eb), eb.merge(ea)),
-        (Examples.of(ea.arrays(), 0), ea),
-    ]:
-        a, b = one.arrays(), other.arrays()
-        assert a.keys() == b.keys()
-        assert all(np.array_equal(a[name], b[name]) for name in a)
-
-
 class Recorder:
     """A callback that keeps every state, and what was recorded before it."""
 
@@ -247,14 +214,14 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
     whole = fitting.fit(config)
     config = dataclasses.replace(config, output=str(tmp_path / "killed"))
     calls = itertools.count()
-    write = outputs.write_assignments
+    write = publish.write_assignments
 
     def die(*args):
         if next(calls) == 1:
             raise Killed
         write(*args)
 
-    monkeypatch.setattr(outputs, "write_assignments", die)
+    monkeypatch.setattr(publish, "write_assignments", die)
     with pytest.raises(Killed):
         fitting.fit(config)
     killed = tmp_path / "killed"
@@ -275,7 +242,7 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
 def test_other_images_are_refused_and_overwrite_begins_anew(small_set, tmp_path, monkeypatch):
     folder, _ = small_set
     config = FitConfig(str(folder), str(tmp_path / "out"), k=5, checkpoint_seconds=0)
-    monkeypatch.setattr(publishing, "write_assignments", lambda *_: 1 / 0)
+    monkeypatch.setattr(fitting, "publish_assignments", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fitting.fit(config)
     monkeypatch.undo()

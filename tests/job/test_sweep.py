@@ -17,7 +17,8 @@ from job import report, sweep
 from job.cli import main
 from job.config import FitConfig, parse_ks
 from job.kmeans import loop
-from job.result import folder as outputs
+from job.result import publish
+from job.result.summary import sweep_summary
 from pipeline.errors import UserError
 
 NUM_IMAGES, KS = 240, (3, 7, 5)
@@ -130,7 +131,7 @@ def test_the_elbow_does_not_depend_on_units():
 
 def test_the_summary_has_a_line_for_each_k(swept):
     said = json.loads((swept / "sweep.json").read_text())
-    lines = sweep.summary(said, "out").splitlines()
+    lines = sweep_summary(said, "out").splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["k", "3", "5", "7"]
     assert lines[-1] == "report  out/sweep.html"
 
@@ -160,11 +161,11 @@ def test_the_page_is_rebuilt(swept, capsys):
 
 def test_the_page_marks_the_elbow(swept):
     said = json.loads((swept / "sweep.json").read_text())
-    page = Page(report.build_sweep({**said, "elbow": 5}))
+    page = Page(report.build_sweep_page({**said, "elbow": 5}))
     assert [row[0] for row in page.rows] == ["k", "3", "5 (elbow)", "7"]
     assert len(page.all("circle", "marked")) == 1
     assert "k = 5" in page.text
-    page = Page(report.build_sweep({**said, "elbow": None}))
+    page = Page(report.build_sweep_page({**said, "elbow": None}))
     assert page.all("circle", "marked") == []
     assert "no elbow" in page.text
 
@@ -176,7 +177,7 @@ def test_an_unlabelled_set_shows_no_label_metric(make_shards, new_folder, images
     page = Page((folder / "sweep.html").read_text())
     assert not [word for word in LABEL_WORDS if word in page.text]
     assert said["fits"][0]["simplified_silhouette"] is None
-    assert "purity" not in sweep.summary(said, "out")
+    assert "purity" not in sweep_summary(said, "out")
 
 
 # Again, after a crash.
@@ -187,14 +188,14 @@ class Killed(Exception):
 
 
 def test_what_is_finished_is_not_done_again(config, swept, monkeypatch):
-    calls, write = itertools.count(), outputs.write_assignments
+    calls, write = itertools.count(), publish.write_assignments
 
     def die(*args):
         if next(calls) == 4:  # in the second of three shards of the second k
             raise Killed
         write(*args)
 
-    monkeypatch.setattr(outputs, "write_assignments", die)
+    monkeypatch.setattr(publish, "write_assignments", die)
     with pytest.raises(Killed):
         sweep.fit_each(config, KS)
     monkeypatch.undo()

@@ -19,7 +19,7 @@ def test_numpy_scores_as_the_job_does(drawn):
     units = units_of(images.dtype, images.shape[1])
     published = on_grid(centroids, units).astype(np.float32)
     block = Block([str(i) for i in range(len(images))], None, images)
-    expected, _ = Assigner(published, units)(block)
+    expected = Assigner(published, "uint8")(block).assigned
     found = NearestCentroid(Model("", published, images.shape[1:], "uint8"))(block)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
@@ -31,7 +31,7 @@ def test_floats_but_for_rounding(scale):
     images = (rng.normal(size=(3000, 33)) * scale).astype(np.float32)
     centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
     block = Block([str(i) for i in range(len(images))], None, images)
-    expected, _ = Assigner(centroids, units_of(images.dtype, 33))(block)
+    expected = Assigner(centroids, "float32")(block).assigned
     found = NearestCentroid(Model("", centroids, (33,), "float32"))(block)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
     np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)

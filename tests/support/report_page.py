@@ -72,7 +72,7 @@ def spaced(text: str) -> str:
 
 
 def page_of(folder) -> Page:
-    return Page(report.build(str(folder)))
+    return Page(report.build_report(str(folder)))
 
 
 def decoded(uri: str) -> np.ndarray:

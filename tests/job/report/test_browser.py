@@ -49,7 +49,7 @@ def browser(tmp_path_factory):
 
 def show(browser, folder) -> None:
     """Opens the report of a result; fails on any message of the browser's console."""
-    report.write(str(folder))
+    report.write_report(str(folder))
     browser.get((folder / "report.html").as_uri())
     assert browser.get_log("browser") == []
 
@@ -122,9 +122,9 @@ def test_the_page_of_a_sweep(browser, tmp_path, theme):
     )
     results = [result_folder.digits(tmp_path / f"k={k}", k) for k in (4, 8, 10)]
     config = FitConfig("shards", str(tmp_path), 10)
-    report.write_sweep(str(tmp_path), sweep.compare(config, results))
+    report.write_sweep_page(str(tmp_path), sweep.compare(config, results))
     for k in (4, 8, 10):
-        report.write(str(tmp_path / f"k={k}"))
+        report.write_report(str(tmp_path / f"k={k}"))
     browser.get((tmp_path / "sweep.html").as_uri())
     assert browser.get_log("browser") == []
     dots = browser.find_elements("css selector", "circle")

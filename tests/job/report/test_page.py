@@ -111,7 +111,7 @@ def test_one_cluster_has_no_neighbour_and_no_map(tmp_path):
 
 def test_a_hundred_clusters_of_mnist_stay_below_five_megabytes(tmp_path):
     result_folder.mnist(tmp_path, 100)
-    source = report.build(str(tmp_path))
+    source = report.build_report(str(tmp_path))
     assert len(source.encode()) < 3 * MIB
     assert source.count('<img class="member') == 3_500
 
@@ -121,7 +121,7 @@ def test_a_hundred_clusters_of_large_noise_stay_small(tmp_path, channels):
     shape = (64, 64, channels)
     pixels = np.random.default_rng(0).integers(0, 256, (700, np.prod(shape)), np.uint8)
     result_folder.write_result(tmp_path, pixels, shape, np.arange(700) % 100)
-    assert len(report.build(str(tmp_path)).encode()) < 5 * MIB
+    assert len(report.build_report(str(tmp_path)).encode()) < 5 * MIB
 
 
 def test_many_clusters_show_fewer_members():
@@ -192,7 +192,7 @@ def test_a_page_lets_nothing_in_and_fetches_nothing(digits):
     for _, attributes in page.tags:
         for name in ("src", "href", "action", "srcset", "data"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
-    source = report.build(str(folder))
+    source = report.build_report(str(folder))
     assert "http://" not in source
     assert "https://" not in source
     assert "url(" not in source.replace("url(#disc)", "")
@@ -208,7 +208,7 @@ def test_over_long_ids_and_control_characters_are_cut(tmp_path):
     ids[3] = "line\nbreak\u202eright\x00"
     pixels = np.tile(np.arange(8, dtype=np.uint8)[:, None], (1, 4))
     result_folder.write_result(tmp_path, pixels, (2, 2), np.arange(8) // 4, ids=ids)
-    source = report.build(str(tmp_path))
+    source = report.build_report(str(tmp_path))
     assert len(source) < 100_000
     assert "line\ufffdbreak\ufffdright" in source
     assert "\u202e" not in source
@@ -270,8 +270,8 @@ def test_the_command_bears_missing_and_unknown_options(tmp_path):
 
 def test_write_publishes_what_build_returns(digits):
     folder, _, _ = digits
-    report.write(str(folder))
-    assert (folder / "report.html").read_text(encoding="utf-8") == report.build(str(folder))
+    report.write_report(str(folder))
+    assert (folder / "report.html").read_text(encoding="utf-8") == report.build_report(str(folder))
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "history.jsonl", "centroids.npy", "examples.npz"])
@@ -282,7 +282,7 @@ def test_a_folder_that_is_no_result_is_the_users_error(tmp_path, name, damage):
     if damage == "empty text":
         (tmp_path / name).write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(name)):
-        report.write(str(tmp_path))
+        report.write_report(str(tmp_path))
     assert not (tmp_path / "report.html").exists()
 
 

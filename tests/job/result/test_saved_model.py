@@ -10,7 +10,7 @@ import pytest
 import shard_set
 import tensorflow as tf
 
-from job.result import saved_model as model
+from job.result.saved_model import build_model
 from pipeline import storage
 
 KINDS = {
@@ -122,7 +122,7 @@ def test_ties_go_to_the_lowest_cluster():
     images = rng.integers(0, 3, (500, 3, 1)).astype(np.uint8)
     centroids = (rng.integers(0, 5, (6, 3)) / 512).astype(np.float32)
     centroids[4] = centroids[1]
-    _, signatures = model.build(centroids, (3, 1), "uint8")
+    _, signatures = build_model(centroids, (3, 1), "uint8")
     found = ask(signatures["serving_default"], images)
     fraction = 2**33
     expected = oracle.nearest(images.reshape(500, 3), centroids.astype(np.float64), fraction)
@@ -139,7 +139,7 @@ def bytes_model():
     images = images_of((6, 5), "uint8", 300)
     images[:9] = np.resize(np.arange(256, dtype=np.uint8), (9, 6, 5))
     centroids = np.random.default_rng(1).random((7, 30)).astype(np.float32)
-    module, signatures = model.build(centroids, (6, 5), "uint8")
+    module, signatures = build_model(centroids, (6, 5), "uint8")
     return images, ask(signatures["serving_default"], images), (module, signatures["scaled"])
 
 
@@ -176,7 +176,7 @@ def test_images_that_are_not_scaled(bytes_model, value):
 
 
 def test_floats_are_not_scaled():
-    _, signatures = model.build(np.ones((2, 5), np.float32), (5,), "float32")
+    _, signatures = build_model(np.ones((2, 5), np.float32), (5,), "float32")
     assert signatures.keys() == {"serving_default"}
 
 

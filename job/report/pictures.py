@@ -1,0 +1,79 @@
+"""Images as pictures in a page: flat rows become data URIs."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+COLOUR_QUALITY = 80
+# Of all member pictures together, and of all centroids: a page below 5 MiB, were it all noise.
+MAX_PIXELS, MAX_CENTROID_PIXELS = 2_800_000, 560_000
+CENTROID_USES = 4  # pictures of each centroid in a page
+MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
+
+
+def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """Flat images [m, d] as pictures, uint8 [m, h, w] or, of three or more channels, [m, h, w, 3].
+
+    uint8 pixels are shown as they are, floats between 0 (black) and 1 (white); what lies outside
+    is clipped. Of four channels or more the first three are shown, of two the first.
+    """
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
+    pictures = pixels.reshape(len(pixels), *image_shape)
+    if pictures.ndim == 3:
+        return pictures
+    return pictures[..., :3] if pictures.shape[-1] >= 3 else pictures[..., 0]
+
+
+def data_uri(picture: np.ndarray, side: int) -> str:
+    """A picture, uint8 [h, w] or [h, w, 3], as a data URI, shrunk to at most `side` pixels.
+
+    Grey is PNG, exact unless shrunk; colour is WebP, a fifth of a PNG's size on photographs.
+    """
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.BOX)
+    file = io.BytesIO()
+    if image.mode == "L":
+        kind = "png"
+        image.save(file, "PNG", optimize=True)
+    else:
+        kind = "webp"
+        image.save(file, "WEBP", quality=COLOUR_QUALITY, method=6)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def side_for(image_shape: Sequence[int], count: int, max_pixels: int) -> int:
+    """Pixels of the longer side at which `count` pictures have `max_pixels` together."""
+    height, width = image_shape[:2]
+    scale = min(1.0, math.sqrt(max_pixels / (max(count, 1) * height * width)))
+    return int(np.clip(max(height, width) * scale, MIN_SIDE, MAX_SIDE))
+
+
+def display_range(centroids: np.ndarray, pixels: np.ndarray) -> tuple[float, float]:
+    """The values shown as black and white: 0 and 1, or what float pixels range over if wider."""
+    if pixels.dtype == np.uint8:
+        return 0.0, 1.0
+    low = min(0.0, float(centroids.min()), float(pixels.min(initial=0)))
+    high = max(1.0, float(centroids.max()), float(pixels.max(initial=0)))
+    return low, high
+
+
+def centroids_and_members(
+    centroids: np.ndarray, pixels: np.ndarray, image_shape: Sequence[int]
+) -> tuple[list[str], list[str]]:
+    """Data URIs of centroids, float32 [k, d], and of members [m, d], equally bright."""
+    low, high = display_range(centroids, pixels)
+    if (low, high) != (0.0, 1.0):
+        pixels = (pixels - low) / (high - low)
+    drawn = as_pictures((centroids - low) / (high - low), image_shape)
+    large = side_for(image_shape, CENTROID_USES * len(centroids), MAX_CENTROID_PIXELS)
+    small = side_for(image_shape, len(pixels), MAX_PIXELS)
+    return (
+        [data_uri(picture, large) for picture in drawn],
+        [data_uri(picture, small) for picture in as_pictures(pixels, image_shape)],
+    )

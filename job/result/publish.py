@@ -1,0 +1,202 @@
+"""Centroids → a result folder: assignments shard by shard, then what they add up to."""
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from job import __version__, report
+from job.checkpoint import ShardNotes
+from job.config import FitConfig
+from job.distribute.replicas import Replicas
+from job.kmeans import loop
+from job.kmeans.loop import Fitted
+from job.kmeans.sums import inertia
+from job.result import saved_model
+from job.result.assigner import Assigner
+from job.result.examples import Examples
+from job.result.folder import CHECKPOINT
+from job.result.metrics import Facts, all_metrics
+from job.result.tally import Tally
+from job.result.write import (
+    copy_transform,
+    remove_other_assignments,
+    write_assignments,
+    write_centroids,
+    write_examples,
+    write_metrics,
+)
+from pipeline import storage
+from pipeline.errors import JobError
+from pipeline.options import recorded
+from pipeline.shards.assignments import Assigned
+from pipeline.shards.block import Block, read_shard
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.pixel_scale import Units, units_of
+from pipeline.terminal import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Publication:
+    """What is to be published.
+
+    Attributes:
+      config: of the fit.
+      manifest: of its shards.
+      fitted: the centroids, and how the fit ended.
+      replicas: of this worker.
+    """
+
+    config: FitConfig
+    manifest: Manifest
+    fitted: Fitted
+    replicas: Replicas
+
+    @property
+    def units(self) -> Units:
+        """The units of the images."""
+        return units_of(np.dtype(self.manifest.dtype), self.manifest.num_features)
+
+    def nothing(self) -> tuple[Tally, Examples]:
+        """The tally and the examples of no image."""
+        num_labels = len(self.manifest.label_names or ())
+        return Tally.zero(self.config.k, self.manifest.num_features, num_labels), Examples({})
+
+    def written(self) -> ShardNotes:
+        """Notes on the shards whose assignments to these centroids are written."""
+        content = self.fitted.centroids.tobytes() + self.manifest.to_json()
+        folder = storage.join(self.config.output, CHECKPOINT)
+        return ShardNotes(folder, hashlib.sha256(content).hexdigest())
+
+
+def publish_assignments(publication: Publication, quiet: bool) -> None:
+    """Writes the assignments of all shards but those that an earlier run has written."""
+    replicas, shards = publication.replicas, publication.manifest.shards
+    if replicas.worker == 0:
+        remove_other_assignments(publication.config.output, len(shards))
+    written = publication.written()
+    nearest = Assigner(publication.fitted.centroids, publication.manifest.dtype)
+    mine = range(replicas.worker, len(shards), replicas.num_workers)
+    done, total = 0, sum(shards[number].num_images for number in mine)
+    with Progress("write", total, "images", quiet) as progress:
+        for number in mine:
+            if written.read(number) is None:
+                written.note(number, _write_shard(publication, number, nearest))
+            done += shards[number].num_images
+            progress.update(done)
+    replicas.all_reduce([np.zeros(1)])  # all are done
+    replicas.end_all_if_asked("while writing")
+
+
+def _write_shard(publication: Publication, number: int, nearest: Assigner) -> dict[str, np.ndarray]:
+    """Writes the assignments of one shard; what `_collect` needs of them."""
+    config, manifest = publication.config, publication.manifest
+    tally, examples = publication.nothing()
+
+    def assign(block: Block) -> Assigned:
+        nonlocal tally, examples
+        publication.replicas.end_if_asked("while writing")
+        measured = nearest(block)
+        tally = tally.add(measured)
+        examples = examples.merge(Examples.of(measured.assigned, config.seed))
+        return measured.assigned
+
+    blocks = read_shard(config.shards, manifest.shards[number], manifest)
+    write_assignments(config.output, number, manifest, map(assign, blocks))
+    return tally.arrays() | examples.arrays()
+
+
+def publish_result(
+    publication: Publication, seconds: Callable[[], dict[str, float]]
+) -> dict[str, Any]:
+    """Writes the rest of the result, once all assignments are written; worker 0 does so.
+
+    Args:
+      seconds: tells where the time went until it is called.
+
+    Returns:
+      What metrics.json says; nothing in other workers than worker 0.
+    """
+    if publication.replicas.worker != 0:
+        return {}
+    config, manifest, fitted = publication.config, publication.manifest, publication.fitted
+    tally, examples = _collect(publication)
+    write_centroids(config.output, fitted.centroids)
+    write_examples(config.output, examples.columns())
+    copy_transform(config.shards, config.output, manifest)
+    saved_model.write_model(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
+    result = {**_metrics(publication, tally), "seconds": seconds()}
+    report.write_report(config.output, result)
+    # Whoever sees metrics.json sees a complete result.
+    write_metrics(config.output, result)
+    return result
+
+
+def _collect(publication: Publication) -> tuple[Tally, Examples]:
+    """Tally and examples of all shards, in their order, whoever wrote them."""
+    written = publication.written()
+    tally, examples = publication.nothing()
+    for number in range(len(publication.manifest.shards)):
+        arrays = written.read(number)
+        if arrays is None:
+            raise JobError(
+                f"{written.path(number)}: not there any more; run the same command again"
+            )
+        tally = tally.merge(Tally.from_arrays(arrays))
+        examples = examples.merge(Examples.from_arrays(arrays))
+    return tally, examples
+
+
+def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
+    """What metrics.json says of the images, the fit and how good it is."""
+    manifest = publication.manifest
+    labelled = manifest.label_names is not None
+    centroids = publication.fitted.centroids.astype(np.float64)
+    total, norms = tally.cluster_sums, float(tally.squared_norm_total)
+    facts = Facts(tally, centroids, inertia(norms, total, centroids, publication.units))
+    return {
+        **_about_images(manifest),
+        **_about_fit(publication),
+        **all_metrics(facts, labelled),
+        "cluster_sizes": tally.counts.tolist(),
+        "contingency": tally.contingency.tolist() if labelled else None,
+        "versions": {
+            "kmeans-job": __version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "config": recorded(publication.config),
+    }
+
+
+def _about_images(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "num_images": manifest.num_images,
+        "num_features": manifest.num_features,
+        "image_shape": list(manifest.image_shape),
+        "dtype": manifest.dtype,
+        "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
+        "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _about_fit(publication: Publication) -> dict[str, Any]:
+    config, fitted = publication.config, publication.fitted
+    return {
+        "num_clusters": config.k,
+        "algorithm": loop.chosen_algorithm(config),
+        "init": config.init,
+        "seed": config.seed,
+        "restarts": config.restarts,
+        "restart": fitted.restart,
+        "iterations": fitted.iterations,
+        "converged": fitted.converged,
+        "replicas": publication.replicas.count,
+        "workers": publication.replicas.num_workers,
+    }

@@ -1,0 +1,45 @@
+"""What the terminal shows of a finished fit, and of a finished sweep."""
+
+from typing import Any
+
+from job.result.folder import REPORT, SWEEP_REPORT
+from job.result.metrics import METRICS, Metric, present
+from pipeline import storage
+
+
+def fit_summary(metrics: dict[str, Any], folder: str) -> str:
+    """A line for each fact and for some metrics, and where the report is: at most ten lines."""
+    stopped = "converged" if metrics["converged"] else "stopped before convergence"
+    lines = {
+        "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} pixels",
+        "clusters": str(metrics["num_clusters"]),
+        "iterations": f"{metrics['iterations']}, {stopped}",
+    }
+    shown = [metric for metric in present(metrics) if metric.line]
+    # Metrics of every set before those of labelled ones.
+    for metric in sorted(shown, key=lambda metric: metric.needs == "contingency"):
+        lines[str(metric.line)] = _text(metric, metrics)
+    lines["report"] = storage.join(folder, REPORT)
+    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
+
+
+def sweep_summary(sweep: dict[str, Any], folder: str) -> str:
+    """A line for each k, the elbow, and where the page is."""
+    names = {metric.name for metric in present(sweep["fits"][-1])}
+    shown = [metric for metric in METRICS if metric.column and metric.name in names]
+    shown.sort(key=lambda metric: metric.needs == "contingency")
+    rows = [["k", *(str(metric.column) for metric in shown)]]
+    rows += [[str(fit["k"]), *(_text(metric, fit) for metric in shown)] for fit in sweep["fits"]]
+    widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    if sweep["elbow"] is not None:
+        lines.append(f"elbow   k = {sweep['elbow']} (Kneedle)")
+    return "\n".join([*lines, f"report  {storage.join(folder, SWEEP_REPORT)}"])
+
+
+def _text(metric: Metric, values: dict[str, Any]) -> str:
+    value = values[metric.name]
+    return "–" if value is None else format(value, metric.form)

@@ -1,0 +1,90 @@
+"""What assignments add up to: all that metrics are made of."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from job.kmeans.sums import ClusterSums
+from job.result.assigner import Measured
+
+
+class Tally(NamedTuple):
+    """Sums over assigned images; `merge` is associative and commutative.
+
+    Every field is a sum, so that merging, saving and loading treat all of them alike.
+
+    Attributes:
+      sums: pixels by cluster, float64 [k, d].
+      counts: images by cluster, int64 [k].
+      squared_norm_total: Σ‖x‖², pixels², float64.
+      distances: Σ distance to the own centroid by cluster, published units, float64 [k].
+      silhouettes: Σ of the images' simplified silhouettes, float64.
+      contingency: images by cluster and label, int64 [k, labels]; no columns if unlabelled.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+    squared_norm_total: np.ndarray
+    distances: np.ndarray
+    silhouettes: np.ndarray
+    contingency: np.ndarray
+
+    @classmethod
+    def zero(cls, num_clusters: int, num_features: int, num_labels: int) -> "Tally":
+        """The tally of no image."""
+        return cls(
+            sums=np.zeros((num_clusters, num_features)),
+            counts=np.zeros(num_clusters, np.int64),
+            squared_norm_total=np.zeros(()),
+            distances=np.zeros(num_clusters),
+            silhouettes=np.zeros(()),
+            contingency=np.zeros((num_clusters, num_labels), np.int64),
+        )
+
+    def merge(self, other: "Tally") -> "Tally":
+        """The tally of both sets of images: exact for uint8 but for the rounding of distances."""
+        return Tally(*(np.add(mine, its) for mine, its in zip(self, other, strict=True)))
+
+    def add(self, measured: Measured) -> "Tally":
+        """The tally with the images of one more block."""
+        block, clusters, squared = measured.assigned
+        k, num_labels = self.contingency.shape
+        counts = np.bincount(clusters, minlength=k)
+        contingency = np.zeros((k, num_labels), np.int64)
+        if block.labels is not None:
+            np.add.at(contingency, (clusters, block.labels), 1)
+        block_tally = Tally(
+            sums=_sums_by_cluster(block.pixels, clusters, counts),
+            counts=counts,
+            squared_norm_total=measured.squared_norms.sum(),
+            distances=np.bincount(clusters, np.sqrt(squared), minlength=k),
+            silhouettes=measured.silhouettes.sum(),
+            contingency=contingency,
+        )
+        return self.merge(block_tally)
+
+    @property
+    def cluster_sums(self) -> ClusterSums:
+        """The sums and counts as iterations have them."""
+        return ClusterSums(self.sums, self.counts)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All fields by name, to be saved."""
+        return self._asdict()
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Tally":
+        """The tally whose `arrays` are among these."""
+        return cls(*(arrays[name] for name in cls._fields))
+
+
+def _sums_by_cluster(pixels: np.ndarray, clusters: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums float64 [k, d] of pixels [B, d] by cluster [B], of which `counts` [k] says how many."""
+    sums = np.zeros((len(counts), pixels.shape[1]))
+    order = np.argsort(clusters, kind="stable")
+    present = np.flatnonzero(counts)
+    starts = np.concatenate([[0], np.cumsum(counts)])[present]
+    # Sums of bytes are exact integers; uint64 holds them for any number of images.
+    wide = np.uint64 if pixels.dtype == np.uint8 else np.float64
+    sums[present] = np.add.reduceat(pixels[order], starts, axis=0, dtype=wide)
+    return sums
