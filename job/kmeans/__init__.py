@@ -1,8 +1,74 @@
 """The algorithms: initial centroids, assignments, cluster sums, the loop over iterations.
 
-The one list of algorithms and that of initialisations: name → where it is, loaded when chosen, so
-that the command line can name them without loading TensorFlow.
+Here are the one list of algorithms and the one list of initialisations, each next to the protocol
+that its entries implement. An entry is "module:name", imported when it is chosen: the command line
+can name them all without loading TensorFlow. To add one, write its module and add a line here.
 """
 
-ALGORITHMS = {"lloyd": "job.kmeans.lloyd:Lloyd", "hamerly": "job.kmeans.hamerly:Hamerly"}
-INITS = ("random", "k-means++", "k-means||")
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from job.config import FitConfig
+    from job.images.protocol import Images
+    from job.kmeans.init import Seeding
+    from job.kmeans.sums import Change
+
+
+class Algorithm(Protocol):
+    """Assigns images to their nearest centroids, again and again as the centroids move.
+
+    Made by calling its entry of ALGORITHMS with (images, number of clusters). All algorithms make
+    the same assignments; they differ in the work they avoid.
+
+    Attributes:
+      clusters: of each image, int64 [n_r] on its replica; −1 before the first assignment.
+    """
+
+    @property
+    def clusters(self) -> Any: ...
+
+    def start(self) -> None:
+        """Forgets all assignments, before the first of a restart."""
+
+    def assign(self, centroids: "np.ndarray") -> "Change":
+        """Assigns every image to the nearest of `centroids` float64 [k, d], on the grid."""
+
+
+class Initialisation(Protocol):
+    """Chooses the images that are the initial centroids."""
+
+    def __call__(self, images: "Images", seeding: "Seeding") -> "np.ndarray":
+        """Pixels [k, d] of the k images chosen.
+
+        Raises:
+          UserError: fewer distinct images than k.
+        """
+
+
+ALGORITHMS = {
+    "lloyd": "job.kmeans.lloyd:Lloyd",
+    "hamerly": "job.kmeans.hamerly:hamerly",
+}
+# Beside these, a fit takes the path of a .npy file of centroids.
+INITS = {
+    "random": "job.kmeans.init:random_initial_images",
+    "k-means++": "job.kmeans.kmeans_plus_plus:initial_images",
+    "k-means||": "job.kmeans.kmeans_parallel:initial_images",
+}
+
+
+def chosen_algorithm(config: "FitConfig") -> str:
+    """The name of the algorithm that `config` asks for; `auto` is the fastest one."""
+    if config.algorithm != "auto":
+        return config.algorithm
+    # With one centroid there is no second nearest, and nothing to skip.
+    return "hamerly" if config.k > 1 else "lloyd"
+
+
+def load(entry: str) -> Any:
+    """Imports an entry of ALGORITHMS or INITS."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)

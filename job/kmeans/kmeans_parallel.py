@@ -1,8 +1,9 @@
 """k-means||: initial centroids for large k in a few passes.
 
-Bahmani, Moseley, Vattani, Kumar, Vassilvitskii: Scalable k-means++ (PVLDB 2012). A round keeps
-each image as a candidate with probability ℓ·D²/Σ D². A candidate then counts as often as there are
-images nearest to it, and a weighted k-means++ draws k of the candidates.
+Bahmani, Moseley, Vattani, Kumar, Vassilvitskii: Scalable k-means++ (PVLDB 2012). In each round an
+image becomes a candidate with probability ℓ·D²/Σ D², where D is its distance to the nearest
+candidate so far. Each candidate is then weighted by how many images it is nearest to, and a
+weighted k-means++ draws k of the candidates.
 """
 
 import math
@@ -11,12 +12,29 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
+from job.images.places import Place
 from job.images.protocol import Images
+from job.kmeans.init import Seeding, random_images, too_few_distinct
 from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances
 from pipeline.shards.pixel_scale import ZERO_DISTANCE, on_grid
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k
+
+
+def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
+    """Pixels of k images by k-means||.
+
+    Raises:
+      UserError: fewer distinct images than k.
+    """
+    k, seed, purpose = seeding.k, seeding.seed, seeding.purpose
+    first = random_images(images, 1, seed, f"{purpose}/0")
+    pixels, weights = candidates(images, first, k, seed, purpose)
+    rows = reduce_weighted(pixels, weights, k, seed, purpose)
+    if len(rows) < k:
+        raise too_few_distinct(len(rows), k)
+    return pixels[rows]
 
 
 def candidates(
@@ -40,16 +58,18 @@ def candidates(
         if potential == 0 or (rounds >= ROUNDS and number >= k):
             break
         drawn = images.take([])
-        while not len(drawn):
+        while not len(drawn):  # with a small ℓ a round may draw nobody
             rounds += 1
-            places = _draw(images, state[0], k, float(potential), seed, f"{purpose}/{rounds}")
-            drawn = images.take(places)
+            round_purpose = f"{purpose}/{rounds}"
+            drawn = images.take(_draw(images, state[0], k, float(potential), seed, round_purpose))
         parts.append(drawn)
     _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
     return np.concatenate(parts), weights
 
 
-def _draw(images: Images, nearest, k: int, potential: float, seed: int, purpose: str) -> list:
+def _draw(
+    images: Images, nearest, k: int, potential: float, seed: int, purpose: str
+) -> list[Place]:
     """The places of images whose number falls below ℓ·D²/Σ D², in the order of the numbers."""
     rate = k * OVERSAMPLING / potential
     hashes = [hashing.hashes(part, seed, purpose) for part in images.digests]
@@ -57,7 +77,7 @@ def _draw(images: Images, nearest, k: int, potential: float, seed: int, purpose:
     for part, squared in zip(hashes, images.local(nearest), strict=True):
         number = hashing.uniforms(part)
         keys.append(np.where(number < rate * squared, number, np.inf))
-    # ℓ are expected at most, and ten standard deviations more are never seen.
+    # At most ℓ are expected; ten standard deviations more never happen.
     expected = k * OVERSAMPLING
     limit = int(expected + 10 * math.sqrt(expected) + 10)
     found = images.smallest([keys, hashes], min(limit, images.num_images))
@@ -65,7 +85,7 @@ def _draw(images: Images, nearest, k: int, potential: float, seed: int, purpose:
 
 
 def _approach(images, squared_norm, state, shared, units):
-    """D² to the nearest candidate and which one that is, with more of them; and Σ D²."""
+    """A step: D² to the nearest candidate and which one that is, with more of them; and Σ D²."""
     nearest, owner = state
     scorer, first = shared
     clusters = nearest_centroids(images, squared_norm, scorer, units).clusters
@@ -79,7 +99,7 @@ def _approach(images, squared_norm, state, shared, units):
 
 
 def _count_nearest(images, squared_norm, state, empty):
-    """How many images are nearest to each candidate."""
+    """A step: how many images are nearest to each candidate, of which `empty` has the shape."""
     counts = tf.math.unsorted_segment_sum(tf.ones_like(squared_norm), state[1], tf.shape(empty)[0])
     return state, [counts]
 
@@ -91,7 +111,7 @@ def reduce_weighted(
     wide = pixels.astype(np.float64)
     squared_norm = np.einsum("md,md->m", wide, wide)
     rows: list[int] = []
-    nearest = np.ones(len(pixels))
+    nearest = np.ones(len(pixels))  # the first is drawn by weight alone
     while len(rows) < k:
         hashes = hashing.hashes(
             np.arange(len(pixels), dtype=np.uint64), seed, f"{purpose}/reduce/{len(rows)}"

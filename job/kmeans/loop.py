@@ -9,16 +9,9 @@ import numpy as np
 from job import hashing
 from job.config import FitConfig
 from job.images.protocol import Images
-from job.kmeans import init
-from job.kmeans.hamerly import Hamerly
-from job.kmeans.lloyd import Algorithm, Lloyd
+from job.kmeans import ALGORITHMS, Algorithm, chosen_algorithm, init, load
 from job.kmeans.scores import scorer_of, squared_distances
 from job.kmeans.sums import ClusterSums, inertia_of_means, means
-
-ALGORITHMS: dict[str, Callable[[Images, FitConfig], Algorithm]] = {
-    "hamerly": Hamerly,
-    "lloyd": Lloyd,
-}
 
 
 class IterationRecord(NamedTuple):
@@ -123,7 +116,7 @@ def run_restarts(
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
-    algorithm = ALGORITHMS[chosen_algorithm(config)](images, config)
+    algorithm = load(ALGORITHMS[chosen_algorithm(config)])(images, config.k)
     state = state or State()
     while state.restart < config.restarts:
         if state.centroids is None:
@@ -166,13 +159,6 @@ def _seed(
 
     centroids = init.initial_centroids(images, config, state.restart, progress, chosen)
     return state._replace(chosen=(), centroids=centroids, seconds=seconds())
-
-
-def chosen_algorithm(config: FitConfig) -> str:
-    """The name of what `--algorithm` asks for; `auto` is what is fastest."""
-    if config.algorithm != "auto":
-        return config.algorithm
-    return "hamerly" if config.k > 1 else "lloyd"
 
 
 def _iterate(

@@ -37,6 +37,24 @@ class ClusterSums(NamedTuple):
         return cls(np.zeros((num_clusters, num_features)), np.zeros(num_clusters, np.int64))
 
 
+class Change(NamedTuple):
+    """What one assignment changes.
+
+    Attributes:
+      sums: to add to the cluster sums of the assignment before.
+      changed: how many images changed cluster.
+    """
+
+    sums: ClusterSums
+    changed: int
+
+
+def change_of(totals: list[np.ndarray]) -> Change:
+    """Makes a Change of what `moved_sums` returns, added over all replicas."""
+    sums, counts, changed = totals
+    return Change(ClusterSums(sums, np.rint(counts).astype(np.int64)), int(changed))
+
+
 def means(total: ClusterSums, units: Units) -> np.ndarray:
     """The clusters' means, float64 [k, d], on the grid; those of empty clusters are 0."""
     counts = np.maximum(total.counts, 1)[:, None]

@@ -13,7 +13,7 @@ from job import __version__, report
 from job.checkpoint import ShardNotes
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
-from job.kmeans import loop
+from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
 from job.kmeans.sums import inertia
 from job.result import saved_model
@@ -190,7 +190,7 @@ def _about_fit(publication: Publication) -> dict[str, Any]:
     config, fitted = publication.config, publication.fitted
     return {
         "num_clusters": config.k,
-        "algorithm": loop.chosen_algorithm(config),
+        "algorithm": chosen_algorithm(config),
         "init": config.init,
         "seed": config.seed,
         "restarts": config.restarts,

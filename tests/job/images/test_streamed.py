@@ -196,7 +196,7 @@ def test_a_state_takes_little_beside_many_images(monkeypatch):
 class FewerElsewhere(Replicas):
     """The replicas of this worker beside another one that says less than this one."""
 
-    def gather(self, array):
+    def all_gather(self, array):
         return np.stack([array, array // 3])
 
 

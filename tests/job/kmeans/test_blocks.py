@@ -17,7 +17,6 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from job import hashing
-from job.config import FitConfig
 from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
 from job.images.rows import squared_pixel_norms
@@ -215,7 +214,7 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
     pixels = pixels.astype(dtype)
     folder = make_shards(pixels)
     images = ResidentImages(folder, load_manifest(folder), local_replicas())
-    algorithm = hamerly.Hamerly(images, FitConfig(folder, "", k))
+    algorithm = hamerly.hamerly(images, k)
     exact = pixels / images.units.scale
     skipped = []
     for step in (10, 3, 1, 0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0.01, 0.01, 0):

@@ -17,16 +17,18 @@ from tensorflow.python.framework import kernels
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
 from job.images.resident import ResidentImages
-from job.kmeans import hamerly, kmeans_parallel, loop, screen
+from job.kmeans import hamerly, kmeans_parallel, loop
 from job.kmeans.blocks import images_per_block, take
+from job.kmeans.hamerly import screen
 from job.kmeans.sums import MAX_EXACT_IMAGES
 from pipeline.shards.manifest import load_manifest
 
 PASSES = {
-    *("lloyd._assign", "hamerly._assign_all", "screen.project", "loop._own_distances"),
-    *("init._approach", "kmeans_parallel._approach", "kmeans_parallel._count_nearest"),
+    *("lloyd._assign", "screen.project", "loop._own_distances", "kmeans_plus_plus._approach"),
+    *("kmeans_parallel._approach", "kmeans_parallel._count_nearest"),
 }
-FEW_PASSES, MANY_PASSES = {"hamerly._assign_in_doubt"}, {"rivals.guess", "rivals.assign_in_doubt"}
+FEW_PASSES = {"few._assign_all", "few._assign_in_doubt"}
+MANY_PASSES = {"many._guess", "many._assign_in_doubt"}
 ROWS = tf.TensorSpec([None], tf.int64)
 # One number for each block of images.
 SMALL = {"lengths"}
@@ -126,7 +128,7 @@ class Traced(ResidentImages):
         def on_replica(images, state, shared):
             return step(*images, state, shared, *options)
 
-        name = f"{step.__module__.removeprefix('job.')}.{step.__name__}"
+        name = f"{step.__module__.rpartition('.')[2]}.{step.__name__}"
         traced = self.passes.setdefault(name, {})
 
         def run(state, shared):

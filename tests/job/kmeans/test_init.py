@@ -13,6 +13,8 @@ from job.distribute.replicas import local_replicas
 from job.images.places import Place
 from job.images.resident import ResidentImages
 from job.kmeans import INITS, init
+from job.kmeans.init import Seeding
+from job.kmeans.kmeans_plus_plus import initial_images as draw_images
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest
 
@@ -123,7 +125,7 @@ def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance(line):
         shares[a, b, c] = second[of[b]] / second.sum() * third[of[c]] / third.sum() / 4
 
     def draw(seed: int) -> np.ndarray:
-        return init.kmeans_plus_plus(line, 3, seed, "init/0", lambda _: None, [])
+        return draw_images(line, Seeding(3, seed, "init/0", lambda _: None, []))
 
     counts = draws(draw, 1200)
     rare = {key for key, share in shares.items() if share * 1200 < 5}
@@ -145,16 +147,16 @@ def test_far_groups_are_all_found(images_of, method):
 
 def test_progress_is_told(line):
     told: list[int] = []
-    init.kmeans_plus_plus(line, 4, 0, "init/0", told.append, [])
+    draw_images(line, Seeding(4, 0, "init/0", told.append, []))
     assert told == [1, 2, 3, 4]
 
 
 def test_seeding_goes_on_from_what_is_chosen(arrangements):
     images = arrangements[1][1]
-    whole = init.kmeans_plus_plus(images, 9, 0, "init/0", lambda _: None, [])
+    whole = draw_images(images, Seeding(9, 0, "init/0", lambda _: None, []))
     chosen = list(whole[:4])
     told: list[int] = []
-    rest = init.kmeans_plus_plus(images, 9, 0, "init/0", told.append, chosen)
+    rest = draw_images(images, Seeding(9, 0, "init/0", told.append, chosen))
     np.testing.assert_array_equal(rest, whole)
     np.testing.assert_array_equal(chosen, whole)
     assert told == [4, 5, 6, 7, 8, 9]

@@ -7,7 +7,7 @@ and e_j what it leaves of c_j,
 
 which bounds the distance to every centroid by a product of d' + 2 columns: an image's row is z, ‖r‖
 and 1 (compare block vectors: Bottesch, Bühler, Kächele, ICML 2016). Every bound carries a margin
-for float32.
+for how products of float32 round.
 """
 
 from typing import NamedTuple
@@ -16,21 +16,23 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import between, fill_rows, widened
-from job.kmeans.precision import FLOAT32_ROUNDING
+from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
 from job.kmeans.scores import Scorer
 from pipeline.shards.pixel_scale import Units
 
 # How many of a replica's images the leading directions are those of.
 SAMPLE_IMAGES = 2048
 SUBSPACE_ITERATIONS = 3
-SCREEN_BYTES = 4 << 20
+SCREEN_BYTES = 4 << 20  # of the bounds [B, k] of a block
+# A little more than 1, for the products of rounding errors, which bounds leave out.
+HIGHER_ORDERS = 1.01
 
 
 class Basis(NamedTuple):
-    """How images are projected.
+    """What images are projected into.
 
     Attributes:
-      columns: orthonormal, float32 [d, d'].
+      columns: V, orthonormal, float32 [d, d'].
       gram: VᵀV, the identity but for rounding, float64 [d', d'].
       spread: a bound of ‖|V|‖₂, by which rounding in a projection may grow.
     """
@@ -41,12 +43,12 @@ class Basis(NamedTuple):
 
 
 class Screen(NamedTuple):
-    """The centroids as the screen needs them.
+    """The centroids in a basis.
 
     Attributes:
-      weights: float32 [k, d' + 2]; with an image's row they give a lower bound of
+      weights: float32 [k, d' + 2]; their product with an image's row is a lower bound of
         ‖y − c_j‖² − ‖y‖².
-      widths: 4 ‖e_j‖, float32 [k]; times ‖r‖ it makes an upper bound of the lower one.
+      widths: 4 ‖e_j‖, float32 [k]; times ‖r‖ it is how far an upper bound is above the lower one.
       rounding: float32 [2]: relative to ‖y‖, and absolute.
     """
 
@@ -58,12 +60,12 @@ class Screen(NamedTuple):
 def basis_of(
     centroids: tf.Tensor, before: tf.Tensor, start: tf.Tensor, directions: tf.Tensor
 ) -> Basis:
-    """The leading directions of centroids [k, d] and of how they just moved, then of images.
+    """Finds leading directions of centroids [k, d] and of how they just moved, then of images.
 
     Subspace iteration from `start` [d, d'], then what it leaves of `directions` [d, d']: any
-    orthonormal columns are right, leading ones are useful. In TensorFlow, whose threads and those
-    of another library would wait for each other; on the host, where its QR decomposition takes and
-    leaves its matrices even on a GPU.
+    orthonormal columns give right bounds, leading ones give tight bounds. In TensorFlow, whose
+    threads and those of another library would wait for each other; on the host, since even a GPU's
+    QR decomposition takes its matrix from there, and leaves its factors there.
     """
     with tf.device("CPU:0"):
         moves = tf.concat([centroids, centroids - before], axis=0)  # [2k, d]
@@ -82,31 +84,38 @@ def basis_of(
         return Basis(v, tf.matmul(wide, wide, transpose_a=True), tf.sqrt(sums[0] * sums[1]))
 
 
-def screen_of(scorer: Scorer, basis: Basis, units: Units) -> Screen:
-    """What a screen in `basis` needs of the centroids."""
+def screen_of(scorer: Scorer, basis: Basis, units: Units, precision: Precision) -> Screen:
+    """Projects the centroids into `basis`."""
     d, columns = basis.columns.shape
     z = tf.matmul(scorer.centroids, tf.cast(basis.columns, tf.float64))
     squares = scorer.bias / units.scale
     # ‖c − Vz‖², and some rounding.
     rest = squares + tf.reduce_sum(z * (tf.matmul(z, basis.gram) - 2 * z), axis=1)
     rho = tf.sqrt(tf.maximum(rest, 0.0) + 2.0**-40 * squares)
-    # The rounding of z (a product over d) and of the screen's own product, for two of its values.
-    gamma = 1.01 * FLOAT32_ROUNDING
+    # Of z, a product with pixels, and of the screen's own product, whose factors are both float32:
+    # each twice, as a factor of −2 has it, and for either of two values that are compared.
+    in_z = 4 * HIGHER_ORDERS * precision.of_product(d + 4, pixel_factors(units.step))
+    in_product = 4 * HIGHER_ORDERS * precision.of_product(columns + 8, 2)
     largest = tf.sqrt(tf.reduce_max(squares))
-    of_z = 4 * gamma * (d + 4) * tf.cast(basis.spread, tf.float64) * largest
-    of_product = 4 * gamma * (columns + 5) * (largest + tf.reduce_max(rho))
-    absolute = 4 * gamma * (columns + 8) * tf.reduce_max(squares)
+    relative = in_z * tf.cast(basis.spread, tf.float64) * largest
+    relative += in_product * (largest + tf.reduce_max(rho))
+    absolute = in_product * tf.reduce_max(squares)
     return Screen(
         tf.cast(tf.concat([-2 * z, -2 * rho[:, None], squares[:, None]], axis=1), tf.float32),
         tf.cast(4 * rho, tf.float32),
-        tf.cast(tf.stack([of_z + of_product, absolute]), tf.float32),
+        tf.cast(tf.stack([relative, absolute]), tf.float32),
     )
 
 
 def leading(images: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
-    """Columns float64 [d, d'] in which the leading directions of a sample of the images weigh most.
+    """Finds directions of the images: one step of subspace iteration on a sample of them.
 
-    One step of subspace iteration from `probes` [d, d'].
+    Args:
+      images: [n, d], as `stored`.
+      probes: random directions, float32 [d, d'].
+
+    Returns:
+      float64 [d, d'], not orthonormal: the leading directions weigh most in them.
     """
     sample = tf.cast(images[:SAMPLE_IMAGES], tf.float32)
     sample -= tf.math.divide_no_nan(
@@ -117,25 +126,29 @@ def leading(images: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
     return tf.cast(found, tf.float64)
 
 
-def project(images, squared_norm, _, basis, units):
-    """The rows of the screen, for a new basis."""
+def project(images, squared_norm, _, basis, units, precision):
+    """A step: the rows of the screen, for a new basis; without partial sums."""
     matrix = widened(basis.columns / np.float32(units.scale), images, 0)
+    terms = images.shape[1] + 8
+    # ‖r‖² = ‖y‖² − ‖z‖² has to be rounded up, by what is relative to ‖y‖²: the rounding of z makes
+    # twice as much in ‖z‖²; the other sums and V, nearly orthonormal, are rounded to float32.
+    of_z = 2 * HIGHER_ORDERS * precision.of_product(terms, pixel_factors(units.step))
+    slack = np.float32(of_z) * basis.spread + np.float32(2 * FLOAT32_ROUNDING * terms)
 
     def rows(start, stop):
         pixels = tf.cast(between(images, start, stop), tf.float32)
         z = tf.linalg.matmul(pixels, matrix)  # [B, d']
         norm = tf.cast(squared_norm[start:stop] / units.scale**2, tf.float32)
-        # ‖r‖² from above: the rounding of a difference of numbers as large as these.
-        slack = 4 * FLOAT32_ROUNDING * (images.shape[1] + 8) * norm
-        rest = tf.sqrt(tf.maximum(norm - tf.reduce_sum(tf.square(z), axis=1), 0.0) + slack)
+        left = tf.maximum(norm - tf.reduce_sum(tf.square(z), axis=1), 0.0)
+        rest = tf.sqrt(left + slack * norm)
         return tf.concat([z, rest[:, None], tf.ones_like(rest)[:, None]], axis=1)
 
     width = basis.columns.shape[1] + 2
     return fill_rows(rows, tf.size(squared_norm), images.shape[1], width), []
 
 
-def block_rows(screen: Screen) -> int:
-    """How many images are screened at a time."""
+def screened_per_block(screen: Screen) -> int:
+    """How many images are screened at a time, so that their bounds stay in the cache."""
     return int(np.clip(SCREEN_BYTES // (4 * max(screen.weights.shape)), 256, 16_384))
 
 
@@ -144,6 +157,6 @@ def lower_bounds(row: tf.Tensor, screen: Screen) -> tf.Tensor:
     return tf.linalg.matmul(row, screen.weights, transpose_b=True)
 
 
-def norms(squared_norm: tf.Tensor, index: tf.Tensor, units: Units) -> tf.Tensor:
+def image_norms(squared_norm: tf.Tensor, index: tf.Tensor, units: Units) -> tf.Tensor:
     """‖y‖ of the images in `index`, float32."""
     return tf.cast(tf.sqrt(tf.gather(squared_norm, index)) / units.scale, tf.float32)

@@ -1,0 +1,42 @@
+"""Lloyd's assignments with less work: bounds per image, then a screen in few dimensions.
+
+1. Bounds on an image's distances shrink as centroids move; while they do not overlap, its cluster
+   cannot have changed, and the image is not looked at (Hamerly: Making k-means even faster, SDM
+   2010).
+2. Images in doubt are screened: images and centroids are projected into few dimensions, which
+   bounds all distances from both sides. A centroid whose upper bound is below the lower bounds of
+   all others is the nearest, and most doubts end here.
+3. What is still in doubt is assigned as Lloyd's algorithm does.
+
+Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
+as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
+"""
+
+from job.images.protocol import Images
+from job.kmeans import Algorithm
+from job.kmeans.hamerly.few import FewCentroids
+from job.kmeans.hamerly.many import ManyCentroids
+
+# From so many centroids on, distances to a few cost less than to all.
+MANY_CENTROIDS = 200
+# How many dimensions the screen has for few, some and many centroids. That of few spans all of
+# them, and has the images' leading directions besides, in which centroids move; that of many never
+# spans them all. An image's row has two more columns, which fills vector registers.
+FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
+# Where memory is left for fewer, a screen is worth less than the pass that makes it.
+LEAST_COLUMNS = 16
+
+
+def hamerly(images: Images, k: int) -> Algorithm:
+    """Makes the algorithm that suits k centroids and the memory that is left."""
+    if k >= MANY_CENTROIDS and (columns := _screen_columns(images, MANY_COLUMNS)):
+        return ManyCentroids(images, k, columns)
+    wanted = SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
+    return FewCentroids(images, k, _screen_columns(images, wanted))
+
+
+def _screen_columns(images: Images, wanted: int) -> int:
+    """How many of `wanted` dimensions a screen may have; 0: too few to be worth it."""
+    widest = images.num_features // 4
+    columns = min(wanted, widest, images.spare_row_bytes // 4 - 2)
+    return 0 if columns < min(LEAST_COLUMNS, widest) else columns

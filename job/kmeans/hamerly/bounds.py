@@ -1,0 +1,120 @@
+"""The two bounds that many centroids keep of each image, and how they follow moving centroids."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from job.kmeans.blocks import by_rows
+from job.kmeans.hamerly.screen import Screen, lower_bounds, screened_per_block
+from job.kmeans.precision import FLOAT32_ROUNDING
+from job.kmeans.scores import Assignment
+from pipeline.shards.pixel_scale import Units
+
+FAST_SHARE = 0.2  # of the centroids: those that all images are screened against
+# A bound that float32 rounded a little is a bound again once it is multiplied by one of these.
+SMALLER, LARGER = np.float32(1 - 2.0**-20), np.float32(1 + 2.0**-20)
+
+
+class Bounds(NamedTuple):
+    """What an image carries from one assignment to the next.
+
+    Attributes:
+      clusters: int64 [n].
+      upper: at least the distance to the own centroid, float32 [n].
+      lower: at most the distance to any other, float32 [n].
+    """
+
+    clusters: tf.Tensor
+    upper: tf.Tensor
+    lower: tf.Tensor
+
+
+class Moves(NamedTuple):
+    """How far centroids moved, rounded up.
+
+    Attributes:
+      of_own: of each centroid, float32 [k].
+      fast: the centroids that moved farthest, int64 [m].
+      places: where a centroid is in `fast`, −1: not there; int64 [k].
+      of_slow: the farthest of the others, float32.
+    """
+
+    of_own: np.ndarray
+    fast: np.ndarray
+    places: np.ndarray
+    of_slow: np.floating
+
+
+def moves_of(centroids: np.ndarray, before: np.ndarray) -> Moves:
+    """Measures how centroids [k, d] moved."""
+    moves = np.sqrt(np.square(centroids - before).sum(axis=1)) * LARGER
+    order = np.argsort(-moves, kind="stable")
+    fast, slow = np.split(order, [max(1, round(FAST_SHARE * len(moves)))])
+    places = np.full(len(moves), -1)
+    places[fast] = np.arange(len(fast))
+    of_slow = np.float32(moves[slow[0]]) if len(slow) else np.float32(0.0)
+    return Moves(moves.astype(np.float32), fast, places, of_slow)
+
+
+def unknown(count: int) -> Bounds:
+    """The bounds of images before their first assignment."""
+    infinite = np.full(count, np.inf, np.float32)
+    return Bounds(np.full(count, -1, np.int64), infinite, np.zeros(count, np.float32))
+
+
+def known(found: Assignment) -> Bounds:
+    """The bounds of images that were assigned as Lloyd's algorithm does."""
+    # All other centroids are farther than the own one by the gap: so at least as far as the gap.
+    return Bounds(found.clusters, tf.fill(tf.shape(found.gaps), np.float32(np.inf)), found.gaps)
+
+
+def updated(bounds: Bounds, rows: tf.Tensor, found: Bounds) -> Bounds:
+    """The bounds with what was found for the images in `rows`."""
+    pairs = zip(bounds, found, strict=True)
+    return Bounds(*(tf.tensor_scatter_nd_update(old, rows[:, None], new) for old, new in pairs))
+
+
+def moved(
+    bounds: Bounds,
+    rows: tf.Tensor,
+    squared_norm: tf.Tensor,
+    moves: Moves,
+    screen: Screen,
+    units: Units,
+) -> Bounds:
+    """The bounds after centroids moved: screened against the fast ones, looser by the others.
+
+    Args:
+      rows: of the screen, float32 [n, d' + 2].
+      squared_norm: pixels², float64 [n].
+    """
+    fast = screen._replace(weights=tf.gather(screen.weights, moves.fast))
+    places = tf.gather(moves.places, bounds.clusters)
+
+    def block(start, stop):
+        norm = tf.cast(tf.sqrt(squared_norm[start:stop]) / units.scale, tf.float32)
+        # Adding infinity is faster than choosing by a condition: see scores.lowest_two.
+        own = tf.one_hot(places[start:stop], fast.weights.shape[0], np.float32(np.inf), 0.0)
+        lowest = tf.reduce_min(lower_bounds(rows[start:stop], fast) + own, axis=1)
+        return [at_least(norm, lowest - (screen.rounding[0] * norm + screen.rounding[1]))]
+
+    size = screened_per_block(fast)
+    (of_fast,) = by_rows(block, tf.size(squared_norm), size, [tf.float32])
+    upper = bounds.upper + tf.gather(moves.of_own, bounds.clusters)
+    lower = SMALLER * (bounds.lower - moves.of_slow)
+    return Bounds(bounds.clusters, LARGER * upper, tf.minimum(lower, of_fast))
+
+
+def at_least(norm: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
+    """The distance for a lower bound of ‖y − c‖² − ‖y‖², rounded down."""
+    square = tf.square(norm)
+    squared = tf.maximum(square + score - 4 * FLOAT32_ROUNDING * square, 0.0)
+    return SMALLER * tf.sqrt(squared)
+
+
+def at_most(norm: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
+    """The distance for an upper bound of ‖y − c‖² − ‖y‖², rounded up."""
+    square = tf.square(norm)
+    squared = tf.maximum(square + score + 4 * FLOAT32_ROUNDING * square, 0.0)
+    return LARGER * tf.sqrt(squared)

@@ -1,0 +1,143 @@
+"""Hamerly's algorithm for many centroids: distances to the own centroid and to its rivals.
+
+Of each image an upper bound of the distance to its own centroid and a lower bound of that to all
+others are kept (Hamerly: Making k-means even faster, SDM 2010). While they overlap, they are
+tightened in this order:
+
+1. The centroids that moved farthest are few, and would spoil the lower bounds of all images: all
+   images are screened against these few, so that lower bounds fall only by what the others moved.
+2. The upper bound becomes the distance to the own centroid.
+3. The image is screened against all centroids; of those that may be nearer, its rivals, the
+   distances are computed.
+4. What is still in doubt is assigned as Lloyd's algorithm does.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from job.images.protocol import Images
+from job.kmeans.blocks import by_rows
+from job.kmeans.hamerly.bounds import Bounds, known, moved, moves_of, unknown, updated
+from job.kmeans.hamerly.rivals import compared
+from job.kmeans.hamerly.screen import leading, lower_bounds, screen_of, screened_per_block
+from job.kmeans.hamerly.upkeep import ScreenUpkeep
+from job.kmeans.scores import Scorer, nearest_centroids, scorer_of
+from job.kmeans.sums import Change, change_of, moved_sums
+
+
+class ManyCentroids:
+    """An algorithm in 16 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
+
+    Attributes:
+      bounds: of all images.
+    """
+
+    def __init__(self, images: Images, k: int, columns: int):
+        """Takes the number of dimensions of the screen, which it needs."""
+        self._images = images
+        self._screen = ScreenUpkeep(images, k, columns)
+        self._guess = images.compile(_guess, images.units, images.precision)
+        self._all = images.compile(_assign_all, images.units)
+        self._in_doubt = images.compile(_assign_in_doubt, images.units, images.precision)
+        self.start()
+
+    @property
+    def clusters(self) -> Any:
+        return self.bounds.clusters
+
+    def start(self) -> None:
+        self._screen.start()
+        self._before: np.ndarray | None = None
+        self.bounds = self._images.state(unknown)
+
+    def assign(self, centroids: np.ndarray) -> Change:
+        scorer = scorer_of(centroids, self._images.units, self._images.precision)
+        screen = self._screen
+        before, self._before = self._before, centroids
+        if before is None:
+            return self._assign_first(centroids, scorer)
+        if screen.is_due:
+            screen.renew(centroids, before)
+        if screen.basis is None:
+            return self._assign_all(scorer)
+        return self._assign_in_doubt(centroids, before, scorer)
+
+    def _assign_first(self, centroids: np.ndarray, scorer: Scorer) -> Change:
+        """Guesses by the screen, which is often right, and corrects the guesses."""
+        screen = self._screen
+        screen.renew(centroids, centroids)
+        state = (self.bounds, screen.rows)
+        (self.bounds, screen.rows), totals = self._guess(state, (scorer, screen.basis))
+        corrected = self._assign_in_doubt(centroids, centroids, scorer)
+        sums = change_of(totals).sums.merge(corrected.sums)
+        return Change(sums, self._images.num_images)
+
+    def _assign_all(self, scorer: Scorer) -> Change:
+        """Assigns every image as Lloyd's algorithm does, where no screen is any help."""
+        shared = (scorer, self._screen.probes().astype(np.float32))
+        self.bounds, (*totals, directions) = self._all(self.bounds, shared)
+        self._screen.note_full_pass(directions)
+        return change_of(totals)
+
+    def _assign_in_doubt(self, centroids: np.ndarray, before: np.ndarray, scorer: Scorer) -> Change:
+        """Assigns the images whose bounds overlap now that centroids moved from `before`."""
+        screen = self._screen
+        shared = (scorer, moves_of(centroids, before), screen.basis)
+        state = (self.bounds, screen.rows)
+        (self.bounds, screen.rows), outcome = self._in_doubt(state, shared)
+        *totals, num_screened, cost = outcome
+        screen.note_screened(float(num_screened), float(cost))
+        return change_of(totals)
+
+
+def _guess(images, squared_norm, state, shared, units, precision):
+    """A step: assigns every image to the centroid with the lowest bound of the screen."""
+    bounds, rows = state
+    scorer, basis = shared
+    screen = screen_of(scorer, basis, units, precision)
+
+    def block(start, stop):
+        return [tf.argmin(lower_bounds(rows[start:stop], screen), axis=1)]
+
+    (clusters,) = by_rows(block, tf.size(squared_norm), screened_per_block(screen), [tf.int64])
+    sums = moved_sums(images, bounds.clusters, clusters, scorer.centroids.shape)
+    return (bounds._replace(clusters=clusters), rows), list(sums)
+
+
+def _assign_all(images, squared_norm, bounds, shared, units):
+    """A step: assigns every image as Lloyd's algorithm does.
+
+    The partial sums end with the images' leading directions, for the next screen.
+    """
+    scorer, probes = shared
+    found = nearest_centroids(images, squared_norm, scorer, units)
+    sums = moved_sums(images, bounds.clusters, found.clusters, scorer.centroids.shape)
+    return known(found), [*sums, leading(images, probes)]
+
+
+def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
+    """A step: assigns the images whose bounds overlap.
+
+    The partial sums end with how many were screened, and what assigning them cost: images that
+    could have been scored in full.
+    """
+    bounds, rows = state
+    scorer, moves, basis = shared
+    screen = screen_of(scorer, basis, units, precision)
+    bounds = moved(bounds, rows, squared_norm, moves, screen, units)
+    doubt = tf.where(bounds.upper >= bounds.lower)[:, 0]
+    # Images of a cluster follow each other: `rivals` multiplies them by a few centroids then.
+    doubt = tf.gather(doubt, tf.argsort(tf.gather(bounds.clusters, doubt)))
+    before = Bounds(*(tf.gather(part, doubt) for part in bounds))
+    found, num_screened, cost = compared(
+        images, rows, squared_norm, doubt, before, scorer, screen, units
+    )
+    left = tf.where(found.upper >= found.lower)[:, 0]
+    scored = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
+    found = updated(found, left, known(scored))
+    cost += tf.cast(tf.size(left), tf.float64)
+    shape = scorer.centroids.shape
+    sums = moved_sums(images, before.clusters, found.clusters, shape, doubt)
+    return (updated(bounds, doubt, found), rows), [*sums, num_screened, cost]
