@@ -1,12 +1,13 @@
 """What is known of images once they have their nearest published centroid."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from job import hashing
 from job.images.rows import squared_pixel_norms
 from job.kmeans.blocks import between, by_block, stored, take
-from job.kmeans.graphs import traced
 from job.kmeans.precision import FLOAT32, Precision
 from job.kmeans.scores import (
     Scorer,
@@ -40,7 +41,7 @@ class Assigner:
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         scorer = scorer_of(centroids.astype(np.float64), units, precision)
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(autograph=False)
         def assign(images, squared_norm):
             def squared_to(clusters):
                 return squared_distances(images, squared_norm, clusters, scorer, units)
@@ -52,12 +53,19 @@ class Assigner:
             seconds = _second_nearest(images, squared_norm, clusters, scorer)
             return clusters, squared, squared_to(seconds)
 
-        self._assign = traced(assign)
+        self._graph = assign
+        self._assign: Any = None
 
     def __call__(self, block: Block) -> tuple[Assigned, np.ndarray]:
         """The nearest centroid of each image of `block`, and their silhouettes; float64 [B]."""
         norms = squared_pixel_norms(block.pixels)
-        clusters, squared, seconds = self._assign(stored(block.pixels), norms)
+        images = stored(block.pixels)
+        if self._assign is None:
+            # One trace for any number of images: the last block of a shard is often a smaller one.
+            rows = tf.TensorSpec([None, images.shape[1]], images.dtype)
+            norm_of_each = tf.TensorSpec([None], tf.float64)
+            self._assign = self._graph.get_concrete_function(rows, norm_of_each)
+        clusters, squared, seconds = self._assign(images, norms)
         silhouettes = metrics.silhouettes(np.sqrt(squared), np.sqrt(seconds))
         return Assigned(block, clusters.numpy().astype(np.int32), squared.numpy()), silhouettes
 
