@@ -391,8 +391,7 @@ def test_a_result_is_not_overwritten(result, shards):
 def test_a_result_is_replaced_on_demand(shards, new_folder):
     output = new_folder()
     for k in (3, 2):
-        config = FitConfig(shards, str(output), k, max_iterations=1)
-        fitting.fit(config, overwrite=k == 2)
+        fitting.fit(FitConfig(shards, str(output), k, max_iterations=1, overwrite=k == 2))
     assert json.loads((output / "metrics.json").read_text())["num_clusters"] == 2
     assert len((output / "history.jsonl").read_text().splitlines()) == 1
 
@@ -402,7 +401,7 @@ def test_a_folder_of_something_else_is_refused(shards, new_folder):
     (output / "thesis.tex").write_text("years")
     for overwrite in (False, True):
         with pytest.raises(UserError, match=r"thesis\.tex"):
-            fitting.fit(FitConfig(shards, str(output), 2), overwrite=overwrite)
+            fitting.fit(FitConfig(shards, str(output), 2, overwrite=overwrite))
     assert [path.name for path in output.iterdir()] == ["thesis.tex"]
 
 

@@ -206,7 +206,7 @@ def test_overwriting_replaces_the_model(fit, make_shards, new_folder):
     fitting.fit(FitConfig(shards=shards, output=str(output), k=2))
     leftover = output / "model" / "variables" / f"old.0abc{storage.TEMPORARY_SUFFIX}"
     leftover.write_bytes(b"half")
-    fitting.fit(FitConfig(shards=shards, output=str(output), k=3), overwrite=True)
+    fitting.fit(FitConfig(shards=shards, output=str(output), k=3, overwrite=True))
     assert not leftover.exists()
     assert (
         ask(load(output)["serving_default"], images_of((6, 5), "uint8"))["distances"].shape[1] == 3
