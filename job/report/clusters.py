@@ -8,15 +8,21 @@ import numpy as np
 
 from job.report import charts, confusions, pictures
 from job.report.formatting import bounded
+from job.result.examples import EXAMPLES_SHOWN
 from job.result.read import Result
 
-KINDS = {"nearest": 5, "farthest": 5, "random": 25}
 MAX_PICTURES = 4_000  # of members in a page, so that it stays small
-MAX_CLOSE = 5  # pairs of close centroids named
+MAX_CLOSE = 5  # pairs of close centroids that the page names
 
 
 class Member(NamedTuple):
-    """An image of a cluster; `picture` is a data URI or None, `odd`: not the majority label."""
+    """An image of a cluster.
+
+    Attributes:
+      label: its name; None where the image has none.
+      odd: whether the label is another one than the cluster's majority.
+      picture: a data URI; None where vectors cannot be drawn.
+    """
 
     id: str
     label: str | None
@@ -29,8 +35,9 @@ class ClusterCard(NamedTuple):
     """What the page says about one cluster.
 
     Attributes:
-      picture: of the centroid, a data URI; or None, where `spark` is SVG path data.
-      labels: (name, share) of the labels that show, largest first; empty in an unlabelled set.
+      picture: a data URI of the centroid; None where it is drawn as a line.
+      spark: that line, SVG path data.
+      labels: (name, share) of the labels that the page names, largest first.
       merges: whether several labels hold confusions.MERGE_PERCENT or more.
       similar: the cluster of the nearest centroid and its distance; None where k = 1.
       members: by kind.
@@ -121,7 +128,7 @@ def members_of(
 ) -> list[dict[str, list[Member]]]:
     """Examples by cluster and kind."""
     members: list[dict[str, list[Member]]] = [
-        {kind: [] for kind in KINDS} for _ in range(num_clusters)
+        {kind: [] for kind in EXAMPLES_SHOWN} for _ in range(num_clusters)
     ]
     majority = None if contingency is None else contingency.argmax(axis=1)
     for i, cluster in enumerate(examples["clusters"]):
@@ -140,9 +147,9 @@ def members_of(
 
 def kinds_shown(num_clusters: int) -> dict[str, int]:
     """How many members of each kind a cluster shows, MAX_PICTURES in all."""
-    total = sum(KINDS.values())
+    total = sum(EXAMPLES_SHOWN.values())
     room = min(total, MAX_PICTURES // num_clusters)
-    return {kind: max(1, count * room // total) for kind, count in KINDS.items()}
+    return {kind: max(1, count * room // total) for kind, count in EXAMPLES_SHOWN.items()}
 
 
 def label_names(given: list[str] | None, contingency: np.ndarray | None) -> list[str]:

@@ -27,14 +27,15 @@ OURS = (
 
 
 def prepare_result(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
-    """Makes `folder` ready for a result; of a run that died only what it can go on from stays.
+    """Makes `folder` ready for a result; keeps what a run that died can be resumed from.
 
     Args:
-      overwrite: nothing stays.
-      also: names that may be in it besides a result's.
+      folder: made if it is missing.
+      overwrite: removes a result, or what is left of one.
+      also: names that the folder may hold besides a result's.
 
     Raises:
-      UserError: it holds a result and `overwrite` is false, or files that are not ours.
+      UserError: it holds a result and `overwrite` is false, or files of somebody else.
     """
     names = _names_of_ours(folder, {*OURS, *also})
     if METRICS in names and not overwrite and not is_all_but_done(folder):
@@ -45,16 +46,14 @@ def prepare_result(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> 
             storage.remove(storage.join(folder, name))
     below = (ASSIGNMENTS, CHECKPOINT, MODEL, storage.join(MODEL, "variables"))
     for part in (folder, *(storage.join(folder, name) for name in below)):
-        for name in storage.list_names(part):
-            if name.endswith(storage.TEMPORARY_SUFFIX):
-                storage.remove(storage.join(part, name))
+        _remove_temporary(part)
     storage.make_folder(folder)
 
 
 def prepare_output(
     folder: str, ks: Sequence[int], overwrite: bool, also: tuple[str, ...] = ()
 ) -> None:
-    """`prepare_result` for one k, `prepare_sweep` for several."""
+    """Makes `folder` ready for a result if there is one k, for a sweep if there are several."""
     if len(ks) > 1:
         prepare_sweep(folder, ks, overwrite, also)
     else:
@@ -64,9 +63,13 @@ def prepare_output(
 def prepare_sweep(
     folder: str, ks: Sequence[int], overwrite: bool, also: tuple[str, ...] = ()
 ) -> None:
-    """Makes `folder` ready for the results of `ks`; those of a run that died stay.
+    """Makes `folder` ready for the results of a sweep over `ks`; keeps those that are finished.
 
-    Args, raises: as `prepare_result`.
+    Args:
+      folder, overwrite, also: as for `prepare_result`.
+
+    Raises:
+      UserError: as `prepare_result`, or it holds a result for a k that is not among `ks`.
     """
     found = [name for name in storage.list_names(folder) if re.fullmatch(r"k=\d+", name)]
     names = _names_of_ours(folder, {SWEEP, SWEEP_REPORT, *found, *also})
@@ -81,14 +84,19 @@ def prepare_sweep(
             f"--output {folder}: holds {others[0]} of an unfinished sweep; give that k too, "
             "another --output, or --overwrite to start anew"
         )
-    for name in names:
-        if name.endswith(storage.TEMPORARY_SUFFIX):
-            storage.remove(storage.join(folder, name))
+    _remove_temporary(folder)
     storage.make_folder(folder)
 
 
+def _remove_temporary(folder: str) -> None:
+    """Removes the half-written files that a run which died has left in `folder`."""
+    for name in storage.list_names(folder):
+        if name.endswith(storage.TEMPORARY_SUFFIX):
+            storage.remove(storage.join(folder, name))
+
+
 def _names_of_ours(folder: str, ours: set[str]) -> list[str]:
-    """Names in the output folder, all of them `ours` or temporary.
+    """The names in the output folder, each of them one of `ours` or that of a temporary file.
 
     Raises:
       UserError: it is a file, or holds something else.
@@ -105,7 +113,7 @@ def _names_of_ours(folder: str, ours: set[str]) -> list[str]:
 
 
 def is_finished(folder: str) -> bool:
-    """Whether the result is complete, and its run has come to its end."""
+    """Whether the result is complete and its run has ended."""
     names = storage.list_names(folder)
     return METRICS in names and CHECKPOINT not in names
 

@@ -226,6 +226,37 @@ def _pairs(counts: np.ndarray) -> int:
 
 METRICS = (
     Metric(
+        "inertia",
+        "Inertia",
+        "squared distances of images to their centroids, summed",
+        "facts",
+        lambda facts: facts.inertia,
+        over_k="falls with every k; look for the bend",
+        column="inertia",
+        line="inertia",
+        form=".10g",
+    ),
+    Metric(
+        "simplified_silhouette",
+        "Simplified silhouette",
+        "mean of how much nearer an image is to its own centroid than to the second nearest, as a "
+        "share",
+        "facts",
+        lambda facts: mean_silhouette(facts.tally),
+        better="high",
+        over_k="how far apart",
+        column="silhouette",
+    ),
+    Metric(
+        "davies_bouldin",
+        "Davies-Bouldin",
+        "mean overlap of each cluster with the one it overlaps with most",
+        "facts",
+        lambda facts: davies_bouldin(facts.centroids, mean_distances(facts.tally)),
+        better="low",
+        over_k="mean worst overlap",
+    ),
+    Metric(
         "purity",
         "Purity",
         "mean over clusters of the majority label’s share",
@@ -284,37 +315,6 @@ METRICS = (
         "contingency",
         accuracy,
         line="accuracy",
-    ),
-    Metric(
-        "inertia",
-        "Inertia",
-        "squared distances of images to their centroids, summed",
-        "facts",
-        lambda facts: facts.inertia,
-        over_k="falls with every k; look for the bend",
-        column="inertia",
-        line="inertia",
-        form=".10g",
-    ),
-    Metric(
-        "davies_bouldin",
-        "Davies-Bouldin",
-        "mean overlap of each cluster with the one it overlaps with most",
-        "facts",
-        lambda facts: davies_bouldin(facts.centroids, mean_distances(facts.tally)),
-        better="low",
-        over_k="mean worst overlap",
-    ),
-    Metric(
-        "simplified_silhouette",
-        "Simplified silhouette",
-        "mean of how much nearer an image is to its own centroid than to the second nearest, as a "
-        "share",
-        "facts",
-        lambda facts: mean_silhouette(facts.tally),
-        better="high",
-        over_k="how far apart",
-        column="silhouette",
     ),
 )
 LABEL_METRICS = tuple(metric.name for metric in METRICS if metric.needs == "contingency")

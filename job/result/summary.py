@@ -3,7 +3,7 @@
 from typing import Any
 
 from job.result.folder import REPORT, SWEEP_REPORT
-from job.result.metrics import METRICS, Metric, present
+from job.result.metrics import Metric, present
 from pipeline import storage
 
 
@@ -15,19 +15,16 @@ def fit_summary(metrics: dict[str, Any], folder: str) -> str:
         "clusters": str(metrics["num_clusters"]),
         "iterations": f"{metrics['iterations']}, {stopped}",
     }
-    shown = [metric for metric in present(metrics) if metric.line]
-    # Metrics of every set before those of labelled ones.
-    for metric in sorted(shown, key=lambda metric: metric.needs == "contingency"):
-        lines[str(metric.line)] = _text(metric, metrics)
+    for metric in present(metrics):
+        if metric.line:
+            lines[metric.line] = _text(metric, metrics)
     lines["report"] = storage.join(folder, REPORT)
     return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
 
 
 def sweep_summary(sweep: dict[str, Any], folder: str) -> str:
     """A line for each k, the elbow, and where the page is."""
-    names = {metric.name for metric in present(sweep["fits"][-1])}
-    shown = [metric for metric in METRICS if metric.column and metric.name in names]
-    shown.sort(key=lambda metric: metric.needs == "contingency")
+    shown = [metric for metric in present(sweep["fits"][0]) if metric.column]
     rows = [["k", *(str(metric.column) for metric in shown)]]
     rows += [[str(fit["k"]), *(_text(metric, fit) for metric in shown)] for fit in sweep["fits"]]
     widths = [max(8, *map(len, column)) for column in zip(*rows, strict=True)]

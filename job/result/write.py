@@ -33,14 +33,14 @@ def write_assignments(
 
 
 class History:
-    """history.jsonl, a line as each iteration ends.
+    """Writes history.jsonl, a line at the end of each iteration.
 
     Attributes:
-      text: of the file.
+      text: all that the file holds so far.
     """
 
     def __init__(self, folder: str, text: bytes = b""):
-        """Begins with the lines `text`, whatever a run that died left there."""
+        """Replaces what a run that died may have left there by the lines `text`."""
         self.text, self._file = text, storage.open_log(storage.join(folder, HISTORY), text)
 
     def write(self, record: "IterationRecord") -> None:
@@ -50,7 +50,7 @@ class History:
         self.text += line
 
     def flush(self) -> None:
-        """The file has all lines, wherever it is."""
+        """Returns once the file has all lines, remote ones included."""
         self._file.flush()
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ def write_examples(folder: str, columns: dict[str, np.ndarray]) -> None:
 
 
 def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
-    """Publishes what made vectors of the images, if they are vectors, beside the centroids."""
+    """Copies the file of the transform that made vectors of the images, if there is one."""
     if manifest.transform is not None:
         name = manifest.transform.file
         storage.copy(storage.join(shards_folder, name), storage.join(folder, name))

@@ -11,8 +11,8 @@ import result_folder
 from report_page import decoded, page_of
 
 from job import report
-from job.report import clusters
 from job.report.page import command
+from job.result.examples import EXAMPLES_SHOWN
 from pipeline.errors import UserError
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -51,7 +51,7 @@ def test_every_cluster_shows_its_members_from_near_to_far(digits):
     shown = iter(page.all("img", "member"))
     for cluster in range(10):
         majority = np.argmax(metrics["contingency"][cluster])
-        for kind, count in clusters.KINDS.items():
+        for kind, count in EXAMPLES_SHOWN.items():
             members = [next(shown) for _ in range(count)]
             rows = (examples["clusters"] == cluster) & (examples["kinds"] == kind)
             names = [member["alt"].split(", ")[0] for member in members]
@@ -122,14 +122,6 @@ def test_a_hundred_clusters_of_large_noise_stay_small(tmp_path, channels):
     pixels = np.random.default_rng(0).integers(0, 256, (700, np.prod(shape)), np.uint8)
     result_folder.write_result(tmp_path, pixels, shape, np.arange(700) % 100)
     assert len(report.build_report(str(tmp_path)).encode()) < 5 * MIB
-
-
-def test_many_clusters_show_fewer_members():
-    assert clusters.kinds_shown(100) == clusters.KINDS
-    few = clusters.kinds_shown(1_000)
-    assert 1 <= few["nearest"] == few["farthest"] <= few["random"]
-    assert sum(few.values()) * 1_000 <= clusters.MAX_PICTURES
-    assert set(clusters.kinds_shown(10**6).values()) == {1}
 
 
 def test_many_labels_make_a_picture_of_the_heat_map(tmp_path):

@@ -1,0 +1,52 @@
+"""The page of a sweep, from what sweep.json says."""
+
+import pytest
+import result_folder
+from report_page import Page
+
+from job import report, sweep
+from job.config import FitConfig
+from job.result.metrics import METRICS
+
+KS = (4, 8, 10)
+
+
+def said(folder, labelled: bool = True) -> dict:
+    """What sweep.json says of digits."""
+    results = [result_folder.digits(folder / f"k={k}", k, labelled) for k in KS]
+    return sweep.compare(FitConfig("my shards", str(folder), 10), results)
+
+
+def test_every_metric_that_is_shown_over_k_has_a_column_and_a_chart(tmp_path):
+    values = said(tmp_path)
+    page = Page(report.build_sweep_page(values))
+    shown = [metric for metric in METRICS if metric.over_k]
+    assert page.rows[0] == ["k", *(metric.title for metric in shown), "Iterations", "Time"]
+    assert len(page.all("figure", "chart")) == len(shown)
+    assert [row[0].split()[0] for row in page.rows[1:]] == [str(k) for k in KS]
+    assert all(metric.over_k in page.text for metric in shown)
+
+
+def test_an_unlabelled_set_has_no_label_metric(tmp_path):
+    page = Page(report.build_sweep_page(said(tmp_path, labelled=False)))
+    assert page.rows[0][1:4] == ["Inertia", "Simplified silhouette", "Davies-Bouldin"]
+    assert "Purity" not in page.text
+
+
+@pytest.mark.parametrize("elbow", [8, None])
+def test_the_elbow_is_marked(tmp_path, elbow):
+    page = Page(report.build_sweep_page({**said(tmp_path), "elbow": elbow}))
+    assert len(page.all("circle", "marked")) == (elbow is not None)
+
+
+def test_the_command_gives_every_k(tmp_path):
+    page = Page(report.build_sweep_page(said(tmp_path)))
+    assert "--k 4,8,10" in page.code
+    assert "--shards 'my shards'" in page.code
+
+
+def test_the_page_is_published_and_its_path_is_told(tmp_path):
+    values = said(tmp_path)
+    path = report.write_sweep_page(str(tmp_path), values)
+    assert path == str(tmp_path / "sweep.html")
+    assert (tmp_path / "sweep.html").read_text(encoding="utf-8") == report.build_sweep_page(values)

@@ -1,0 +1,65 @@
+"""The nearest published centroid, against exact integers, for blocks of any size."""
+
+import numpy as np
+import oracle
+import pytest
+
+from job.result import assigner
+from job.result.assigner import Assigner
+from pipeline.shards.block import Block
+from pipeline.shards.pixel_scale import on_grid, units_of
+
+FRACTION = 2**33  # what makes integers of centroids on the grid
+
+
+def block_of(pixels: np.ndarray) -> Block:
+    return Block([str(i) for i in range(len(pixels))], None, pixels)
+
+
+def drawn(count: int, num_features: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of few levels and centroids among them: many are as near to one as to another."""
+    rng = np.random.default_rng(k)
+    images = rng.integers(0, 4, (count, num_features)).astype(np.uint8)
+    return images, (rng.integers(0, 4, (k, num_features)) / 512).astype(np.float32)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 40])
+def test_clusters_and_distances_of_bytes(k):
+    images, centroids = drawn(300, 5, k)
+    found = Assigner(centroids, "uint8")(block_of(images))
+    clusters = oracle.nearest(images, centroids.astype(np.float64), FRACTION)
+    np.testing.assert_array_equal(found.assigned.clusters, clusters)
+    assert found.assigned.clusters.dtype == np.int32
+    apart = np.square(images[:, None] / 255 - centroids.astype(np.float64)).sum(axis=2)
+    ordered = np.sort(apart, axis=1)
+    np.testing.assert_allclose(
+        found.assigned.squared_distances, ordered[:, 0], rtol=1e-9, atol=1e-15
+    )
+    np.testing.assert_array_equal(found.squared_norms, np.square(images.astype(float)).sum(axis=1))
+    second = ordered[:, min(1, k - 1)]
+    expected = np.where(second > 0, 1 - np.sqrt(ordered[:, 0] / np.maximum(second, 1e-30)), 0)
+    np.testing.assert_allclose(found.silhouettes, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_blocks_of_any_size_give_the_same_bits(monkeypatch, dtype):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 30)).astype(dtype)
+    centroids = on_grid(rng.random((6, 30)), units_of(np.dtype(dtype), 30)).astype(np.float32)
+    whole = Assigner(centroids, dtype)(block_of(images))
+    monkeypatch.setattr(assigner, "SCORED_BYTES", 36 * 8 * 16)  # 16 images at a time
+    parts = Assigner(centroids, dtype)(block_of(images))
+    np.testing.assert_array_equal(parts.assigned.clusters, whole.assigned.clusters)
+    if dtype == "uint8":
+        for name in ("silhouettes", "squared_norms"):
+            np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        squared = parts.assigned.squared_distances
+        np.testing.assert_array_equal(squared, whole.assigned.squared_distances)
+
+
+def test_an_image_on_its_centroid_is_at_distance_zero():
+    images, _ = drawn(50, 30, 1)
+    units = units_of(images.dtype, 30)
+    centroids = on_grid(images[:5] / 255, units)
+    found = Assigner(centroids.astype(np.float32), "uint8")(block_of(images[:5]))
+    assert (found.assigned.squared_distances < 1e-12).all()
