@@ -28,7 +28,7 @@ PASSES = {
     *("kmeans_parallel._approach", "kmeans_parallel._count_nearest"),
 }
 FEW_PASSES = {"few._assign_all", "few._assign_in_doubt"}
-MANY_PASSES = {"many._guess", "many._assign_in_doubt"}
+MANY_PASSES = {"many._guess", "many._assign_all", "many._assign_in_doubt"}
 ROWS = tf.TensorSpec([None], tf.int64)
 # One number for each block of images.
 SMALL = {"lengths"}
