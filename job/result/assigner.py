@@ -46,7 +46,9 @@ class Assigner:
         units = units_of(np.dtype(dtype), num_features)
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         wide = centroids.astype(np.float64)
-        weights, bias = -2.0 * wide, units.scale * squared_norms(wide, units)
+        # Tensors, which the graph refers to: it would hold arrays as constants of its own.
+        weights = tf.constant(-2.0 * wide)
+        bias = tf.constant(units.scale * squared_norms(wide, units))
 
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scores = exact_scores(images, weights, bias)  # [B, k]

@@ -55,7 +55,7 @@ def test_a_fit_returns_what_its_folder_holds(result):
 def test_assignments_are_a_table(result):
     table = result.assignments
     assert isinstance(table, pa.Table)
-    assert table.column_names == ["id", "label", "cluster", "distance"]
+    assert table.column_names == ["id", "label", "label_name", "cluster", "distance"]
     assert table["id"].to_pylist() == shard_set.numbered(1_797)
     sizes = np.bincount(table["cluster"].to_numpy(), minlength=10)
     assert sizes.tolist() == result.metrics["cluster_sizes"]

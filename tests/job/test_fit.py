@@ -205,6 +205,7 @@ def test_a_finished_folder(result):
     assert [(field.name, str(field.type)) for field in result.rows.schema] == [
         ("id", "string"),
         ("label", "int64"),
+        ("label_name", "string"),
         ("cluster", "int32"),
         ("distance", "float"),
     ]
