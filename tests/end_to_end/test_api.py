@@ -35,7 +35,7 @@ def test_the_example_in_the_readme(cpus, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "out" / "result" / "metrics.json").read_text())
     assert printed[0] == f"{metrics['purity']} {metrics['inertia']}"
     assert len(printed) == 2
 
