@@ -5,10 +5,12 @@ FROM python:3.11-slim
 # tensorflow[and-cuda] brings what NVIDIA GPUs need.
 ARG TENSORFLOW=tensorflow
 
-# Dependencies, which change seldom, come before the code; setup.py names them, and reads README.md.
+# Dependencies, which change seldom, come before the code; setup.py names them, and reads README.md
+# and the version.
 WORKDIR /opt/kmeans-job
 COPY setup.py constraints.txt ./
 RUN touch README.md \
+    && mkdir job && echo '__version__ = "0"' > job/__init__.py \
     && pip install --no-cache-dir --constraint constraints.txt "${TENSORFLOW}" ".[gcp]" \
     && rm -rf build ./*.egg-info
 

@@ -1,5 +1,6 @@
 """Package metadata of kmeans-job."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -32,16 +33,51 @@ TEST = [
     "types-tqdm",
 ]
 
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """The version, which stands in job/__init__.py alone."""
+    found = re.search(r'__version__ = "(.+)"', (ROOT / "job" / "__init__.py").read_text("utf-8"))
+    assert found
+    return found[1]
+
+
+def description() -> str:
+    """README.md without its picture, which an index of packages does not have."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("!["))
+
+
 setup(
     name="kmeans-job",
-    version="0.1.0",
+    version=version(),
     description="Exact K-means for large sets of images: Apache Beam shards, TensorFlow clusters",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=description(),
     long_description_content_type="text/markdown",
+    author="The kmeans-job developers",
     license="Apache-2.0",
+    keywords="k-means clustering images apache-beam tensorflow reproducible",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["job*", "kmeans_job*", "pipeline*"]),
-    package_data={"job.report": ["templates/*"], "pipeline.sources": ["data/*"]},
+    package_data={
+        "job": ["py.typed"],
+        "job.report": ["templates/*"],
+        "kmeans_job": ["py.typed"],
+        "pipeline": ["py.typed"],
+        "pipeline.sources": ["data/*"],
+    },
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",

@@ -12,7 +12,7 @@ import jobs
 import pytest
 import sets
 
-from pipeline.shard import main
+from pipeline.cli import main
 
 PROCESSES = ("--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
 DASK = ("--runner", "apache_beam.runners.dask.dask_runner.DaskRunner", "--dask_npartitions", "4")

@@ -8,7 +8,7 @@ import pytest
 from job.callbacks import Callbacks, DoNothing, Draws, Ending, Recording
 from job.checkpoint import Checkpoints
 from job.kmeans.loop import IterationRecord, State
-from job.result.folder import History
+from job.result.write import History
 from pipeline.terminal import Progress
 
 RECORD = IterationRecord(0, 1, 12.5, 40, 0.25, 0, 0.5)

@@ -16,7 +16,7 @@ from job import fit as fitting
 from job import report, sweep
 from job.cli import main
 from job.config import FitConfig, parse_ks
-from job.kmeans import loop
+from job.kmeans import kmeans_plus_plus
 from job.result import publish
 from job.result.summary import sweep_summary
 from pipeline.errors import UserError
@@ -76,13 +76,13 @@ def test_each_equals_its_own_fit(fit, shards, new_folder, options):
 
 def test_images_are_loaded_and_drawn_once(config, monkeypatch):
     seeded, loads = [], []
-    seed, load = loop.init.kmeans_plus_plus, fitting.ResidentImages._load
+    seed, load = kmeans_plus_plus.initial_images, fitting.ResidentImages._load
 
-    def counted(images, k, *others):
-        seeded.append((k, len(others[-1])))
-        return seed(images, k, *others)
+    def counted(images, seeding):
+        seeded.append((seeding.k, len(seeding.chosen)))
+        return seed(images, seeding)
 
-    monkeypatch.setattr(loop.init, "kmeans_plus_plus", counted)
+    monkeypatch.setattr(kmeans_plus_plus, "initial_images", counted)
     monkeypatch.setattr(
         fitting.ResidentImages, "_load", lambda *args: (loads.append(1), load(*args))[1]
     )

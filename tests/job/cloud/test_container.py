@@ -15,7 +15,7 @@ from google.cloud.devtools import cloudbuild_v1
 from job.cli import build_parser, submission
 
 ROOT = Path(__file__).resolve().parents[3]
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "cloud.md").read_text()
 # Of the substitutions that have no default which works, and of those Cloud Build makes itself.
 SAMPLES = {"_BUCKET": cloud_doubles.BUCKET, "_INPUT": "gs://elsewhere/images.npz"}
 BUILT_IN = {"PROJECT_ID": cloud_doubles.PROJECT}
@@ -136,7 +136,7 @@ def test_every_substitution_is_declared_used_and_documented(build):
     text = json.dumps({**build, "substitutions": None})
     used = set(re.findall(r"(?<!\$)\$\{?([A-Z_0-9]+)", text))
     assert used - BUILT_IN.keys() == build["substitutions"].keys()
-    section = README.split("## In the cloud")[1].split("\n## ")[0]
+    section = PAGE
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `_")]
     documented = {name for row in rows for name in re.findall(r"`(_[A-Z_]+)`", row)}
     assert documented == used - BUILT_IN.keys()
@@ -162,7 +162,7 @@ def test_every_command_is_accepted_by_the_command_line(build):
     assert args.wait
 
 
-def test_the_readmes_submissions_are_accepted_too():
+def test_the_submissions_of_the_docs_are_accepted_too():
     values = {
         "$PROJECT": cloud_doubles.PROJECT,
         "$REGION": cloud_doubles.REGION,
@@ -170,7 +170,7 @@ def test_the_readmes_submissions_are_accepted_too():
         "$IMAGE": cloud_doubles.IMAGE,
         "$WORKER": "kmeans-worker@my-project.iam.gserviceaccount.com",
     }
-    text = README.split("## In the cloud")[1].split("\n## ")[0]
+    text = PAGE
     for name, value in values.items():
         text = text.replace(name, value)
     lines = [line for line in commands(text) if line[0] == "submit"]

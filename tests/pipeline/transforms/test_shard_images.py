@@ -45,7 +45,7 @@ def test_a_step_is_tried_again(tmp_path, quick, failure):
 
 def test_a_manifest_that_cannot_be_written_at_once(tmp_path, quick, monkeypatch):
     """The last step is tried again as well, after the parts of rejected.jsonl are gone."""
-    from pipeline.shard import main
+    from pipeline.cli import main
 
     images, labels = sets.digits(120)
     spec = sets.write_folder(tmp_path, images, labels)
