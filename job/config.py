@@ -79,7 +79,7 @@ class FitConfig:
     algorithm: str = option(
         "auto",
         choices=("auto", *ALGORITHMS),
-        decides_bits=True,
+        decides_bits=True,  # of float32 sets, whose sums are rounded; of uint8 ones it does not
         help="all give the same result",
     )
     replicas: int | None = option(
