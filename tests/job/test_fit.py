@@ -24,7 +24,7 @@ METRICS = {
     *("replicas", "workers", "versions", "fingerprint", "config"),
     *LABEL_METRICS,
 }
-PRUNED = sorted({*ALGORITHMS} - {"auto", "lloyd"})
+PRUNED = sorted({*ALGORITHMS} - {"lloyd"})
 NUM_IMAGES, K = 240, 6
 
 
