@@ -138,7 +138,9 @@ CONFIGURATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("algorithm", "many"), [*((each, 200) for each in ALGORITHMS), ("hamerly", 0)])
+@pytest.mark.parametrize(
+    ("algorithm", "many"), [*((each, 200) for each in ALGORITHMS), ("hamerly", 0)]
+)
 @pytest.mark.parametrize("shape", CONFIGURATIONS, ids=str)
 def test_fits_against_the_oracle(fit, make_shards, monkeypatch, shape, algorithm, many):
     n, d, k, levels, copies, constant, empty = shape
