@@ -132,6 +132,19 @@ def test_links_lead_to_files():
             assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"
 
 
+def test_recipes_name_what_is_there():
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    recipes = text[text.index("## Adding to it") :]
+    for path in re.findall(r"`([a-z_]+/[\w/.-]+)`", recipes):
+        assert (ROOT / path).exists(), path
+    named = re.findall(r"`(\w+)` \(`([\w/]+\.py)`", recipes)
+    assert {name for name, _ in named} >= {"IMAGE_FORMATS", "INITS", "METRICS", "COLUMNS"}
+    for name, path in named:
+        assert re.search(rf"^(class )?{name}\b", (ROOT / path).read_text("utf-8"), re.MULTILINE), (
+            f"{path} has no {name}"
+        )
+
+
 def test_tables_of_options_and_metrics_are_those_of_the_code():
     from importlib import util
 
