@@ -1,20 +1,39 @@
-"""Writes the tables of options into docs/*.md, between their markers: python docs/options.py."""
+"""Writes the tables of options and metrics into docs/*.md, between their markers.
+
+python docs/options.py
+"""
 
 import re
 from pathlib import Path
 
 from job.cloud.config import CloudConfig
 from job.config import FitConfig
+from job.result.metrics import METRICS
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.options import table
 
 CONFIGS = {"shard": ShardConfig, "fit": FitConfig, "assign": AssignConfig, "submit": CloudConfig}
-MARKED = re.compile(r"(<!-- options: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (?:options: (\w+)|metrics) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def metrics_table() -> str:
+    """The metrics of METRICS, as a table of Markdown."""
+    rows = [
+        f"| `{metric.name}` | {metric.judged(metric.note)} | "
+        f"{'yes' if metric.needs == 'contingency' else ''} |\n"
+        for metric in METRICS
+    ]
+    return "".join(["| key | what it says | needs labels |\n", "|---|---|---|\n", *rows])
 
 
 def with_tables(text: str) -> str:
-    """A page with the tables that its markers ask for, as the configs' fields have them now."""
-    return MARKED.sub(lambda found: f"{found[1]}{table(CONFIGS[found[2]])}{found[3]}", text)
+    """A page with the tables that its markers ask for, as the code has them now."""
+
+    def marked(found: re.Match) -> str:
+        of = found[2]
+        return f"{found[1]}{table(CONFIGS[of]) if of else metrics_table()}{found[3]}"
+
+    return MARKED.sub(marked, text)
 
 
 def main() -> None:

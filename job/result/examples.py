@@ -28,11 +28,11 @@ class Examples(NamedTuple):
     @classmethod
     def of(cls, assigned: Assigned, seed: int) -> "Examples":
         """The examples among the images of one block."""
-        block, clusters, squared = assigned
+        block, clusters = assigned.block, assigned.clusters
         labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
         facts = {
             "clusters": clusters,
-            "distances": np.sqrt(squared),
+            "distances": np.sqrt(assigned.squared_distances),
             "hashes": hashing.hashes(hashing.digests(block.ids), seed, "examples"),
         }
         rows = {"pixels": block.pixels, "ids": np.array(block.ids), "labels": labels, **facts}

@@ -41,7 +41,7 @@ class Result:
 
     @functools.cached_property
     def assignments(self) -> pa.Table:
-        """A row for each image: id, label and label_name (null if none), cluster, distance.
+        """A row for each image, with the columns of pipeline.shards.assignments.
 
         Read when asked for.
 

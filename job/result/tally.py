@@ -47,7 +47,8 @@ class Tally(NamedTuple):
 
     def add(self, measured: Measured) -> "Tally":
         """The tally with the images of one more block."""
-        block, clusters, squared = measured.assigned
+        assigned = measured.assigned
+        block, clusters = assigned.block, assigned.clusters
         k, num_labels = self.contingency.shape
         counts = np.bincount(clusters, minlength=k)
         contingency = np.zeros((k, num_labels), np.int64)
@@ -57,7 +58,7 @@ class Tally(NamedTuple):
             sums=_sums_by_cluster(block.pixels, clusters, counts),
             counts=counts,
             squared_norm_total=measured.squared_norms.sum(),
-            distances=np.bincount(clusters, np.sqrt(squared), minlength=k),
+            distances=np.bincount(clusters, np.sqrt(assigned.squared_distances), minlength=k),
             silhouettes=measured.silhouettes.sum(),
             contingency=contingency,
         )

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
@@ -17,15 +17,6 @@ from pipeline.shards.manifest import Shard
 ASSIGNMENTS = "assignments"  # the folder of the files
 FORMAT_VERSION = 1
 ROW_GROUP = 65_536  # rows, at least, that are in memory before they are written
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("label", pa.int64()),
-        pa.field("label_name", pa.string()),
-        pa.field("cluster", pa.int32(), nullable=False),
-        pa.field("distance", pa.float32(), nullable=False),
-    ]
-)
 
 
 class Assigned(NamedTuple):
@@ -40,6 +31,22 @@ class Assigned(NamedTuple):
     block: Block
     clusters: np.ndarray
     squared_distances: np.ndarray
+
+
+class Column(NamedTuple):
+    """A column of the assignments.
+
+    Attributes:
+      name: in the files.
+      type: Arrow's.
+      values: function (images assigned, names of labels) → a value for each image, in order.
+      always: whether every image has a value; where not, it may be null.
+    """
+
+    name: str
+    type: pa.DataType
+    values: Callable[[Assigned, Sequence[str]], Any]
+    always: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,33 +147,44 @@ def _tables(parts: Iterable[Assigned], label_names: Sequence[str]) -> Iterator[p
 
 
 def _rows(assigned: Assigned, label_names: Sequence[str]) -> pa.RecordBatch:
-    block, clusters, squared = assigned
-    distances = np.sqrt(squared).astype(np.float32)
-    columns = [
-        pa.array(block.ids),
-        *_label_columns(block.labels, len(block.ids), label_names),
-        clusters,
-        distances,
-    ]
+    columns = [column.values(assigned, label_names) for column in COLUMNS]
     return pa.record_batch(columns, schema=SCHEMA)
 
 
-def _label_columns(
-    labels: np.ndarray | None, num_images: int, names: Sequence[str]
-) -> tuple[pa.Array, pa.Array]:
-    """The columns label and label_name, [num_images] each; null where an image has no label."""
+def _labels(assigned: Assigned, names: Sequence[str]) -> pa.Array:
+    labels = assigned.block.labels
     if labels is None:
-        return pa.nulls(num_images, pa.int64()), pa.nulls(num_images, pa.string())
+        return pa.nulls(len(assigned.block.ids), pa.int64())
+    return pa.array(labels, pa.int64(), mask=labels < 0)
+
+
+def _label_names(assigned: Assigned, names: Sequence[str]) -> pa.Array:
+    labels = assigned.block.labels
+    if labels is None:
+        return pa.nulls(len(assigned.block.ids), pa.string())
     # A block has few different labels: each name is made once, whatever the number of images.
     values, where = np.unique(labels, return_inverse=True)
     texts = [_name(value, names) for value in values.tolist()]
-    return (
-        pa.array(labels, pa.int64(), mask=labels < 0),
-        pa.array(texts, pa.string()).take(pa.array(where)),
-    )
+    return pa.array(texts, pa.string()).take(pa.array(where))
 
 
 def _name(label: int, names: Sequence[str]) -> str | None:
     if label < 0:
         return None
     return names[label] if label < len(names) else str(label)
+
+
+# The columns, in their order. The files of `fit` and of `assign` have all of them.
+COLUMNS = (
+    Column("id", pa.string(), lambda assigned, names: pa.array(assigned.block.ids), always=True),
+    Column("label", pa.int64(), _labels),
+    Column("label_name", pa.string(), _label_names),
+    Column("cluster", pa.int32(), lambda assigned, names: assigned.clusters, always=True),
+    Column(
+        "distance",
+        pa.float32(),
+        lambda assigned, names: np.sqrt(assigned.squared_distances).astype(np.float32),
+        always=True,
+    ),
+)
+SCHEMA = pa.schema([pa.field(c.name, c.type, nullable=not c.always) for c in COLUMNS])

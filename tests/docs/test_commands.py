@@ -132,7 +132,20 @@ def test_links_lead_to_files():
             assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"
 
 
-def test_tables_of_options_are_those_of_the_configs():
+def test_recipes_name_what_is_there():
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    recipes = text[text.index("## Adding to it") :]
+    for path in re.findall(r"`([a-z_]+/[\w/.-]+)`", recipes):
+        assert (ROOT / path).exists(), path
+    named = re.findall(r"`(\w+)` \(`([\w/]+\.py)`", recipes)
+    assert {name for name, _ in named} >= {"IMAGE_FORMATS", "INITS", "METRICS", "COLUMNS"}
+    for name, path in named:
+        assert re.search(rf"^(class )?{name}\b", (ROOT / path).read_text("utf-8"), re.MULTILINE), (
+            f"{path} has no {name}"
+        )
+
+
+def test_tables_of_options_and_metrics_are_those_of_the_code():
     from importlib import util
 
     spec = util.spec_from_file_location("options_of_docs", ROOT / "docs" / "options.py")
@@ -140,7 +153,8 @@ def test_tables_of_options_are_those_of_the_configs():
     spec.loader.exec_module(module)
     marked = [page for page in PAGES if "<!-- options:" in (ROOT / page).read_text("utf-8")]
     assert len(marked) == len(module.CONFIGS)
-    for page in marked:
+    assert any("<!-- metrics -->" in (ROOT / page).read_text("utf-8") for page in PAGES)
+    for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert module.with_tables(text) == text, f"{page}: run `python docs/options.py`"
 

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 import kmeans_job
 from pipeline.errors import UserError
+from pipeline.shards.assignments import SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_fit_returns_what_its_folder_holds(result):
 def test_assignments_are_a_table(result):
     table = result.assignments
     assert isinstance(table, pa.Table)
-    assert table.column_names == ["id", "label", "label_name", "cluster", "distance"]
+    assert table.schema == SCHEMA
     assert table["id"].to_pylist() == shard_set.numbered(1_797)
     sizes = np.bincount(table["cluster"].to_numpy(), minlength=10)
     assert sizes.tolist() == result.metrics["cluster_sizes"]

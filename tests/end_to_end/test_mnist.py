@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 # For 10 and 100 clusters from `initial`: iterations and inertia of a float64 reference.
 REFERENCE = {10: (70, 2357500.5519), 100: (113, 1680394.0833)}
-PRUNED = sorted({*ALGORITHMS} - {"auto", "lloyd"})
+PRUNED = sorted({*ALGORITHMS} - {"lloyd"})
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from job.checkpoint import (
 from job.config import FitConfig
 from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
-from job.kmeans import loop
+from job.kmeans import ALGORITHMS, loop
 from job.kmeans.loop import Fitted, Seconds, State
 from job.kmeans.sums import ClusterSums
 from job.result import publish
@@ -175,7 +175,7 @@ def small_set(tmp_path_factory):
     return folder, shard_set.write_plain(folder, pixels)
 
 
-@pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("initial", ["random", "k-means++"])
 def test_a_fit_resumes_from_any_of_its_states(small_set, algorithm, initial):
     resumes_from_any_state(*small_set, algorithm, initial)

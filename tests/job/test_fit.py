@@ -13,6 +13,7 @@ from job import fit as fitting
 from job.config import FitConfig
 from job.kmeans import ALGORITHMS, INITS
 from pipeline.errors import UserError
+from pipeline.shards.assignments import SCHEMA
 
 LABEL_METRICS = (
     *("purity", "purity_weighted", "nmi", "ari", "homogeneity", "completeness", "accuracy"),
@@ -24,7 +25,7 @@ METRICS = {
     *("replicas", "workers", "versions", "fingerprint", "config"),
     *LABEL_METRICS,
 }
-PRUNED = sorted({*ALGORITHMS} - {"auto", "lloyd"})
+PRUNED = sorted({*ALGORITHMS} - {"lloyd"})
 NUM_IMAGES, K = 240, 6
 
 
@@ -202,13 +203,7 @@ def test_a_finished_folder(result):
         "assignments-00000-of-00002.parquet",
         "assignments-00001-of-00002.parquet",
     ]
-    assert [(field.name, str(field.type)) for field in result.rows.schema] == [
-        ("id", "string"),
-        ("label", "int64"),
-        ("label_name", "string"),
-        ("cluster", "int32"),
-        ("distance", "float"),
-    ]
+    assert result.rows.schema == SCHEMA
 
 
 def test_metrics(result, shards):

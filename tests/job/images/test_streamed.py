@@ -14,7 +14,7 @@ from job.images import streamed as stream
 from job.images.places import Place
 from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
-from job.kmeans import loop
+from job.kmeans import ALGORITHMS, loop
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest
@@ -94,7 +94,7 @@ def test_a_state_of_another_form_leaves_the_old_one(shards, small_chunks):
     assert np.array_equal(images.local(new)[0], np.arange(431) + np.float32(0.5))
 
 
-@pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_same_fit(shards, small_chunks, algorithm):
     folder, pixels = shards
     config = FitConfig(folder, "", k=12, algorithm=algorithm)

@@ -132,9 +132,8 @@ def test_a_hundred_billion_images_do_not_overflow():
     ours = metrics.label_metrics(BY_HAND * 10**10)
     # Of so many images pairs are as good as squares: 34 together, 48 and 50 on the sides, of 144.
     assert ours["ari"] == pytest.approx((34 - 48 * 50 / 144) / (49 - 48 * 50 / 144), rel=1e-9)
-    ours.pop("ari")
-    by_hand = metrics.label_metrics(BY_HAND)
-    assert ours == pytest.approx({name: by_hand[name] for name in ours})
+    # Of a million, whose pairs fit into 64 bits, every metric is nearly the same.
+    assert ours == pytest.approx(metrics.label_metrics(BY_HAND * 10**5), rel=1e-4)
 
 
 @settings(deadline=None, max_examples=50)

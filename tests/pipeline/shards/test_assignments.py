@@ -27,7 +27,13 @@ def rows_of(parts: list[Assigned], label_names) -> pa.Table:
 def test_the_columns_in_their_order():
     rows = rows_of([assigned([2, 0, 1])], ("cat", "dog", "owl"))
     assert rows.schema == SCHEMA
-    assert rows.column_names == ["id", "label", "label_name", "cluster", "distance"]
+    assert [(field.name, str(field.type), field.nullable) for field in rows.schema] == [
+        ("id", "string", False),
+        ("label", "int64", True),
+        ("label_name", "string", True),
+        ("cluster", "int32", False),
+        ("distance", "float", False),
+    ]
     assert rows.to_pydict() == {
         "id": ["train/00000", "train/00001", "train/00002"],
         "label": [2, 0, 1],
