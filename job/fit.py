@@ -30,7 +30,7 @@ from job.result.read import read_metrics
 from job.result.write import History
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.options import options_of
+from pipeline.options import decisive
 from pipeline.shards.manifest import Manifest, load_manifest
 from pipeline.terminal import Progress
 
@@ -118,12 +118,12 @@ class Session:
 
     def _checkpoints(self, config: FitConfig) -> Checkpoints:
         """Opens the checkpoints of a fit, once all workers are known to do the same fit."""
-        decisive = identity(config, self.manifest)
-        named = {flag_of(name): value for name, value in decisive.items()}
+        same = identity(config, self.manifest)
+        named = {flag_of(name): value for name, value in same.items()}
         shards = self.manifest.to_json().hex()
         check_same(self.replicas, {**named, "--shards": shards, "--output": config.output})
         folder = storage.join(config.output, CHECKPOINT)
-        return Checkpoints(folder, decisive, config.checkpoint_seconds, self._clock)
+        return Checkpoints(folder, same, config.checkpoint_seconds, self._clock)
 
     def _load(self, config: FitConfig) -> Images:
         """Returns the images; the first fit reads them."""
@@ -245,11 +245,7 @@ def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
 
     Where the shards lie and how many there are, replicas, workers and memory do not decide them.
     """
-    values = {
-        field.name: getattr(config, field.name)
-        for field, known in options_of(config)
-        if known.decides_bits
-    }
+    values = decisive(config)
     if config.init.endswith(".npy") and storage.exists(config.init):
         values["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**values, "fingerprint": manifest.fingerprint}

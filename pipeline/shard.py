@@ -38,7 +38,7 @@ def shard(config: ShardConfig) -> Manifest:
     """
     source = open_input(config)
     num_shards = num_shards_of(source, config.num_shards)
-    prepare_output(config, source)
+    prepare_shards(config, source)
 
     def on_disk() -> int:
         return images_on_disk(config.output, source.num_images, image_bytes_of(source))
@@ -65,8 +65,12 @@ def open_images(config: InputConfig) -> Planned | Listed:
     )
 
 
-def prepare_output(config: ShardConfig, source: Source) -> None:
-    """Makes the output folder ready for the shards of `source`."""
+def prepare_shards(config: ShardConfig, source: Source) -> None:
+    """Makes the output folder ready for the shards of `source`; saves its transform there.
+
+    Raises:
+      UserError: as `prepare_folder`.
+    """
     prepare_folder(config.output, config.overwrite)
     if isinstance(source, Transformed):
         source.save_model()

@@ -235,7 +235,7 @@ def test_ks():
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ("8,,10", "'8,,10' is not a number, or numbers with commas between, e.g. 8,10,16"),
+        ("8,,10", "'8,,10' is neither a number nor numbers with commas between, e.g. 8,10,16"),
         ("8,", "'8,' is not a number"),
         ("8;10", "'8;10' is not a number"),
         ("8,10,8", "'8,10,8' has 8 twice; give each number once"),

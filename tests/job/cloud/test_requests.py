@@ -11,7 +11,7 @@ from google.cloud import aiplatform_v1
 from google.cloud import dataflow as dataflow_api
 
 from job.cli import build_parser, main
-from job.cloud import services, vertex
+from job.cloud import services
 from job.cloud.config import GPU_MACHINES
 from job.distribute import workers
 from pipeline.errors import UserError
@@ -69,7 +69,7 @@ def refused(capfd):
 def spec(printed: dict) -> aiplatform_v1.CustomJobSpec:
     """The CustomJobSpec in what --dry-run printed, which must survive the provider's own type."""
     request = aiplatform_v1.CreateCustomJobRequest.from_json(json.dumps(printed["vertex"]))
-    assert vertex.as_json(request) == printed["vertex"]
+    assert services.as_json(request) == printed["vertex"]
     assert request.parent == f"projects/{cloud_doubles.PROJECT}/locations/{cloud_doubles.REGION}"
     return request.custom_job.job_spec
 
