@@ -38,7 +38,7 @@ from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402
-from pipeline.transforms.runner import make_pipeline, run  # noqa: E402
+from pipeline.transforms.runner import make_pipeline, run_pipeline  # noqa: E402
 from pipeline.transforms.shard_images import Pieces  # noqa: E402
 
 FACTOR = 8
@@ -95,7 +95,7 @@ def our_pipeline(path: Path, model: Model, output: Path) -> np.ndarray:
     """The pipeline of `assign`; the clusters."""
     source = open_source(str(path))
     shards = num_shards_of(source, None)
-    run(make_pipeline(lambda: AssignImages(source, model, str(output), shards), []))
+    run_pipeline(make_pipeline(lambda: AssignImages(source, model, str(output), shards), []))
     return pq.read_table(output / "assignments")["cluster"].to_numpy()
 
 
@@ -148,7 +148,7 @@ def clusters_only(path: Path, output: Path, step: beam.PTransform) -> np.ndarray
             | beam.Map(lambda parts: file.write_bytes(b"".join(parts)))
         )
 
-    run(make_pipeline(transform, []))
+    run_pipeline(make_pipeline(transform, []))
     return np.frombuffer(file.read_bytes(), np.int32)
 
 

@@ -17,7 +17,7 @@ from pipeline.shard import (
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
 from pipeline.terminal import Progress
-from pipeline.transforms.runner import make_pipeline, run
+from pipeline.transforms.runner import make_pipeline, run_pipeline
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names of the files in the output folder, and of those that an interrupted run leaves there.
@@ -58,7 +58,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
 
     with Progress("assign", num_shards, "files", config.quiet) as progress:
         with watching(folder, num_files, progress):
-            run(make_pipeline(transform, list(config.beam_options)))
+            run_pipeline(make_pipeline(transform, list(config.beam_options)))
         progress.update(num_shards)
     path = storage.join(config.output, MANIFEST)
     manifest = AssignmentsManifest.from_json(storage.read_bytes(path))

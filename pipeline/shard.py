@@ -17,7 +17,7 @@ from pipeline.shards.manifest import MANIFEST, TRANSFORM_FILES, Manifest, load_m
 from pipeline.shards.rejected import REJECTED
 from pipeline.sources import Listed, Planned, Request, Source, open_source
 from pipeline.terminal import Progress
-from pipeline.transforms.runner import make_pipeline, run
+from pipeline.transforms.runner import make_pipeline, run_pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def shard(config: ShardConfig) -> Manifest:
 
     with Progress("shard", source.num_images, "images", config.quiet) as progress:
         with watching(config.output, on_disk, progress):
-            run(shard_pipeline(config, source, num_shards))
+            run_pipeline(shard_pipeline(config, source, num_shards))
         progress.update(source.num_images)
     return load_written(config.output)
 

@@ -25,10 +25,10 @@ from job.result.tally import Tally
 from job.result.write import (
     copy_transform,
     remove_other_assignments,
-    write_assignments,
     write_centroids,
     write_examples,
     write_metrics,
+    write_shard_assignments,
 )
 from pipeline import storage
 from pipeline.errors import JobError
@@ -108,7 +108,7 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
     # The shard is read again even if the images are resident, because their ids and labels are
     # not: an image may cost only a few bytes beside its pixels. Reading is a fifth of this pass.
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
-    write_assignments(config.output, number, manifest, map(assign, blocks))
+    write_shard_assignments(config.output, number, manifest, map(assign, blocks))
     return tally.arrays() | examples.arrays()
 
 
