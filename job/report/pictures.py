@@ -16,7 +16,7 @@ MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
 
 
 def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """Converts flat images [m, d] to pictures: uint8 [m, h, w], or [m, h, w, 3] if they have colour.
+    """Converts flat images [m, d] to pictures: uint8 [m, h, w], or [m, h, w, 3] in colour.
 
     uint8 pixels are shown as they are, floats between 0 (black) and 1 (white); what lies outside
     is clipped. Of four channels or more the first three are shown, of two the first.

@@ -19,7 +19,7 @@ def test_sizes_and_fractions_are_parsed():
 
 @pytest.mark.parametrize("text", ["28", "0x3", "3x-1", "axb", "100000x1", ""])
 def test_a_text_that_is_no_size(text):
-    with pytest.raises(ValueError, match="is not HxW in pixels, e.g. 28x28"):
+    with pytest.raises(ValueError, match="is not HxW in pixels"):
         image_size(text)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 
 import cloud_doubles
 import google.auth
@@ -228,3 +230,10 @@ def test_nothing_in_the_bucket_names_the_project(cloud):
     assert main([*cloud.custom_jobs.arguments, "--quiet"]) == 0
     for name in storage.walk(cloud.output):
         assert cloud_doubles.PROJECT.encode() not in storage.read_bytes(f"{cloud.output}/{name}")
+
+
+def test_the_dry_run_is_one_json_object_whatever_the_libraries_say():
+    line = [sys.executable, "-m", "job", *cloud_doubles.submit_command("--dry-run")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout).keys() == {"dataflow", "vertex"}
+    assert done.stderr == ""
