@@ -2,10 +2,10 @@
 
 Compares the pipeline of `assign` with a numpy loop that one would write without this project
 (float64, argmin, blocks). Both run in turns in one process, on the same .npy file, and are timed
-from its first byte to the last row of Parquet. Two more pipelines read the same blocks and only find the clusters: in a
-DoFn with numpy, as `assign` does, and with Beam's RunInference and the result's SavedModel. All
-must find the same clusters. Memory: peak of the whole command, for the set and for one 8 times as
-large.
+from its first byte to the last row of Parquet. Two more pipelines read the same blocks and only
+find the clusters: in a DoFn with numpy, as `assign` does, and with Beam's RunInference and the
+result's SavedModel. All must find the same clusters. Memory: peak of the whole command, for the set
+and for one 8 times as large.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Pixels or vectors for K-means: python benchmarks/embeddings.py [--epochs 6] [--restarts 5].
 
 Clusters MNIST's training images as pixels, as 50 principal components, and as vectors of a small
-convolutional autoencoder, which is trained here, on the CPU and without labels, to undo
-distortions of images. Purity is that of the best of some restarts. Milliseconds are the median iteration
-of a fit with `lloyd`, which scores every image in every iteration, and with `auto`.
+convolutional autoencoder, which is trained here, on the CPU and without labels, to undo distortions
+of images. Purity is that of the best of some restarts. Milliseconds are the median iteration of a
+fit with `lloyd`, which scores every image in every iteration, and with `auto`.
 """
 
 import argparse

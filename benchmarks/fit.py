@@ -4,8 +4,9 @@
 
 Every run is a process of its own that holds one library and fits twice from the same initial
 centroids: the first fit is cold (graph tracing, threads, page faults), the second warm. Runs
-alternate, so that a busy moment of the machine affects all of them. Fits go on until nothing changes, or for
-25 iterations from k = 1,000 on. Every library gets the images as its fastest type, already loaded.
+alternate, so that a busy moment of the machine affects all. Fits go on until nothing changes, or
+for 25 iterations from k = 1,000 on. Every library gets the images as its fastest type, already
+loaded.
 Prints Markdown with medians over the repeats.
 """
 
