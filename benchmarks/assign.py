@@ -1,11 +1,11 @@
 """Images per second of `assign`: python benchmarks/assign.py [--images 120000] [--k 10,100].
 
-In one process and one run, in turns, on the same .npy file, from its first byte to the last row of
-Parquet: a loop of numpy that one would write without this project (float64, argmin, blocks), and
-the pipeline of `assign`. Two more pipelines read the same blocks and only find the clusters: in a
-DoFn with numpy, as `assign` does, and with Beam's RunInference and the result's SavedModel. All
-must find the same clusters. Memory: peak of the whole command, for the set and for one 8 times as
-large.
+Compares the pipeline of `assign` with a numpy loop that one would write without this project
+(float64, argmin, blocks). Both run in turns in one process, on the same .npy file, and are timed
+from its first byte to the last row of Parquet. Two more pipelines read the same blocks and only
+find the clusters: in a DoFn with numpy, as `assign` does, and with Beam's RunInference and the
+result's SavedModel. All must find the same clusters. Memory: peak of the whole command, for the set
+and for one 8 times as large.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import apache_beam as beam  # noqa: E402
@@ -38,7 +38,7 @@ from pipeline.shard import num_shards_of  # noqa: E402
 from pipeline.shards.block import Block  # noqa: E402
 from pipeline.sources import open_source  # noqa: E402
 from pipeline.transforms.assign_images import AssignImages  # noqa: E402
-from pipeline.transforms.runner import make_pipeline, run  # noqa: E402
+from pipeline.transforms.runner import make_pipeline, run_pipeline  # noqa: E402
 from pipeline.transforms.shard_images import Pieces  # noqa: E402
 
 FACTOR = 8
@@ -50,7 +50,7 @@ BLOCK = 1337  # of about 1 MiB, as the pipeline's
 
 
 def write_images(path: Path, count: int) -> None:
-    """MNIST, repeated or cut to `count`; random pixels where it is not there."""
+    """Writes MNIST, repeated or cut to `count`; random pixels if MNIST is not there."""
     if sets.MNIST.exists():
         with np.load(sets.MNIST) as mnist:
             train = mnist["x_train"]
@@ -63,7 +63,7 @@ def write_images(path: Path, count: int) -> None:
 
 
 def fit(folder: Path, k: int) -> str:
-    """A result with k centroids; its folder."""
+    """Makes a result with k centroids; returns its folder."""
     write_images(folder / "train.npy", 60_000)
     command = [sys.executable, "-m", "pipeline", "--input", folder / "train.npy", "--quiet"]
     shards, output = folder / "shards", folder / f"k={k}"
@@ -73,7 +73,7 @@ def fit(folder: Path, k: int) -> str:
 
 
 def numpy_loop(path: Path, model: Model, output: Path) -> np.ndarray:
-    """What one would write without this project; the clusters."""
+    """Assigns as one would without this project; returns the clusters."""
     images = np.load(path, mmap_mode="r")
     centroids = model.centroids.astype(np.float64)
     norms, found = np.square(centroids).sum(axis=1), []
@@ -92,10 +92,10 @@ def numpy_loop(path: Path, model: Model, output: Path) -> np.ndarray:
 
 
 def our_pipeline(path: Path, model: Model, output: Path) -> np.ndarray:
-    """The pipeline of `assign`; the clusters."""
+    """Runs the pipeline of `assign`; returns the clusters."""
     source = open_source(str(path))
     shards = num_shards_of(source, None)
-    run(make_pipeline(lambda: AssignImages(source, model, str(output), shards), []))
+    run_pipeline(make_pipeline(lambda: AssignImages(source, model, str(output), shards), []))
     return pq.read_table(output / "assignments")["cluster"].to_numpy()
 
 
@@ -132,7 +132,7 @@ class ScoreBlocks(beam.DoFn):
 
 
 def clusters_only(path: Path, output: Path, step: beam.PTransform) -> np.ndarray:
-    """What `step` makes of the blocks of the pieces that `assign` reads: the clusters."""
+    """Runs `step` on the blocks that `assign` reads; returns the clusters."""
     source = open_source(str(path))
     shards, file = num_shards_of(source, None), output / "clusters"
 
@@ -148,7 +148,7 @@ def clusters_only(path: Path, output: Path, step: beam.PTransform) -> np.ndarray
             | beam.Map(lambda parts: file.write_bytes(b"".join(parts)))
         )
 
-    run(make_pipeline(transform, []))
+    run_pipeline(make_pipeline(transform, []))
     return np.frombuffer(file.read_bytes(), np.int32)
 
 
@@ -185,7 +185,7 @@ def speed(path: Path, model: Model, runs: int) -> None:
 
 
 def memory(path: Path, model: Model, output: Path) -> float:
-    """Peak MiB of the command."""
+    """Runs the command; returns its peak memory in MiB."""
     options = ["--model", model.folder, "--input", path, "--output", output, "--overwrite"]
     command = [sys.executable, "-m", "job", "assign", *map(str, options), "--quiet"]
     # Started by a small process: a child counts its parent's memory at the start as its own.
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=120_000)
     parser.add_argument("--k", default="10,100", help="comma-separated")
-    parser.add_argument("--runs", type=int, default=3, help="of each, whose median counts")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; their median counts")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

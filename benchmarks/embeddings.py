@@ -1,9 +1,9 @@
-"""What K-means should see: python benchmarks/embeddings.py [--epochs 6] [--restarts 5].
+"""Pixels or vectors for K-means: python benchmarks/embeddings.py [--epochs 6] [--restarts 5].
 
-MNIST's training images as pixels, as 50 principal components, and as what a small convolutional
-autoencoder makes of them. It is trained here, on the CPU and without labels, to give spoiled images
-back unspoiled. Purity is that of the best of some restarts. Milliseconds are the median iteration
-of a fit with `lloyd`, which scores every image in every iteration, and with `auto`.
+Clusters MNIST's training images as pixels, as 50 principal components, and as vectors of a small
+convolutional autoencoder, which is trained here, on the CPU and without labels, to undo distortions
+of images. Purity is that of the best of some restarts. Milliseconds are the median iteration of a
+fit with `lloyd`, which scores every image in every iteration, and with `auto`.
 """
 
 import argparse
@@ -27,14 +27,14 @@ ALGORITHMS = ("lloyd", "auto")
 
 
 class Measured(NamedTuple):
-    """A fit: what metrics.json says, and the median seconds of its iterations."""
+    """A fit: the content of metrics.json, and the median seconds of its iterations."""
 
     metrics: dict
     iteration_seconds: float
 
 
 def train(path: Path, epochs: int, num_features: int) -> tuple[float, float]:
-    """Trains an autoencoder and saves its encoder; seconds and cross entropy of a pixel."""
+    """Trains an autoencoder, saves its encoder; returns seconds and cross entropy of a pixel."""
     import keras
     from keras import layers
 
@@ -60,7 +60,7 @@ def train(path: Path, epochs: int, num_features: int) -> tuple[float, float]:
             layers.Conv2DTranspose(1, 5, strides=2, padding="same", activation="sigmoid"),
         ]
     )
-    # What is lost on the way back is what an image must not be told apart by.
+    # Distortions that the encoder learns to ignore.
     spoil = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -78,7 +78,7 @@ def train(path: Path, epochs: int, num_features: int) -> tuple[float, float]:
 
 
 def run(*arguments) -> None:
-    """A command of kmeans-job."""
+    """Runs a command of kmeans-job."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "job", *map(str, arguments), "--quiet"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
@@ -122,13 +122,17 @@ def table(shards: dict[str, Path], output: Path, args: argparse.Namespace) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=6, help="of the autoencoder")
-    parser.add_argument("--features", type=int, default=10, help="that it makes of an image")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of the training")
+    parser.add_argument(
+        "--features", type=int, default=10, help="numbers in the vector of an image"
+    )
     parser.add_argument("--model", type=Path, help="a saved encoder, instead of training one")
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--restarts", type=int, default=5, help="of the fits whose purity counts")
-    parser.add_argument("--runs", type=int, default=2, help="of which the fastest counts")
+    parser.add_argument(
+        "--restarts", type=int, default=5, help="restarts of the fits whose purity is shown"
+    )
+    parser.add_argument("--runs", type=int, default=2, help="runs of each fit; the fastest counts")
     args = parser.parse_args()
     if not sets.MNIST.exists():
         raise SystemExit(sets.NO_MNIST)

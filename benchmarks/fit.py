@@ -4,9 +4,10 @@
 
 Every run is a process of its own that holds one library and fits twice from the same initial
 centroids: the first fit is cold (graph tracing, threads, page faults), the second warm. Runs
-alternate, so that a busy moment of the machine meets all. Fits go on until nothing changes, or for
-25 iterations from k = 1,000 on. Every library gets the images as its fastest type, already loaded.
-What is printed is Markdown: medians over the repeats.
+alternate, so that a busy moment of the machine affects all. Fits go on until nothing changes, or
+for 25 iterations from k = 1,000 on. Every library gets the images as its fastest type, already
+loaded.
+Prints Markdown with medians over the repeats.
 """
 
 import argparse
@@ -140,7 +141,7 @@ def scikit_learn_intelex(task: Task, started: Callable[[], None]) -> Prepared:
 
 
 def faiss(task: Task, started: Callable[[], None]) -> Prepared:
-    """It does not stop where nothing changes: as many iterations as ours."""
+    """Does as many iterations as ours, because it does not stop when nothing changes."""
     import faiss as library
 
     started()
@@ -157,7 +158,7 @@ def faiss(task: Task, started: Callable[[], None]) -> Prepared:
 
 
 def superkmeans(task: Task, started: Callable[[], None]) -> Prepared:
-    """It takes no initial centroids, does as many iterations as ours, and prunes inexactly."""
+    """Does as many iterations as ours; takes no initial centroids and prunes inexactly."""
     from superkmeans import SuperKMeans
 
     started()
@@ -274,7 +275,7 @@ def inertia(images: np.ndarray, centroids: np.ndarray) -> float:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """`work` in a fresh process."""
+    """Does `work` in a new process."""
     threads = str(task.threads)
     names = ("OMP", "OPENBLAS", "MKL", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")
     limits = {

@@ -1,9 +1,9 @@
 """Memory and speed of `shard`: python benchmarks/shard.py [--images 20000] [--runs 3].
 
 Memory: peak of the whole command for a set and for one 8 times as large. Speed: against a single
-loop that decodes, flattens and writes one tf.train.Example an image with TensorFlow's
+loop that decodes and flattens images and writes one tf.train.Example for each with TensorFlow's
 TFRecordWriter, on the same files, in turns. The start of the command (Python, Beam, a set of one
-image) is measured apart and taken off its time.
+image) is measured apart and subtracted.
 """
 
 import argparse
@@ -25,7 +25,8 @@ import sets  # noqa: E402
 
 FACTOR = 8
 MEMORY = ("idx", "folder", "TFRecord", "Parquet")
-# At most this times the loop's seconds; images of the set, of which pixels alone take little time.
+# Format → the most times the loop's seconds, and how many times as many images are measured: those
+# of formats that need no decoding take little time.
 SPEED = {"npz": (1.5, 8), "idx": (1.5, 8), "folder": (1.3, 1)}
 
 
@@ -42,9 +43,10 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(kind: str, folder: Path, count: int) -> str:
-    """A set of `count` images of a format; its SPEC.
+    """Writes a set of `count` images of a format; returns its SPEC.
 
-    In a process of its own: one that this process forks would count its memory as its own.
+    In a process of its own, so that this one stays small: a process that it forks counts the memory
+    of its parent as its own.
     """
     folder.mkdir(parents=True)
     command = [sys.executable, __file__, "--write", kind, str(folder), str(count)]
@@ -52,7 +54,7 @@ def write(kind: str, folder: Path, count: int) -> str:
 
 
 def run_shard(spec: str, output: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of the command."""
+    """Runs the command; returns its seconds and peak MiB."""
     command = [sys.executable, "-m", "pipeline", "--input", spec, "--output", str(output)]
     start = time.perf_counter()
     process = subprocess.Popen([*command, "--quiet", "--overwrite"], cwd=ROOT)
@@ -64,14 +66,14 @@ def run_shard(spec: str, output: Path) -> tuple[float, float]:
 
 
 def run_loop(kind: str, spec: str, output: Path) -> float:
-    """Seconds of the loop in a process of its own, its imports excluded."""
+    """Runs the loop in a process of its own; returns its seconds without imports."""
     command = [sys.executable, __file__, "--loop", kind, spec, str(output)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     return json.loads(subprocess.check_output(command, env=environment, stderr=subprocess.DEVNULL))
 
 
 def loop(kind: str, spec: str, output: str) -> float:
-    """What one would write without this project."""
+    """Shards as one would without this project; returns the seconds."""
     import gzip
 
     import tensorflow as tf
@@ -148,14 +150,16 @@ def speed(folder: Path, count: int, runs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=20_000, help="of the smaller set for memory")
+    parser.add_argument(
+        "--images", type=int, default=20_000, help="images in the smaller set for memory"
+    )
     parser.add_argument(
         "--speed-images",
         type=int,
         default=20_000,
-        help="of the PNG set for speed; 8 times as many decoded",
+        help="images in the PNG set for speed; the other sets have 8 times as many",
     )
-    parser.add_argument("--runs", type=int, default=3, help="of each, whose median counts")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; their median counts")
     parser.add_argument("--loop", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a sweep costs beside the fits of its k one by one, all as commands of their own.
+"""Time of a sweep beside that of separate fits of the same k, each a command of its own.
 
     python benchmarks/sweep.py --input mnist.npz --k 8,10,16,32
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def job(*arguments) -> float:
-    """Seconds that a command takes."""
+    """Runs a command; returns its seconds."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "job", *map(str, arguments)]
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -29,7 +29,7 @@ def job(*arguments) -> float:
 
 
 def outcome(folder: Path) -> tuple:
-    """What must be the same."""
+    """Reads what the sweep and the separate fits must have in common."""
     history = [json.loads(line) for line in (folder / "history.jsonl").open()]
     for record in history:
         del record["seconds"]

@@ -5,10 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from job import __version__
-from job.config import SHARDS, FitConfig, of_each, parse_ks
+from job.config import SHARDS, FitConfig, parse_ks, sweep_configs
 from job.distribute import process, workers
 from job.distribute.preemption import on_sigterm, raise_at_sigterm
 from pipeline import options, storage
@@ -16,23 +16,34 @@ from pipeline.config import AssignConfig, ShardConfig
 from pipeline.errors import UserError
 from pipeline.terminal import LOG_LEVELS, PROGRAM, Parser, configure, exit_status, reject_flag
 
-Command = Callable[[argparse.Namespace, tuple[str, ...]], None]
+if TYPE_CHECKING:
+    from job.cloud.submit import Submission
+
+Command = Callable[[argparse.Namespace], None]
+SHARDS_AND_RESULT = "folder for the shards, in DIR/shards, and for the result"
+REPLACE_BOTH = "replace shards, and a result or a checkpoint, in DIR"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command that `arguments` (default: the process's) name; the exit status."""
+    """Runs the command that `arguments` name, by default those of the process.
+
+    Returns:
+      The exit status.
+    """
     status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
     return process.leave(status)
 
 
 def _worker_number() -> int | None:
-    """The number of this process among the workers of TF_CONFIG; None where it is alone."""
+    """Returns the number of this process among the workers of TF_CONFIG; None if it is alone."""
     cluster = workers.parse(os.environ.get("TF_CONFIG"))
     return cluster.number if cluster else None
 
 
 def _main(arguments: list[str]) -> None:
+    """Parses `arguments` and runs the command; flags it does not know go to Beam."""
     flags, unknown = build_parser().parse_known_args(arguments)
+    flags.beam_options = tuple(unknown)
     configure(_log_level(flags))
     if flags.beam and unknown:
         from pipeline.transforms.runner import check_beam_flags
@@ -41,7 +52,7 @@ def _main(arguments: list[str]) -> None:
     elif unknown:
         reject_flag(unknown[0], flags.parser.flags())
     with raise_at_sigterm("before it was done"):
-        flags.command(flags, tuple(unknown))
+        flags.command(flags)
 
 
 def _log_level(flags: argparse.Namespace) -> str:
@@ -49,7 +60,7 @@ def _log_level(flags: argparse.Namespace) -> str:
 
 
 def build_parser() -> Parser:
-    """The parser of every command; `command` of what it parses runs the chosen one."""
+    """Makes the parser of all commands; `command` of what it parses runs the chosen one."""
     parser = Parser(
         prog=PROGRAM, description="Exact K-means for large sets of images: shards → clusters."
     )
@@ -57,23 +68,21 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str, beam: bool = False) -> Parser:
-        made = commands.add_parser(name, help=text, description=text)
+        about = f"{text} (options of Apache Beam are passed on to it)" if beam else text
+        made = commands.add_parser(name, help=text, description=about)
         made.set_defaults(command=command, beam=beam, parser=made)
         return made
 
-    run = add("run", _run, "the whole job on this machine: shard, then fit", beam=True)
-    options.add_flags(run, ShardConfig, without=("output", "overwrite", "quiet"))
-    _add_fit_flags(run, without=("shards", "k"))
-    shard = add("shard", _shard, "images → shards (options of Beam are passed on)", beam=True)
-    options.add_flags(shard, ShardConfig)
-    _add_fit_flags(add("fit", _fit, "shards → result"), without=("k",))
-    text = "new images → nearest centroid (options of Beam are passed on)"
+    text = "the whole job on this machine: shard, then fit"
+    _add_run_flags(add("run", _run, text, beam=True))
+    options.add_flags(add("shard", _shard, "images → shards", beam=True), ShardConfig)
+    _add_fit_flags(add("fit", _fit, "shards → result"))
+    text = "new images → nearest centroid"
     options.add_flags(add("assign", _assign, text, beam=True), AssignConfig)
     report = add("report", _report, "rebuild report.html, or sweep.html, from a result")
     report.add_argument("--run", required=True, metavar="DIR", help="folder of the result or sweep")
-    _add_submit_flags(
-        add("submit", _submit, "the whole job in Google Cloud: Dataflow, then Vertex AI", beam=True)
-    )
+    text = "the whole job in Google Cloud: shards on Dataflow, the fit on Vertex AI"
+    _add_submit_flags(add("submit", _submit, text, beam=True))
     for made in commands.choices.values():
         _add_log_flags(made)
     return parser
@@ -84,22 +93,29 @@ def _add_log_flags(parser: argparse.ArgumentParser) -> None:
         "--log-level",
         choices=LOG_LEVELS,
         default="warning",
-        help="the least severe messages that are shown (default: warning)",
+        help="least severe messages to show (default: warning)",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="--log-level info")
+    parser.add_argument("-v", "--verbose", action="store_true", help="the same as --log-level info")
 
 
-def _add_fit_flags(parser: argparse.ArgumentParser, without: tuple[str, ...]) -> None:
-    """The flags of a fit, with several k, which FitConfig has not."""
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    options.add_flags(parser, ShardConfig, without=("output", "overwrite", "quiet"))
+    _add_fit_flags(parser, without=("shards",), output=SHARDS_AND_RESULT, overwrite=REPLACE_BOTH)
+
+
+def _add_fit_flags(
+    parser: argparse.ArgumentParser, without: tuple[str, ...] = (), **other_help: str
+) -> None:
+    """Adds the flags of a fit; its `--k` takes several numbers, of which FitConfig has one."""
     parser.add_argument(
         "--k",
         required=True,
         type=options.argument_type(parse_ks),
         metavar="K",
-        help="number of clusters; or several, e.g. 8,10,16: each into DIR/k=…, compared in "
-        "DIR/sweep.html",
+        help="number of clusters; or several, e.g. 8,10,16, whose results go to DIR/k=… and are "
+        "compared in DIR/sweep.html",
     )
-    options.add_flags(parser, FitConfig, without)
+    options.add_flags(parser, FitConfig, (*without, "k"), **other_help)
 
 
 def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
@@ -107,9 +123,9 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 
     options.add_flags(parser, ShardConfig, without=("output", "overwrite", "quiet"))
     options.add_flags(parser, CloudConfig)
-    _add_fit_flags(parser, without=("shards", "output", "k"))
+    _add_fit_flags(parser, without=("shards", "output"), overwrite=REPLACE_BOTH)
     parser.add_argument(
-        "--wait", action="store_true", help="until the fit is done, not only the shards"
+        "--wait", action="store_true", help="return when the fit is done, not when it is submitted"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print both requests as JSON and send nothing"
@@ -117,36 +133,31 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit_config(flags: argparse.Namespace, **given: Any) -> FitConfig:
-    """The fit that the flags describe, of several k that of the largest."""
-    quiet = flags.quiet or bool(_worker_number())  # one of several workers tells
+    """Makes the config of the fit, or of the fit of the largest k if there are several."""
+    quiet = flags.quiet or bool(_worker_number())  # of several workers only number 0 prints
     config = options.from_flags(FitConfig, vars(flags), k=max(flags.k), quiet=quiet, **given)
     if len(flags.k) > 1:
-        of_each(config, flags.k)  # refused here, before any work
+        sweep_configs(config, flags.k)  # raises here, before any work, if a k is not allowed
     return config
 
 
-def _shard_config(
-    flags: argparse.Namespace, folder: str, beam_options: tuple[str, ...]
-) -> ShardConfig:
-    return options.from_flags(ShardConfig, vars(flags), output=folder, beam_options=beam_options)
-
-
-def _shard(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
+def _shard(flags: argparse.Namespace) -> None:
     from pipeline.shard import shard
 
-    shard(_shard_config(flags, flags.output, beam_options))
+    shard(options.from_flags(ShardConfig, vars(flags)))
 
 
-def _assign(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
+def _assign(flags: argparse.Namespace) -> None:
     from pipeline.assign import assign
 
-    assign(options.from_flags(AssignConfig, vars(flags), beam_options=beam_options))
+    assign(options.from_flags(AssignConfig, vars(flags)))
 
 
-def _fit(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
+def _fit(flags: argparse.Namespace) -> None:
     config = _fit_config(flags)
-    beside = os.path.normpath(storage.join(flags.output, SHARDS))
-    also = (SHARDS,) if os.path.normpath(flags.shards) == beside else ()
+    # The output may hold the shards of this fit, where `run` puts them, but no other ones.
+    of_run = os.path.normpath(storage.join(config.output, SHARDS))
+    also = (SHARDS,) if os.path.normpath(config.shards) == of_run else ()
     process.prepare()
     from job import fit, sweep
 
@@ -156,19 +167,19 @@ def _fit(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
         _tell(fit.fit(config, also, guard=on_sigterm), config)
 
 
-def _run(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
+def _run(flags: argparse.Namespace) -> None:
     from job.run import run
 
     if _worker_number() is not None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(flags.output, SHARDS)
-    sharding = _shard_config(flags, folder, beam_options)
+    sharding = options.from_flags(ShardConfig, vars(flags), output=folder)
     config = _fit_config(flags, shards=folder)
     _tell(run(sharding, config, flags.k, _log_level(flags), guard=on_sigterm), config)
 
 
 def _tell(result: dict[str, Any], config: FitConfig) -> None:
-    """Prints a summary of what a fit or a sweep has found, unless it is to be quiet."""
+    """Prints the summary of a fit or a sweep, unless the command is quiet."""
     if config.quiet:
         return
     from job.result.summary import fit_summary, sweep_summary
@@ -177,7 +188,7 @@ def _tell(result: dict[str, Any], config: FitConfig) -> None:
     print(summary(result, config.output))
 
 
-def _report(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
+def _report(flags: argparse.Namespace) -> None:
     from job import report
     from job.result.read import read_sweep
 
@@ -187,29 +198,29 @@ def _report(flags: argparse.Namespace, _: tuple[str, ...]) -> None:
         print(report.write_report(flags.run))
 
 
-def _submit(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> None:
-    from job.cloud import services
+def _submit(flags: argparse.Namespace) -> None:
+    from job.cloud.services import make_clients
     from job.cloud.submit import submit
 
-    asked = submission(flags, beam_options)
+    job = submission(flags)
     if flags.dry_run:
-        print(json.dumps(asked.dry_run(), indent=2, sort_keys=True))
+        print(json.dumps(job.dry_run(), indent=2, sort_keys=True))
     else:
-        submit(asked, flags.wait, services.connect(asked.cloud), print)
+        submit(job, flags.wait, make_clients(job.cloud.region), print)
 
 
-def submission(flags: argparse.Namespace, beam_options: tuple[str, ...]) -> Any:
-    """The job for the cloud that the flags of `submit` describe.
+def submission(flags: argparse.Namespace) -> "Submission":
+    """Makes the job for the cloud that the flags of `submit` describe.
 
     Raises:
-      UserError: an option cannot be had in the cloud.
+      UserError: the cloud cannot do it.
     """
-    from job.cloud.config import CloudConfig, accelerator
+    from job.cloud.config import CloudConfig
     from job.cloud.submit import Submission
 
-    cloud = options.from_flags(CloudConfig, vars(flags), accelerator=accelerator(flags.accelerator))
-    sharding = _shard_config(flags, cloud.shards, beam_options)
+    cloud = options.from_flags(CloudConfig, vars(flags))
+    sharding = options.from_flags(ShardConfig, vars(flags), output=cloud.shards)
     fit = _fit_config(flags, shards=cloud.shards, output=cloud.output)
-    asked = Submission(cloud, sharding, fit, flags.k)
-    asked.check()
-    return asked
+    made = Submission(cloud, sharding, fit, flags.k)
+    made.check()
+    return made

@@ -9,27 +9,27 @@ from pipeline.errors import UserError
 from pipeline.options import option
 
 MEMORIES = ("auto", "resident", "stream")
-SHARDS = "shards"  # the folder of the shards in an output that holds both
+SHARDS = "shards"  # name of the folder of shards inside an output that also holds the result
 
 
 class Ks(tuple[int, ...]):
-    """Different numbers of clusters; as text what `--k` takes, e.g. 8,10,16."""
+    """Different numbers of clusters; written as `--k` takes them, e.g. 8,10,16."""
 
     def __str__(self) -> str:
         return ",".join(map(str, self))
 
 
 def parse_ks(text: str) -> Ks:
-    """The numbers of clusters in `--k`: one, or different ones with commas between.
+    """Parses the value of `--k`: one number of clusters, or different ones with commas between.
 
     Raises:
-      ValueError: it is neither.
+      ValueError: the text is neither.
     """
     try:
         ks = Ks(map(int, text.split(",")))
     except ValueError:
         raise ValueError(
-            f"{text!r} is not a number, or numbers with commas between, e.g. 8,10,16"
+            f"{text!r} is neither a number nor numbers with commas between, e.g. 8,10,16"
         ) from None
     if twice := [k for place, k in enumerate(ks) if k in ks[:place]]:
         raise ValueError(f"{text!r} has {twice[0]} twice; give each number once")
@@ -43,9 +43,9 @@ def _check_init(init: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
-    """What `fit` is asked for.
+    """The options of `fit`.
 
-    The fields describe themselves; their names are those of the flags.
+    Each field carries its own description; a field and its flag have the same name.
     """
 
     shards: str = option(metavar="SHARDS", help="folder of the shards")
@@ -53,43 +53,44 @@ class FitConfig:
     k: int = option(metavar="K", least=1, decides_bits=True, help="number of clusters")
     init: str = option(
         "k-means++",
-        metavar="|".join((*INITS, "CENTROIDS.npy")),
+        metavar="METHOD",
         check=_check_init,
         decides_bits=True,
-        help="initial centroids",
+        help=f"initial centroids: {', '.join(INITS)}, or a .npy file that holds them",
     )
-    seed: int = option(0, decides_bits=True, help="of all randomness")
+    seed: int = option(0, metavar="S", decides_bits=True, help="seed of all randomness")
     restarts: int = option(
         1,
         metavar="R",
         least=1,
         decides_bits=True,
-        help="fits from different initial centroids; the lowest inertia wins",
+        help="number of fits from different initial centroids; the one of lowest inertia is kept",
     )
     max_iterations: int = option(
-        300, metavar="N", least=1, decides_bits=True, help="of each restart"
+        300, metavar="N", least=1, decides_bits=True, help="most iterations of each restart"
     )
     tol: float = option(
         0.0,
+        metavar="T",
         least=0,
         decides_bits=True,
-        help="stop when the squared shift of the centroids is at most this (default: 0, which is "
-        "when no image changes cluster)",
+        help="stop when the squared shift of the centroids is at most this (default: 0, which "
+        "stops when no image changes its cluster)",
     )
     algorithm: str = option(
         "auto",
         choices=("auto", *ALGORITHMS),
         decides_bits=True,  # of float32 sets, whose sums are rounded; of uint8 ones it does not
-        help="all give the same result",
+        help="how nearest centroids are found; all give the same result",
     )
     replicas: int | None = option(
-        None, metavar="N", least=1, help="devices to use (default: all GPUs, or one CPU)"
+        None, metavar="N", least=1, help="number of devices to use (default: all GPUs, or one CPU)"
     )
     memory: str = option(
         "auto",
         choices=MEMORIES,
-        help="keep the images in memory, or read them in each iteration; auto: keep them if they "
-        "fit",
+        help="keep the images in memory, or read them again in every iteration; auto keeps them if "
+        "there is room",
     )
     start_timeout_seconds: float = option(
         600.0,
@@ -101,24 +102,24 @@ class FitConfig:
         60.0,
         metavar="SECONDS",
         least=0,
-        help="between two checkpoints, from which the same command resumes after a crash; 0: "
-        "after every iteration",
+        help="time between two checkpoints, from which the same command resumes after a crash; 0 "
+        "writes one after every iteration",
     )
     tensorboard: str | None = option(
-        None, metavar="LOGS", help="folder for what TensorBoard shows while the fit goes on"
+        None, metavar="LOGS", help="folder for the logs that TensorBoard shows while the fit runs"
     )
     overwrite: bool = option(False, recorded=False, help="replace a result or a checkpoint in DIR")
-    quiet: bool = option(False, recorded=False, help="no progress, no summary")
+    quiet: bool = option(False, recorded=False, help="show neither progress nor a summary")
 
     def __post_init__(self) -> None:
         options.check(self)
 
 
-def of_each(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:
-    """The fits of a sweep over `ks`, the largest first, each in folders of its own.
+def sweep_configs(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:
+    """Returns the configs of a sweep over `ks`, the largest first, each with folders of its own.
 
     Raises:
-      UserError: one of `ks` is none, or the initial centroids are those of one k.
+      UserError: one of `ks` is less than 1, or the initial centroids come from a file.
     """
     if config.init.endswith(".npy"):
         raise UserError(f"--init {config.init}: a file holds the centroids of one k; give one --k")
@@ -135,5 +136,5 @@ def of_each(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:
 
 
 def k_folder(k: int) -> str:
-    """Name of the folder of a sweep's result for `k`."""
+    """Returns the name of the folder that holds a sweep's result for `k`."""
     return f"k={k}"

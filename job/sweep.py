@@ -15,7 +15,7 @@ import numpy as np
 
 from job import report
 from job.checkpoint import refuse_others
-from job.config import FitConfig, k_folder, of_each
+from job.config import FitConfig, k_folder, sweep_configs
 from job.distribute.agreement import check_same, made_by_first
 from job.distribute.preemption import Guard, unguarded
 from job.fit import Session, identity
@@ -56,7 +56,7 @@ def fit_each(
       UserError: an option, the shards or the output folder is at fault.
     """
     # Only the whole sweep is overwritten: its own fits may resume.
-    configs = of_each(dataclasses.replace(config, overwrite=False), ks)
+    configs = sweep_configs(dataclasses.replace(config, overwrite=False), ks)
     session = Session(config, clock, guard)
     check_same(session.replicas, {"--k": tuple(ks)})
 

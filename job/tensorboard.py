@@ -56,7 +56,7 @@ class Summaries(DoNothing):
         # After 1, 2, 4, 8 … iterations, and the last.
         if state.iteration.bit_count() == 1 or state.converged:
             with self._writer(state.restart).as_default(state.iteration):
-                drawn = as_pictures(state.centroids, self._image_shape)
+                drawn = centroid_pictures(state.centroids, self._image_shape)
                 tf.summary.image("centroids", drawn, max_outputs=MAX_PICTURES)
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Summaries(DoNothing):
         return self._writers[restart]
 
 
-def as_pictures(centroids: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+def centroid_pictures(centroids: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """Centroids [k, d] as uint8 [m, h, w, 1 or 3], m ≤ MAX_PICTURES."""
     shown = centroids[:MAX_PICTURES]
     low, high = pictures.display_range(shown, shown)

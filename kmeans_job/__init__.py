@@ -1,4 +1,4 @@
-"""Exact K-means for large sets of images, in Python: the commands as functions.
+"""Exact K-means for large sets of images, from Python: the commands as functions.
 
 Importing it loads neither TensorFlow nor Beam: each function loads what it needs when it is called.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from job import __version__ as __version__
 from job.config import FitConfig
 from pipeline.config import AssignConfig, ShardConfig
-from pipeline.options import build, signature
+from pipeline.options import from_keywords, signature
 
 if TYPE_CHECKING:
     from job.result.read import Result
@@ -27,20 +27,21 @@ def shard(input: Path | tuple[Path, ...], output: Path, **options: Any) -> "Mani
     1797
 
     Args:
-      input: what `--input` takes: the name of a set, a path or glob, or several of them.
+      input: the name of a set, a path or a glob, or several of them, as `--input` takes them.
       output: folder for the shards.
       options: the fields of `pipeline.config.ShardConfig`: `split`, `image_size`, `transform` …
 
     Returns:
-      What manifest.json says of the shards.
+      The content of the shards' manifest.json.
 
     Raises:
-      TypeError: there is no such option; the message names the nearest.
+      TypeError: an option does not exist; the message names the nearest.
       pipeline.errors.UserError: the input, an option or the output folder is at fault.
     """
-    from pipeline import shard as verb
+    config = from_keywords(ShardConfig, _quietly(options, input=input, output=output))
+    from pipeline import shard as command
 
-    return verb.shard(build(ShardConfig, _quietly(options, input=input, output=output)))
+    return command.shard(config)
 
 
 def fit(shards: Path, output: Path, k: int, **options: Any) -> "Result":
@@ -59,13 +60,13 @@ def fit(shards: Path, output: Path, k: int, **options: Any) -> "Result":
       The result: metrics, centroids, history, assignments.
 
     Raises:
-      TypeError: there is no such option; the message names the nearest.
+      TypeError: an option does not exist; the message names the nearest.
       pipeline.errors.UserError: an option, the shards or the output folder is at fault.
     """
-    from job import fit as verb
+    config = from_keywords(FitConfig, _quietly(options, shards=shards, output=output, k=k))
+    from job import fit as command
 
-    config = build(FitConfig, _quietly(options, shards=shards, output=output, k=k))
-    verb.fit(config)
+    command.fit(config)
     return load_result(output)
 
 
@@ -79,32 +80,31 @@ def assign(
 
     Args:
       model: folder of a fit's result.
-      input: what `--input` takes: the name of a set, a path or glob, or several of them.
+      input: the name of a set, a path or a glob, or several of them, as `--input` takes them.
       output: folder for the assignments.
       options: the fields of `pipeline.config.AssignConfig`: `split`, `image_size` …
 
     Returns:
-      What manifest.json says of the assignments.
+      The content of the assignments' manifest.json.
 
     Raises:
-      TypeError: there is no such option; the message names the nearest.
+      TypeError: an option does not exist; the message names the nearest.
       pipeline.errors.UserError: the model, the input, an option or the output folder is at fault.
     """
-    from pipeline import assign as verb
+    config = from_keywords(AssignConfig, _quietly(options, model=model, input=input, output=output))
+    from pipeline import assign as command
 
-    return verb.assign(
-        build(AssignConfig, _quietly(options, model=model, input=input, output=output))
-    )
+    return command.assign(config)
 
 
 def load_result(folder: Path) -> "Result":
-    """The finished result in `folder`: metrics, centroids, history, assignments.
+    """Loads the finished result in `folder`: metrics, centroids, history, assignments.
 
     >>> load_result("out").centroids.shape
     (10, 64)
 
     Raises:
-      pipeline.errors.UserError: there is none, or a file of it cannot be read.
+      pipeline.errors.UserError: there is no finished result, or a file of it cannot be read.
     """
     from job.result import read
 
@@ -112,12 +112,12 @@ def load_result(folder: Path) -> "Result":
 
 
 def _quietly(options: dict[str, Any], **given: Any) -> dict[str, Any]:
-    """Options with those that a function names itself; without progress unless it is asked for."""
+    """Returns all options of a call: `given` and `options`, and `quiet` unless that is set."""
     return {"quiet": True, **options, **given}
 
 
 def _show_options(function: Any, config_class: type) -> None:
-    """Lets notebooks show every option of a function, with its default."""
+    """Gives a function the signature that notebooks show: with every option and its default."""
     function.__signature__ = signature(function, config_class, quiet=True)
 
 

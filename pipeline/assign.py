@@ -1,4 +1,4 @@
-"""`assign`: new images → the nearest centroid of a finished fit."""
+"""The command `assign`: new images → the nearest centroid of a finished fit."""
 
 import re
 from typing import Any
@@ -17,10 +17,10 @@ from pipeline.shard import (
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
 from pipeline.terminal import Progress
-from pipeline.transforms.runner import make_pipeline, run
+from pipeline.transforms.runner import make_pipeline, run_pipeline
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
-# Names that the output may hold, those included that a run which died leaves.
+# Names of the files in the output folder, and of those that an interrupted run leaves there.
 OURS = re.compile(
     rf"assignments|(rejected(-\d{{5,}}-of-\d{{5,}})?\.jsonl|manifest\.json){_TEMPORARY}"
 )
@@ -31,7 +31,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
     """Finds the nearest centroid of `config.model` for every image of `config.input`.
 
     Returns:
-      What manifest.json says of the assignments.
+      The content of the assignments' manifest.json.
 
     Raises:
       UserError: the model, the input, an option or the output folder is at fault.
@@ -58,7 +58,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
 
     with Progress("assign", num_shards, "files", config.quiet) as progress:
         with watching(folder, num_files, progress):
-            run(make_pipeline(transform, list(config.beam_options)))
+            run_pipeline(make_pipeline(transform, list(config.beam_options)))
         progress.update(num_shards)
     path = storage.join(config.output, MANIFEST)
     manifest = AssignmentsManifest.from_json(storage.read_bytes(path))

@@ -8,7 +8,7 @@ from pipeline.transforms.runner import check_beam_flags
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs `shard` with command-line `arguments`, by default the process's; the exit status."""
+    """Runs `shard` with `arguments`, by default those of the process; returns the exit status."""
 
     def command() -> None:
         parser = Parser(prog="python -m pipeline", description="Images → shards.")

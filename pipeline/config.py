@@ -1,4 +1,4 @@
-"""What `shard` and `assign` can be asked for: frozen, checked once."""
+"""The options of `shard` and `assign`: frozen, checked once."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ SPLITS = ("train", "test", "all")
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """The (h, w) of HxW, e.g. 28x28; raises ValueError if the text is not of that form."""
+    """Parses HxW, e.g. 28x28, to (h, w); raises ValueError if the text has another form."""
     found = re.fullmatch(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})", text)
     if not found:
         raise ValueError(f"{text!r} is not HxW in pixels, e.g. 28x28")
@@ -23,7 +23,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def fraction(text: str) -> float:
-    """A number from 0 to 1; raises ValueError if the text is none."""
+    """Parses a number from 0 to 1; raises ValueError if the text is none."""
     try:
         value = float(text)
         _check_fraction(value)
@@ -33,49 +33,48 @@ def fraction(text: str) -> float:
 
 
 def _check_fraction(value: float) -> None:
-    if not 0 <= value <= 1:  # also where it is not a number
+    if not 0 <= value <= 1:  # also refuses NaN
         raise ValueError("must be a number from 0 to 1")
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or min(size) < 1:
+    numbers = isinstance(size, tuple | list) and all(isinstance(n, int) for n in size)
+    if not numbers or len(size) != 2 or min(size) < 1:
         raise ValueError("must be a height and a width in pixels, e.g. (28, 28)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputConfig:
-    """Which images, and how they are read: what `shard` and `assign` have in common.
+    """The options that `shard` and `assign` share: which images, and how they are read.
 
-    The fields describe themselves; their names are those of the flags.
+    Each field carries its own description; a field and its flag have the same name.
     """
 
-    input: tuple[str, ...] = option(
-        metavar="SPEC",
-        help=input_help(),
-    )
-    split: str = option("train", choices=SPLITS, help="images of which split")
+    input: tuple[str, ...] = option(metavar="SPEC", help=input_help())
+    split: str = option("train", choices=SPLITS, help="which split of the images to read")
     num_shards: int | None = option(
-        None, metavar="N", help="how many shards (default: of about 64 MiB)"
+        None, metavar="N", least=1, help="number of shards (default: so that each has about 64 MiB)"
     )
     image_size: tuple[int, int] | None = option(
         None,
         metavar="HxW",
         parse=image_size,
         check=_check_size,
-        help="resize every image, e.g. to 28x28",
+        help="resize every image to this height and width, e.g. 28x28",
     )
-    grayscale: bool = option(False, help="drop the colours")
+    grayscale: bool = option(False, help="convert every image to grey")
     max_rejected: float = option(
         DEFAULT_FRACTION,
         metavar="FRACTION",
         parse=fraction,
         check=_check_fraction,
-        help="go on without images that cannot be read, up to this share",
+        help="largest share of images that may be unreadable; they are left out and listed in "
+        "rejected.jsonl",
     )
     overwrite: bool = option(False, help="replace what is in the output folder")
-    quiet: bool = option(False, help="no progress")
+    quiet: bool = option(False, help="show no progress")
     beam_options: tuple[str, ...] = option(
-        (), is_flag=False, help="options of Apache Beam as they stand on a command line"
+        (), is_flag=False, help="options of Apache Beam, as words of a command line"
     )
 
     def __post_init__(self) -> None:
@@ -89,7 +88,7 @@ class InputConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardConfig(InputConfig):
-    """What `shard` is asked for."""
+    """The options of `shard`."""
 
     output: str = option(metavar="SHARDS", help="folder for the shards")
     transform: str | None = option(
@@ -103,7 +102,7 @@ class ShardConfig(InputConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AssignConfig(InputConfig):
-    """What `assign` is asked for."""
+    """The options of `assign`."""
 
     model: str = option(metavar="DIR", help="folder of a fit's result")
     output: str = option(metavar="DIR", help="folder for the assignments")

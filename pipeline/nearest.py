@@ -1,8 +1,9 @@
-"""The nearest published centroid of new images, in numpy: for uint8 images with the bits of `fit`.
+"""The nearest published centroid of new images, in numpy; uint8 images get the bits of `fit`.
 
 Centroids lie on a grid on which the product of a uint8 image and a centroid is exact in float64. So
-one matrix product in float64 both decides and measures, with the same bits on every machine and
-in blocks of any shape. float32 images are scored the same way, and may differ by rounding.
+one matrix product in float64 gives both clusters and distances, with the same bits on every machine
+and for blocks of any size. float32 images are scored the same way; there results may differ from
+those of `fit` by rounding.
 """
 
 import hashlib
@@ -25,18 +26,18 @@ from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, uni
 from pipeline.sources.protocol import Source
 
 SAVED_MODEL = "saved_model.pb"
-SCORED_BYTES = 2 << 20  # float64 pixels and scores made at a time, so that they stay in the cache
+SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
 
 
 class Model(NamedTuple):
-    """A finished fit, as far as `assign` needs it.
+    """The parts of a finished fit that `assign` needs.
 
     Attributes:
       folder: the folder of the result.
       centroids: float32 [k, d], published units.
-      image_shape: (h, w), (h, w, c) or (d,) of the images that were clustered.
+      image_shape: (h, w), (h, w, c) or (d,), of the images that were clustered.
       dtype: of these images, "uint8" or "float32".
-      transform: the file of the transform that made vectors of images; None: there was none.
+      transform: the file of the transform that made vectors of images; None if there was none.
     """
 
     folder: str
@@ -46,7 +47,7 @@ class Model(NamedTuple):
     transform: TransformFile | None = None
 
     def fingerprint(self) -> str:
-        """Returns 32 hexadecimal digits, equal for models that give equal answers."""
+        """Returns 32 hexadecimal digits that are equal for models with equal answers."""
         facts = self.image_shape, self.dtype, self.transform and self.transform.crc32c
         content = repr(facts).encode() + self.centroids.tobytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -62,7 +63,7 @@ class Model(NamedTuple):
             remedy += f", or make them so: --image-size {height}x{width}{gray}"
         raise UserError(
             f"--input {source.request}: images of {_text(source.image_shape, source.dtype)}, but "
-            f"--model {self.folder} has seen images of {_text(self.image_shape, self.dtype)}; "
+            f"--model {self.folder} was fitted to images of {_text(self.image_shape, self.dtype)}; "
             f"{remedy}"
         )
 
@@ -76,14 +77,14 @@ def read_model(folder: str) -> Model:
     """Reads the model of the finished result in `folder`, which may also be its folder model/.
 
     Raises:
-      UserError: there is no finished result, or its files contradict each other.
+      UserError: there is no finished result, or its files do not fit together.
     """
     if storage.exists(storage.join(folder, SAVED_MODEL)):
         folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
     path = storage.join(folder, "metrics.json")
     if not storage.exists(path):
         raise UserError(
-            f"--model {folder}: no finished result, for it has no metrics.json; give the --output "
+            f"--model {folder}: not a finished result: it has no metrics.json; give the --output "
             "of `kmeans-job fit`"
         )
     try:
@@ -100,7 +101,7 @@ def read_model(folder: str) -> Model:
 
 
 class NearestCentroid:
-    """Finds the nearest centroid of each image of a block.
+    """Assigns the images of blocks to their nearest centroids.
 
     Attributes:
       num_clusters: k.
@@ -119,7 +120,7 @@ class NearestCentroid:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
         clusters = np.empty(len(block.ids), np.int32)
         squared = np.empty(len(block.ids))
-        # An engine has a worker for each core, so that more threads would only wait for each other.
+        # An engine runs a worker on each core, so more threads would only compete.
         with self._threads.limit(limits=1, user_api="blas"):
             for start, stop in plan.spans(0, len(block.ids), self._rows):
                 clusters[start:stop], squared[start:stop] = self._assign(block.pixels[start:stop])

@@ -1,13 +1,15 @@
-"""Describes an option once: as a field of a frozen dataclass.
+"""Options, each described once: as a field of a frozen dataclass, a config.
 
-From the field come its flag on the command line with type, default and help, its check, its place
-in a Python signature, and its row in the documentation's tables.
+From the field follow the flag on the command line with its type, default and help, the check of
+its value, its parameter in Python signatures, and its row in the tables of the documentation.
 """
 
 import argparse
 import dataclasses
 import difflib
 import inspect
+import numbers
+import operator
 import os
 import types
 import typing
@@ -17,23 +19,30 @@ from typing import Any, TypeVar
 from pipeline.errors import UserError
 
 T = TypeVar("T")
+# What messages call values of these types.
+_KINDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text or a path",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a field knows beside its name, type and default.
+    """Describes an option, beside the name, the type and the default of its field.
 
     Attributes:
-      help: what the option does; the default is appended where the text does not name it.
-      metavar: what stands for its value in help, e.g. `N`.
-      parse: makes a value of a flag's text; raises ValueError with what is wrong.
-      choices: the values that are allowed; empty: any.
-      least: the smallest value that is allowed.
-      check: raises ValueError with what is wrong with a value, where `choices` and `least` do not
-        say it.
-      decides_bits: whether another value may lead to another result: a fit resumes only with the
-        same one.
-      recorded: whether metrics.json keeps the value: it says what was asked for, not how to ask.
+      help: what the option does; the default is appended unless the text names it.
+      metavar: stands for the value in help, e.g. `N`.
+      parse: converts the text of a flag to a value; raises ValueError that says what is wrong.
+      choices: the allowed values; empty if any value is allowed.
+      least: the smallest allowed value.
+      check: raises ValueError that says what is wrong with a value, for rules that `choices` and
+        `least` cannot express.
+      decides_bits: whether another value may change the result. A fit resumes only with the same
+        value.
+      recorded: whether metrics.json keeps the value.
       is_flag: whether the command line has a flag for it.
     """
 
@@ -49,57 +58,77 @@ class Option:
 
 
 def option(default: Any = dataclasses.MISSING, **described: Any) -> Any:
-    """A field of a config; `described` are the attributes of Option."""
+    """Declares a field of a config; `described` are the attributes of Option."""
     return dataclasses.field(default=default, metadata={"option": Option(**described)})
 
 
 def options_of(config: Any) -> Iterator[tuple[dataclasses.Field, Option]]:
-    """The fields of a config, or of its class, and what they know."""
+    """Yields the fields of a config, or of its class, with their descriptions."""
     for field in dataclasses.fields(config):
         yield field, field.metadata["option"]
 
 
 def flag_of(name: str) -> str:
-    """The flag of a field: --num-shards for num_shards."""
+    """Returns the flag of a field: --num-shards for num_shards."""
     return "--" + name.replace("_", "-")
 
 
 def is_required(field: dataclasses.Field) -> bool:
-    """Whether a field has no default."""
+    """Returns whether a field has no default."""
     return field.default is dataclasses.MISSING
 
 
 def check(config: Any) -> None:
-    """Checks every value of a config as its field says; paths become strings.
+    """Checks every value of a config against its field; paths become strings.
 
     Raises:
-      UserError: a value is not allowed; the message names the flag, the value and what is.
+      UserError: a value is not allowed. The message names the flag, the value and what is allowed.
     """
     for field, known in options_of(config):
         value = getattr(config, field.name)
-        if isinstance(value, os.PathLike):
-            object.__setattr__(config, field.name, os.fspath(value))  # the config is frozen
-            value = os.fspath(value)
-        if value is None and not is_required(field):
+        if value is None and field.default is None:
             continue
-        flag = flag_of(field.name)
-        if known.choices and value not in known.choices:
-            raise UserError(f"{flag} {value}: choose from {', '.join(known.choices)}")
-        if known.least is not None and not value >= known.least:
-            raise UserError(f"{flag} {value}: must be at least {known.least:g}")
-        if known.check is not None:
-            try:
-                known.check(value)
-            except ValueError as error:
-                raise UserError(f"{flag} {value}: {error}") from error
+        try:
+            value = _converted(value, _type_of(field))
+            _check_value(value, known)
+        except ValueError as error:
+            raise UserError(f"{flag_of(field.name)} {value}: {error}") from error
+        object.__setattr__(config, field.name, value)  # the config is frozen
 
 
-def build(config_class: type[T], values: Mapping[str, Any]) -> T:
-    """A config of `values`, as a Python caller gives them.
+def _converted(value: Any, kind: Any) -> Any:
+    """Returns a caller's value as `kind`, the type of its field: a path as str, numpy's 3 as int.
 
     Raises:
-      TypeError: one of them is no option, or a required one is missing; the message names the
-        nearest option.
+      ValueError: it is no such value.
+    """
+    if kind is str and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if kind is float and isinstance(value, numbers.Real):
+        return float(value)
+    if kind is int and isinstance(value, numbers.Integral):
+        return operator.index(value)
+    if kind in _KINDS and not (kind is bool and isinstance(value, bool)):
+        raise ValueError(f"must be {_KINDS[kind]}")
+    return value
+
+
+def _check_value(value: Any, known: Option) -> None:
+    """Raises ValueError unless `value` is allowed."""
+    if known.choices and value not in known.choices:
+        raise ValueError(f"choose from {', '.join(known.choices)}")
+    if known.least is not None and not value >= known.least:  # also refuses NaN
+        raise ValueError(f"must be at least {known.least:g}")
+    if known.check is not None:
+        known.check(value)
+
+
+def from_keywords(config_class: type[T], values: Mapping[str, Any]) -> T:
+    """Makes a config of the keyword arguments of a Python caller.
+
+    Raises:
+      TypeError: one of them is no option, in which case the message names the nearest option; or a
+        required one is missing.
       UserError: a value is not allowed.
     """
     fields = {field.name: field for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
@@ -117,11 +146,11 @@ def build(config_class: type[T], values: Mapping[str, Any]) -> T:
 def signature(
     function: Callable[..., Any], config_class: type, **defaults: Any
 ) -> inspect.Signature:
-    """The signature of `function` with the options that its `**options` stand for.
+    """Returns the signature of `function` with a parameter for every option of a config.
 
     Args:
-      function: has parameters of its own for the required options.
-      defaults: of the function, where they are others than the config's.
+      function: takes the required options by parameters of its own, the others as `**options`.
+      defaults: defaults of the function that differ from the config's.
     """
     given = inspect.signature(function)
     own = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -139,7 +168,7 @@ def signature(
 
 
 def recorded(config: Any) -> dict[str, Any]:
-    """The values of a config that a result keeps, by name."""
+    """Returns the values of a config that a result keeps, by name."""
     return {
         field.name: getattr(config, field.name)
         for field, known in options_of(config)
@@ -148,7 +177,7 @@ def recorded(config: Any) -> dict[str, Any]:
 
 
 def decisive(config: Any) -> dict[str, Any]:
-    """The values of a config that decide the bits of a result, by name."""
+    """Returns the values of a config that decide the bits of a result, by name."""
     return {
         field.name: getattr(config, field.name)
         for field, known in options_of(config)
@@ -157,28 +186,36 @@ def decisive(config: Any) -> dict[str, Any]:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, config_class: type, without: tuple[str, ...] = ()
+    parser: argparse.ArgumentParser,
+    config_class: type,
+    without: tuple[str, ...] = (),
+    **other_help: str,
 ) -> None:
-    """Adds a flag for every field of `config_class` but those named in `without`."""
+    """Adds a flag for every field of `config_class` but those named in `without`.
+
+    Args:
+      other_help: by field, what the flag does in this command if it is not what the field says.
+    """
     for field, known in options_of(config_class):
         if known.is_flag and field.name not in without:
-            _add_flag(parser, field, known)
+            text = other_help.get(field.name, known.help)
+            _add_flag(parser, field, dataclasses.replace(known, help=text))
 
 
 def from_flags(config_class: type[T], flags: Mapping[str, Any], **given: Any) -> T:
-    """A config of parsed flags; `given` are values without a flag, or in place of one."""
+    """Makes a config of parsed flags; `given` are values without a flag, or in place of one."""
     names = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     values = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in flags.items()
-        # A flag that takes several words has no default, to which argparse would add them.
+        # A flag of several words is None where it is not given: see _add_flag.
         if name in names and value is not None
     }
     return config_class(**{**values, **given})
 
 
 def to_flags(config: Any, without: tuple[str, ...] = ()) -> list[str]:
-    """The flags that differ from their defaults, as words of a command line."""
+    """Returns the flags whose values differ from their defaults, as words of a command line."""
     words: list[str] = []
     for field, known in options_of(config):
         value = getattr(config, field.name)
@@ -193,15 +230,13 @@ def to_flags(config: Any, without: tuple[str, ...] = ()) -> list[str]:
 
 
 def table(config_class: type, without: tuple[str, ...] = ()) -> str:
-    """A Markdown table of a config's flags: name, default, meaning."""
+    """Returns a Markdown table of a config's flags: name, default, meaning."""
     rows = ["| option | default | meaning |", "|---|---|---|"]
     for field, known in options_of(config_class):
         if known.is_flag and field.name not in without:
-            name = (
-                f"`{flag_of(field.name)} {known.metavar or '|'.join(known.choices)}".strip() + "`"
-            )
-            cells = (name, _default_text(field), known.help)
-            rows.append("".join(f"| {cell.replace('|', chr(92) + '|')} " for cell in cells) + "|")
+            flag = f"{flag_of(field.name)} {known.metavar or '|'.join(known.choices)}".strip()
+            cells = f"`{flag}`", _default_text(field), known.help
+            rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
 
@@ -223,6 +258,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: 
         text += f" (default: {default})"
     settings: dict[str, Any] = {"help": text, "metavar": known.metavar or "|".join(known.choices)}
     if typing.get_origin(field.type) is tuple and known.parse is None:
+        # Without a default: argparse would add the words that are given to it.
         settings |= {"nargs": "+", "action": "extend"}
     else:
         settings["type"] = argument_type(known.parse or _type_of(field))
@@ -234,8 +270,8 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: 
     )
 
 
-def _type_of(field: dataclasses.Field) -> Callable[[str], Any]:
-    """int, float or str: the type of a field's value where there is one."""
+def _type_of(field: dataclasses.Field) -> Any:
+    """Returns the type of a field's value; of `int | None` that is int."""
     kinds = (
         typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
     )
@@ -243,14 +279,13 @@ def _type_of(field: dataclasses.Field) -> Callable[[str], Any]:
 
 
 def argument_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`parse` as argparse wants it: with the text of the ValueError in the message."""
-    if parse in (int, float, str):
-        return parse  # argparse names these itself
+    """Wraps `parse` for argparse, which then says in one line what is wrong with a text."""
 
     def parsed(text: str) -> Any:
         try:
             return parse(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+            wrong = f"{text!r} is not {_KINDS[parse]}" if parse in _KINDS else str(error)
+            raise argparse.ArgumentTypeError(wrong) from error
 
     return parsed

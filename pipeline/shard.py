@@ -1,4 +1,4 @@
-"""`shard`: images → shards."""
+"""The command `shard`: images → shards."""
 
 import contextlib
 import logging
@@ -17,12 +17,12 @@ from pipeline.shards.manifest import MANIFEST, TRANSFORM_FILES, Manifest, load_m
 from pipeline.shards.rejected import REJECTED
 from pipeline.sources import Listed, Planned, Request, Source, open_source
 from pipeline.terminal import Progress
-from pipeline.transforms.runner import make_pipeline, run
+from pipeline.transforms.runner import make_pipeline, run_pipeline
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
-# Names that a folder of shards may hold, those included that a run which died leaves.
+# Names of the files in a folder of shards, and of those that an interrupted run leaves there.
 OURS = re.compile(
     r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json|"
     rf"{'|'.join(map(re.escape, TRANSFORM_FILES))})"
@@ -31,27 +31,30 @@ OURS = re.compile(
 
 
 def shard(config: ShardConfig) -> Manifest:
-    """Reads the images of `config.input` and writes them as shards; the manifest of what it wrote.
+    """Reads the images of `config.input` and writes them as shards.
+
+    Returns:
+      The manifest of the shards.
 
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
     source = open_input(config)
     num_shards = num_shards_of(source, config.num_shards)
-    prepare_output(config, source)
+    prepare_shards(config, source)
 
     def on_disk() -> int:
         return images_on_disk(config.output, source.num_images, image_bytes_of(source))
 
     with Progress("shard", source.num_images, "images", config.quiet) as progress:
         with watching(config.output, on_disk, progress):
-            run(shard_pipeline(config, source, num_shards))
+            run_pipeline(shard_pipeline(config, source, num_shards))
         progress.update(source.num_images)
     return load_written(config.output)
 
 
 def open_input(config: ShardConfig) -> Planned | Listed:
-    """The source of the images, or of the vectors made of them, that `config` names."""
+    """Opens the images that `config` names, or the vectors that its transform makes of them."""
     source = open_images(config)
     if config.transform is None:
         return source
@@ -59,21 +62,29 @@ def open_input(config: ShardConfig) -> Planned | Listed:
 
 
 def open_images(config: InputConfig) -> Planned | Listed:
-    """The source of the images that `config` names."""
+    """Opens the images that `config` names."""
     return storage.retrying(
         lambda: open_source(config.input, config.split, config.image_size, config.grayscale)
     )
 
 
-def prepare_output(config: ShardConfig, source: Source) -> None:
-    """Makes the output folder ready for the shards of `source`."""
+def prepare_shards(config: ShardConfig, source: Source) -> None:
+    """Makes the output folder ready for the shards of `source`; saves its transform there.
+
+    Raises:
+      UserError: as `prepare_folder`.
+    """
     prepare_folder(config.output, config.overwrite)
     if isinstance(source, Transformed):
         source.save_model()
 
 
 def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:
-    """The number of shards `asked` for, or that suits `source`; UserError if it is too large."""
+    """Returns the number of shards: `asked`, or the one that suits `source`, not below `least`.
+
+    Raises:
+      UserError: it is larger than the number of images.
+    """
     if asked is None:
         asked = max(least, plan.default_num_shards(source.num_images, image_bytes_of(source)))
     plan.check_num_shards(source.num_images, asked)
@@ -81,19 +92,19 @@ def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:
 
 
 def image_bytes_of(source: Source) -> int:
-    """Bytes of an image's pixels."""
+    """Returns how many bytes the pixels of an image take."""
     return math.prod(source.image_shape) * (1 if source.dtype == "uint8" else 4)
 
 
 def load_written(folder: str) -> Manifest:
-    """The manifest of shards that were written just now; says how many images are not in them."""
+    """Loads the manifest of new shards; warns if images were rejected."""
     manifest = load_manifest(folder)
     note_rejected(manifest.num_rejected, manifest.num_images + manifest.num_rejected, folder)
     return manifest
 
 
 def note_rejected(num_rejected: int, num_images: int, folder: str) -> None:
-    """Says on stderr how many of the images were rejected, if any."""
+    """Logs a warning that says how many of the images were rejected, if any."""
     if num_rejected:
         logger.warning(
             f"{num_rejected:,} of {num_images:,} images could not be read: see "
@@ -102,7 +113,7 @@ def note_rejected(num_rejected: int, num_images: int, folder: str) -> None:
 
 
 def shard_once(config: ShardConfig) -> Manifest:
-    """`shard`, unless an earlier run with the same input has left complete shards.
+    """Does what `shard` does, unless the output already holds complete shards of the same input.
 
     Raises:
       UserError: as `shard`; or there are shards of another input, and no --overwrite.
@@ -111,7 +122,9 @@ def shard_once(config: ShardConfig) -> Manifest:
 
 
 def complete_shards(config: ShardConfig) -> Manifest | None:
-    """What an earlier run with the same input has left; None if there is nothing to be kept.
+    """Returns the manifest of the complete shards of the same input in the output folder.
+
+    None if there are no complete shards, or they are to be overwritten.
 
     Raises:
       UserError: there are shards of another input, and no --overwrite.
@@ -139,14 +152,14 @@ def prepare_folder(
     ours: re.Pattern = OURS,
     what: str = "a complete set of shards; use it",
 ) -> None:
-    """Makes `folder` ready for new shards; removes what a run that died left there.
+    """Makes `folder` ready for new shards; removes what an interrupted run left there.
 
     Args:
-      ours: names that it may hold.
-      what: a complete folder holds, and what to do with that.
+      ours: the names that it may hold.
+      what: what a complete folder holds and what to do with it, for the message.
 
     Raises:
-      UserError: it is complete and `overwrite` is false, or holds files that are not ours.
+      UserError: it is complete and `overwrite` is false, or it holds other files.
     """
     if storage.exists(folder) and not storage.is_folder(folder):
         raise UserError(f"--output {folder}: a file; give a folder")
@@ -154,7 +167,7 @@ def prepare_folder(
     refuse_foreign(folder, names, ours)
     if MANIFEST in names and not overwrite:
         raise UserError(f"--output {folder}: holds {what}, or add --overwrite")
-    # The manifest first: without it nobody takes what is left for a set.
+    # The manifest first: without it no reader takes the remaining files for a complete set.
     for name in sorted(names, key=lambda name: name != MANIFEST):
         storage.remove(storage.join(folder, name))
     storage.make_folder(folder)
@@ -169,7 +182,7 @@ def refuse_foreign(folder: str, names: list[str], ours: re.Pattern) -> None:
 
 
 def shard_pipeline(config: ShardConfig, source: Planned | Listed, num_shards: int) -> Any:
-    """The Beam pipeline from `source` to the shards of `config`; it is not run."""
+    """Makes the Beam pipeline from `source` to the shards of `config`; does not run it."""
 
     def transform() -> Any:
         from pipeline.transforms.shard_images import ShardImages
@@ -180,20 +193,23 @@ def shard_pipeline(config: ShardConfig, source: Planned | Listed, num_shards: in
 
 
 def images_on_disk(folder: str, num_images: int, image_bytes: int) -> int:
-    """About how many of the images are in `folder`, in shards that may not be complete yet."""
+    """Estimates how many images are in `folder`, in shards that may not be complete yet."""
     written = sum(storage.file_sizes(folder).values())
     return min(written // image_bytes, num_images)
 
 
 @contextlib.contextmanager
 def watching(folder: str, count: Callable[[], int], progress: Progress) -> Iterator[None]:
-    """Shows what `count` finds in `folder`, whichever engine and process writes it."""
+    """Updates `progress` with what `count` finds in `folder` until the block ends.
+
+    It looks at the files because the engine may write them in any process or on other machines.
+    """
     done = threading.Event()
     pause = PROGRESS_SECONDS if storage.is_local(folder) else REMOTE_PROGRESS_SECONDS
 
     def watch() -> None:
         while not done.wait(pause):
-            with contextlib.suppress(UserError):  # whoever writes there will say so
+            with contextlib.suppress(UserError):  # the writers report errors of the storage
                 progress.update(count())
 
     watcher = threading.Thread(target=watch)

@@ -1,7 +1,7 @@
-"""What is done to one piece of a source, and what completes a set of shards: plain functions.
+"""Writing shards, in plain functions: one piece of a source, then what completes the set.
 
-An engine calls them somewhere, maybe twice for the same piece, maybe on many machines. So each of
-them may be repeated: it writes the same bytes again under the same names.
+An engine calls them on any machine, perhaps twice for the same piece. So each of them may be
+repeated: it writes the same bytes again under the same names.
 """
 
 import math
@@ -28,11 +28,11 @@ from pipeline.sources.checks import digit_names
 
 
 class WrittenPiece(Protocol):
-    """What was written for one piece, whether a shard or assignments.
+    """A piece whose file is written, be it a shard or assignments.
 
     Attributes:
-      number: of the piece.
-      shard: the manifest's entry for the file, which is in place.
+      number: the number of the piece.
+      shard: the manifest's entry for the file.
       num_rejected: images of the piece that could not be read and are not in the file.
     """
 
@@ -45,12 +45,12 @@ class WrittenPiece(Protocol):
 
 
 class WrittenShard(NamedTuple):
-    """A shard that is in place.
+    """A shard that is published.
 
     Attributes:
-      number: of the piece, and of the shard.
+      number: the number of the piece, and of the shard.
       shard: its entry in the manifest.
-      fingerprint: of its images.
+      fingerprint: the fingerprint of its images.
       num_rejected: images of the piece that could not be read and are not in the shard.
       num_labels: 1 + the largest label of its images; 0 in an unlabelled set.
     """
@@ -68,7 +68,7 @@ def write_shard(
     """Reads one piece of `source` block by block and publishes it as a shard in `folder`.
 
     Raises:
-      UserError: the source, or where the shard goes, is at fault.
+      UserError: the source cannot be read, or the shard cannot be written.
     """
     name = shard_file(piece.number, num_shards)
     rejections: list[Rejection] = []
@@ -95,7 +95,7 @@ def read_piece(
 
 
 def count_labels(block: Block) -> int:
-    """1 + the largest label of `block`; 0 if its images have none."""
+    """Returns 1 + the largest label of `block`; 0 if its images have none."""
     return 0 if block.labels is None else 1 + int(block.labels.max())
 
 
@@ -122,12 +122,12 @@ def complete_set(
     num_shards: int,
     max_rejected: float = DEFAULT_FRACTION,
 ) -> None:
-    """Completes a set of shards: publishes its manifest and removes what only led to it.
+    """Completes a set of shards: removes temporary files and publishes the manifest.
 
     Args:
-      written: all shards, in any order. An engine may hand one over twice, and none for a piece of
-        a listed source that no image fell on: such a shard is written here, empty.
-      max_rejected: share of the images that may be rejected.
+      written: all shards, in any order. An engine may give one twice, and none for a piece of a
+        listed source that got no image; this function writes an empty shard for it.
+      max_rejected: the largest share of images that may be rejected.
 
     Raises:
       UserError: too many images were rejected, or the labels do not fit their names.
@@ -138,7 +138,7 @@ def complete_set(
     ordered = [by_number[number] for number in sorted(by_number)]
     manifest = make_manifest(source, ordered)
     settle(ordered, folder, num_shards, max_rejected)
-    # Last: whoever sees the manifest may rely on everything else.
+    # Last: a reader that sees the manifest may rely on everything else.
     storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
 
 
@@ -148,16 +148,16 @@ def settle(
     num_shards: int,
     max_rejected: float = DEFAULT_FRACTION,
 ) -> None:
-    """Joins the parts of rejected.jsonl, if there are any, and removes leftovers.
+    """Joins the parts of rejected.jsonl, if there are any, and removes temporary files.
 
     Args:
-      written: for all pieces, in order.
+      written: all pieces, in order.
 
     Raises:
       UserError: too many images were rejected.
     """
     num_rejected = sum(part.num_rejected for part in written)
-    # A call that was interrupted may have joined the parts, and removed them, before.
+    # An earlier call that was interrupted may have joined the parts and removed them.
     if num_rejected and not storage.exists(storage.join(folder, REJECTED)):
         merge_parts(folder, (part_file(p.number, num_shards) for p in written if p.num_rejected))
     remove_leftovers(folder)
@@ -167,7 +167,7 @@ def settle(
 
 
 def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
-    """The manifest of the shards `written`, which are in order.
+    """Makes the manifest of the shards `written`, which are in order.
 
     Raises:
       UserError: the labels do not fit their names.
@@ -200,7 +200,7 @@ def remove_leftovers(folder: str) -> None:
 
 
 def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
-    """Names of the labels 0 … `num_labels` − 1, or of more; None in an unlabelled set.
+    """Returns names of the labels 0 … `num_labels` − 1, or of more; None in an unlabelled set.
 
     Raises:
       UserError: the source has names for fewer labels.
@@ -211,6 +211,6 @@ def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
     if names is not None and num_labels > len(names):
         raise UserError(
             f"--input {source.request}: label {num_labels - 1}, but only {len(names)} names of "
-            "labels; mend the one or the other"
+            "labels; correct the label or add the name"
         )
     return names

@@ -1,6 +1,6 @@
-"""What is done to one piece of new images, and what completes their assignments: plain functions.
+"""Writing assignments of new images, in plain functions: one piece, then what completes them.
 
-As in `write`, each of them may be called again and then writes the same bytes.
+As in `write`, each of them may be repeated and then writes the same bytes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,14 +34,14 @@ from pipeline.write import (
 
 
 class WrittenAssignments(NamedTuple):
-    """Assignments of a piece that are in place.
+    """The published assignments of one piece.
 
     Attributes:
-      number: of the piece.
+      number: the number of the piece.
       shard: the manifest's entry for their file.
       num_rejected: images of the piece that could not be read and are not in the file.
       num_labels: 1 + the largest label of the images; 0 where they have none.
-      cluster_sizes: images of each cluster, int64 [k].
+      cluster_sizes: number of images in each cluster, int64 [k].
     """
 
     number: int
@@ -57,7 +57,7 @@ def write_assignments(
     """Reads one piece of `source` block by block and publishes its assignments below `folder`.
 
     Raises:
-      UserError: the source, or where the assignments go, is at fault.
+      UserError: the source cannot be read, or the assignments cannot be written.
     """
     name = assignments_file(piece.number, num_shards)
     rejections: list[Rejection] = []
@@ -87,12 +87,12 @@ def complete_assignments(
     num_shards: int,
     max_rejected: float = DEFAULT_FRACTION,
 ) -> None:
-    """Completes assignments: publishes their manifest and removes what only led to it.
+    """Completes assignments: removes temporary files and publishes the manifest.
 
     Args:
-      written: for all pieces, in any order, except those of a listed source that no image fell
-        on: an empty file is written for these here.
-      max_rejected: share of the images that may be rejected.
+      written: all pieces, in any order, except pieces of a listed source that got no image; this
+        function writes an empty file for these.
+      max_rejected: the largest share of images that may be rejected.
 
     Raises:
       UserError: too many images were rejected, or the labels do not fit their names.
@@ -121,10 +121,10 @@ def complete_assignments(
 
 
 def read_same_model(folder: str, fingerprint: str) -> Model:
-    """Reads the model in `folder`, on whichever worker needs it.
+    """Reads the model in `folder` on a worker, which must find the model that the job began with.
 
     Args:
-      fingerprint: of the model when the job began.
+      fingerprint: the fingerprint of the model when the job began.
 
     Raises:
       UserError: the model has another fingerprint now.

@@ -1,1 +1,1 @@
-"""Google Cloud: the same job on Dataflow and Vertex AI."""
+"""The whole job in Google Cloud: shards made on Dataflow, the fit on Vertex AI."""

@@ -1,10 +1,10 @@
-"""Where and on what a job runs in Google Cloud: frozen, checked once. Sends nothing."""
+"""The options of a job in Google Cloud: where it runs and on which machines. Sends nothing."""
 
 import dataclasses
 import difflib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from job.cloud.services import vertex_types
@@ -15,7 +15,7 @@ from pipeline.options import option
 from pipeline.terminal import PROGRAM
 
 CPU_MACHINE = "e2-standard-8"
-# The smallest machine that Vertex AI offers with so many of these.
+# Accelerator → how many → the smallest machine that Vertex AI offers with so many.
 GPU_MACHINES = {
     "NVIDIA_TESLA_T4": {1: "n1-standard-8", 2: "n1-standard-16", 4: "n1-standard-32"},
     "NVIDIA_TESLA_V100": {
@@ -37,101 +37,41 @@ GPU_MACHINES = {
     "NVIDIA_A100_80GB": {count: f"a2-ultragpu-{count}g" for count in (1, 2, 4, 8)},
     "NVIDIA_H100_80GB": {count: f"a3-highgpu-{count}g" for count in (1, 2, 4, 8)},
 }
-SHAPES = {
-    "project": (r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project ID, e.g. my-project-123"),
-    "region": (r"[a-z]+(-[a-z]+)+[0-9]+", "a region, e.g. us-central1 (a zone has a letter more)"),
-    "output": (r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+", "a folder in a bucket: gs://B/DIR"),
-    "image": (r"[a-z0-9][\w.:/-]*/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", "HOST/PATH:TAG"),
-    "service_account": (r"[^@\s]+@[^@\s]+\.[a-z]+", "NAME@PROJECT.iam.gserviceaccount.com"),
-}
 
 
 class Accelerator(NamedTuple):
-    """GPUs of one worker: a name of aiplatform_v1.AcceleratorType, and how many."""
+    """The GPUs of one worker.
+
+    Attributes:
+      kind: a name of aiplatform_v1.AcceleratorType.
+      number: how many.
+    """
 
     kind: str
     number: int
 
 
-@dataclasses.dataclass(frozen=True)
-class CloudConfig:
-    """What `submit` is asked for beside the options of `shard` and `fit`.
+def _is(pattern: str, wanted: str) -> Callable[[str], None]:
+    """Makes a check that a text matches `pattern`; the error says that it is not `wanted`."""
 
-    The fields describe themselves; their names are those of the flags.
-    """
+    def check(text: str) -> None:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"is not {wanted}")
 
-    project: str = option(metavar="P", help="ID of the Google Cloud project")
-    region: str = option(metavar="R", help="of all machines, e.g. us-central1")
-    output: str = option(metavar="gs://B/DIR", help="folder for shards and result")
-    image: str | None = option(
-        None, metavar="URI", help="container image of this package, which all machines can pull"
-    )
-    workers: int = option(1, metavar="N", least=1, help="machines of the fit")
-    machine_type: str | None = option(
-        None,
-        metavar="TYPE",
-        help=f"of these machines (default: {CPU_MACHINE}, or the smallest with the accelerator)",
-    )
-    accelerator: Accelerator | None = option(
-        None, metavar="TYPE:COUNT", parse=str, help="GPUs of each, e.g. NVIDIA_L4:1"
-    )
-    spot: bool = option(False, help="cheap machines that may be taken away; the fit resumes")
-    service_account: str | None = option(
-        None, metavar="EMAIL", help="that all machines run as (default: the project's)"
-    )
-    timeout_hours: float = option(24.0, metavar="HOURS", help="after which the fit is ended")
-
-    def __post_init__(self) -> None:
-        for name in ("machine_type", "service_account"):
-            object.__setattr__(self, name, getattr(self, name) or None)  # "" of a build's variable
-        object.__setattr__(self, "output", self.output.rstrip("/"))
-        if not self.image:
-            raise UserError(
-                "--image: missing; build one with `gcloud builds submit` (docs/cloud.md) "
-                "and give its URI"
-            )
-        for name, (shape, wanted) in SHAPES.items():
-            value = getattr(self, name)
-            if value is not None and not re.fullmatch(shape, value):
-                flag = "--" + name.replace("_", "-")
-                raise UserError(f"{flag} {value}: is not {wanted}")
-        options.check(self)
-        if not self.timeout_hours > 0:
-            raise UserError(f"--timeout-hours {self.timeout_hours:g}: must be more than 0")
-        _ = self.machine  # refuses what no machine has
-
-    @property
-    def name(self) -> str:
-        """Of both jobs; the same for the same output, so that they are found again."""
-        return f"{PROGRAM}-{hashlib.sha256(self.output.encode()).hexdigest()[:12]}"
-
-    @property
-    def shards(self) -> str:
-        """Folder of the shards."""
-        return storage.join(self.output, SHARDS)
-
-    @property
-    def machine(self) -> str:
-        """The machine type of each worker of the fit."""
-        if self.accelerator is None:
-            return self.machine_type or CPU_MACHINE
-        kind, count = self.accelerator
-        machines = GPU_MACHINES.get(kind)
-        if machines is None:
-            if self.machine_type is None:
-                raise UserError(f"--accelerator {kind}: needs a --machine-type that has it")
-            return self.machine_type
-        if count not in machines:
-            counts = ", ".join(map(str, machines))
-            raise UserError(f"--accelerator {kind}:{count}: machines have {counts} of them")
-        return self.machine_type or machines[count]
+    return check
 
 
-def accelerator(text: str | None) -> Accelerator | None:
-    """The Accelerator of TYPE:COUNT, or of TYPE, which means one; None where there is no text.
+def _check_positive(value: float) -> None:
+    if not value > 0:  # also refuses NaN
+        raise ValueError("must be more than 0")
+
+
+def parse_accelerator(text: str) -> Accelerator | None:
+    """Parses TYPE:COUNT, or TYPE, which means one; None for an empty text, as a build may give.
 
     Raises:
-      UserError: Vertex AI knows no such GPU, or the count is not a number.
+      ValueError: Vertex AI knows no such GPU, or the count is not a number.
+      UserError: Vertex AI's client is not installed.
     """
     if not text:
         return None
@@ -142,17 +82,120 @@ def accelerator(text: str | None) -> Accelerator | None:
         near = [name for name in known if wanted and wanted in name]
         near += difflib.get_close_matches(wanted, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"--accelerator {text}: {hint}TYPE:COUNT has a TYPE of {', '.join(known)}")
+        raise ValueError(f"{text}: {hint}TYPE:COUNT has a TYPE of {', '.join(known)}")
     if not re.fullmatch("[1-9][0-9]?", count or "1"):
-        raise UserError(f"--accelerator {text}: COUNT must be a number from 1, e.g. {kind}:1")
+        raise ValueError(f"{text}: COUNT must be a number from 1, e.g. {kind}:1")
     return Accelerator(kind, int(count or 1))
 
 
+@dataclasses.dataclass(frozen=True)
+class CloudConfig:
+    """The options of `submit` beside those of `shard` and `fit`.
+
+    Each field carries its own description; a field and its flag have the same name.
+    """
+
+    project: str = option(
+        metavar="P",
+        check=_is(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project ID, e.g. my-project-123"),
+        help="ID of the Google Cloud project",
+    )
+    region: str = option(
+        metavar="R",
+        check=_is(
+            r"[a-z]+(-[a-z]+)+[0-9]+", "a region, e.g. us-central1 (a zone has a letter more)"
+        ),
+        help="region of all machines, e.g. us-central1",
+    )
+    output: str = option(
+        metavar="gs://B/DIR",
+        check=_is(
+            r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.+", "a folder in a bucket: gs://B/DIR"
+        ),
+        help="folder for the shards, in DIR/shards, and for the result",
+    )
+    image: str | None = option(
+        None,
+        metavar="URI",
+        check=_is(r"[a-z0-9][\w.:/-]*/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", "HOST/PATH:TAG"),
+        help="container image of this package, which every machine can pull",
+    )
+    workers: int = option(1, metavar="N", least=1, help="number of machines of the fit")
+    machine_type: str | None = option(
+        None,
+        metavar="TYPE",
+        help=f"type of these machines (default: {CPU_MACHINE}, or the smallest with the "
+        "accelerator)",
+    )
+    accelerator: Accelerator | None = option(
+        None,
+        metavar="TYPE:COUNT",
+        parse=parse_accelerator,
+        help="GPUs of each of these machines, e.g. NVIDIA_L4:1",
+    )
+    spot: bool = option(
+        False, help="use cheap machines that may be taken away; the fit then resumes on others"
+    )
+    service_account: str | None = option(
+        None,
+        metavar="EMAIL",
+        check=_is(r"[^@\s]+@[^@\s]+\.[a-z]+", "NAME@PROJECT.iam.gserviceaccount.com"),
+        help="account that all machines run as (default: the project's)",
+    )
+    timeout_hours: float = option(
+        24.0, metavar="HOURS", check=_check_positive, help="time after which the fit is cancelled"
+    )
+
+    def __post_init__(self) -> None:
+        # A build gives an empty text for each of its variables that is not set.
+        for name in ("image", "machine_type", "service_account"):
+            object.__setattr__(self, name, getattr(self, name) or None)
+        object.__setattr__(self, "output", self.output.rstrip("/"))
+        if self.image is None:
+            raise UserError(
+                "--image: missing; build one with `gcloud builds submit` (docs/cloud.md) "
+                "and give its URI"
+            )
+        options.check(self)
+        self._check_accelerator()
+
+    def _check_accelerator(self) -> None:
+        """Raises UserError if no machine, or no known one, has the accelerator."""
+        if self.accelerator is None:
+            return
+        kind, count = self.accelerator
+        machines = GPU_MACHINES.get(kind)
+        if machines is None and self.machine_type is None:
+            raise UserError(f"--accelerator {kind}: needs a --machine-type that has it")
+        if machines is not None and count not in machines:
+            counts = ", ".join(map(str, machines))
+            raise UserError(f"--accelerator {kind}:{count}: machines have {counts} of them")
+
+    @property
+    def name(self) -> str:
+        """The name of both jobs: the same for the same output, so that they are found again."""
+        return f"{PROGRAM}-{hashlib.sha256(self.output.encode()).hexdigest()[:12]}"
+
+    @property
+    def shards(self) -> str:
+        """The folder of the shards."""
+        return storage.join(self.output, SHARDS)
+
+    @property
+    def machine(self) -> str:
+        """The machine type of each worker of the fit."""
+        if self.machine_type is not None:
+            return self.machine_type
+        if self.accelerator is None:
+            return CPU_MACHINE
+        return GPU_MACHINES[self.accelerator.kind][self.accelerator.number]
+
+
 def check_reachable(inputs: Sequence[str], init: str, names: Sequence[str]) -> None:
-    """Refuses an input, or a file of centroids, that lies where only this machine sees it.
+    """Raises UserError if an input, or a file of centroids, lies outside Google Cloud Storage.
 
     Args:
-      names: of the sets that need no path.
+      names: inputs that are names of sets, not paths.
     """
     paths = [("--input", spec) for spec in inputs if spec not in names]
     if init.endswith(".npy"):

@@ -1,4 +1,4 @@
-"""Dataflow: the flags and the request of a sharding job, and what becomes of the job."""
+"""Dataflow: requests a sharding job, and follows it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,25 +7,24 @@ from job.cloud.config import CloudConfig
 from job.cloud.services import (
     CONSOLE,
     Clients,
-    Started,
+    CloudJob,
     dataflow_types,
     retry_policy,
     state_name,
 )
-from job.cloud.vertex import as_json
 from pipeline.errors import UserError
 from pipeline.transforms.dataflow import dataflow_job
 
-TEMPORARY = "kmeans-job-tmp"  # what Dataflow stages, beside the outputs of a bucket
-# Overridden by the Beam flags of the command line.
+TEMPORARY = "kmeans-job-tmp"  # folder in the bucket for what Dataflow stages
+# The flags of Beam on the command line override them.
 DATAFLOW_DEFAULTS = {"worker_machine_type": "e2-standard-2", "max_num_workers": "8"}
 
 
 def beam_flags_of(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[str]:
-    """Flags of Beam that run a pipeline on Dataflow, in the image and as the config says.
+    """Returns the flags of Beam that run a pipeline on Dataflow as the config says.
 
     Args:
-      beam_flags: the user's, which may override DATAFLOW_DEFAULTS and add to them.
+      beam_flags: flags of the user, which override DATAFLOW_DEFAULTS and add to them.
 
     Raises:
       UserError: one of `beam_flags` contradicts the config.
@@ -37,7 +36,7 @@ def beam_flags_of(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[s
         "region": config.region,
         "job_name": config.name,
         "sdk_container_image": config.image,
-        # The image has Beam and this package: nothing is installed when a worker starts.
+        # The image holds Beam and this package, so a worker installs nothing when it starts.
         "sdk_location": "container",
         "service_account_email": config.service_account,
     }
@@ -46,7 +45,7 @@ def beam_flags_of(config: CloudConfig, beam_flags: Sequence[str] = ()) -> list[s
             raise UserError(f"{flag}: submit sets it itself; see: kmeans-job submit --help")
     defaults = {
         "temp_location": f"gs://{bucket}/{TEMPORARY}",
-        # Beam would upload a list of what is installed here, with the addresses it came from.
+        # Without it Beam uploads a list of the packages installed here and where they came from.
         "experiments": "disable_logging_submission_environment",
         **DATAFLOW_DEFAULTS,
     }
@@ -57,11 +56,11 @@ def _flags(values: Mapping[str, str | None]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
 
-def request(flags: list[str]) -> dict[str, Any]:
-    """The CreateJobRequest for Dataflow as JSON, but for the graph and where it is staged."""
+def create_request(flags: list[str]) -> Any:
+    """Makes the dataflow.CreateJobRequest, without the graph and the place where it is staged."""
     dataflow = dataflow_types()
     described = dataflow_job(flags)
-    request = dataflow.CreateJobRequest(
+    return dataflow.CreateJobRequest(
         project_id=described.project,
         location=described.region,
         job=dataflow.Job(
@@ -70,14 +69,13 @@ def request(flags: list[str]) -> dict[str, Any]:
             environment=described.environment,
         ),
     )
-    return as_json(request)
 
 
-def started(config: CloudConfig, job_id: str) -> Started:
-    """The Dataflow job of this id."""
+def job_of(config: CloudConfig, job_id: str) -> CloudJob:
+    """Describes the Dataflow job of this id."""
     where = f"--project {config.project} --region {config.region}"
     page = f"{CONSOLE}/dataflow/jobs/{config.region}/{job_id}"
-    return Started(
+    return CloudJob(
         f"Dataflow job {job_id}",
         f"{page}?project={config.project}",
         f"{page};logsSeverity=INFO?project={config.project}",
@@ -86,8 +84,8 @@ def started(config: CloudConfig, job_id: str) -> Started:
     )
 
 
-def running(config: CloudConfig, clients: Clients) -> list[Started]:
-    """The Dataflow jobs at work on the output."""
+def active_jobs(config: CloudConfig, clients: Clients) -> list[CloudJob]:
+    """Lists the Dataflow jobs that write to the output and have not ended."""
     types = dataflow_types()
     listed = clients.jobs.list_jobs(
         types.ListJobsRequest(
@@ -96,19 +94,19 @@ def running(config: CloudConfig, clients: Clients) -> list[Started]:
             filter=types.ListJobsRequest.Filter.ACTIVE,
         )
     )
-    return [started(config, job.id) for job in listed if job.name == config.name]
+    return [job_of(config, job.id) for job in listed if job.name == config.name]
 
 
-def state(config: CloudConfig, clients: Clients, job_id: str) -> str:
-    """The state of a Dataflow job, e.g. `running`."""
+def job_state(config: CloudConfig, clients: Clients, job_id: str) -> str:
+    """Returns the state of a Dataflow job, e.g. `running`."""
     request = dataflow_types().GetJobRequest(
         project_id=config.project, location=config.region, job_id=job_id
     )
     return state_name(clients.jobs.get_job(request, retry=retry_policy()).current_state)
 
 
-def errors(config: CloudConfig, clients: Clients, job_id: str) -> list[str]:
-    """What a Dataflow job says of its errors."""
+def error_messages(config: CloudConfig, clients: Clients, job_id: str) -> list[str]:
+    """Returns the messages of a Dataflow job that report errors."""
     dataflow = dataflow_types()
     request = dataflow.ListJobMessagesRequest(
         project_id=config.project,

@@ -1,26 +1,24 @@
-"""What Dataflow and Vertex AI have in common: clients, states of jobs, errors."""
+"""What Dataflow and Vertex AI have in common: clients, descriptions and states of jobs, errors."""
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.errors import JobError, UserError
 from pipeline.storage.gcs_client import LOGIN
 
-if TYPE_CHECKING:
-    from job.cloud.config import CloudConfig
-
-RETRY_SECONDS = 600.0  # how long a service that fails for now is asked again
+RETRY_SECONDS = 600.0  # how long a request is retried while it fails with a transient error
 CONSOLE = "https://console.cloud.google.com"
 SUCCESS = ("done", "succeeded")
 ENDED = (*SUCCESS, "failed", "cancelled", "expired", "partially_succeeded", "updated", "drained")
 
 
 class Clients(NamedTuple):
-    """Of the services, which tests replace.
+    """The clients of the services; tests give others.
 
     Attributes:
-      jobs, messages: Dataflow's JobsV1Beta3Client and MessagesV1Beta3Client.
+      jobs: Dataflow's JobsV1Beta3Client.
+      messages: Dataflow's MessagesV1Beta3Client.
       custom_jobs: Vertex AI's JobServiceClient.
     """
 
@@ -30,7 +28,7 @@ class Clients(NamedTuple):
 
 
 def vertex_types() -> Any:
-    """The module of Vertex AI's types and clients.
+    """Imports the module of Vertex AI's types and clients.
 
     Raises:
       UserError: it is not installed.
@@ -45,7 +43,7 @@ def vertex_types() -> Any:
 
 
 def dataflow_types() -> Any:
-    """The module of Dataflow's types and clients.
+    """Imports the module of Dataflow's types and clients.
 
     Raises:
       UserError: Beam was installed without it.
@@ -59,11 +57,11 @@ def dataflow_types() -> Any:
     return dataflow
 
 
-def connect(config: "CloudConfig") -> Clients:
-    """Clients with the credentials of this machine.
+def make_clients(region: str) -> Clients:
+    """Makes clients with the credentials of this machine; `region` is Vertex AI's.
 
     Raises:
-      UserError: it has none, or a package is missing.
+      UserError: there are no credentials, or a package is not installed.
     """
     types, dataflow = vertex_types(), dataflow_types()
     import google.auth
@@ -82,18 +80,20 @@ def connect(config: "CloudConfig") -> Clients:
         dataflow.MessagesV1Beta3Client(credentials=credentials),
         types.JobServiceClient(
             credentials=credentials,
-            client_options={"api_endpoint": f"{config.region}-aiplatform.googleapis.com"},
+            client_options={"api_endpoint": f"{region}-aiplatform.googleapis.com"},
         ),
     )
 
 
-class Started(NamedTuple):
-    """A job that a service has accepted.
+class CloudJob(NamedTuple):
+    """A job that a service has accepted, and how a person finds it.
 
     Attributes:
-      title: what messages call it.
-      link, logs: pages of the console.
-      follow, cancel: commands.
+      title: its name in messages.
+      link: the job's page in the console.
+      logs: the page of its logs.
+      follow: a command that shows how it goes.
+      cancel: a command that cancels it.
     """
 
     title: str
@@ -104,11 +104,22 @@ class Started(NamedTuple):
 
 
 def state_name(state: Any) -> str:
+    """Returns the name of a service's enum of states: `running` for JOB_STATE_RUNNING."""
     return state.name.removeprefix("JOB_STATE_").lower()
 
 
+def as_json(message: Any) -> dict[str, Any]:
+    """Converts a message to the JSON of REST services: enums by name, unset fields left out."""
+    return type(message).to_dict(
+        message,
+        use_integers_for_enums=False,
+        preserving_proto_field_name=False,
+        always_print_fields_with_no_presence=False,
+    )
+
+
 def retry_policy() -> Any:
-    """Retries requests whose failure may pass."""
+    """Makes the retry policy for requests that fail with a transient error."""
     from google.api_core.retry import Retry
 
     return Retry(timeout=RETRY_SECONDS)
@@ -129,4 +140,6 @@ def explained(where: str) -> Iterator[None]:
         text = " ".join(str(error).split())[:400]
         raise UserError(f"{where}: {text}; run `{LOGIN}`") from error
     except exceptions.ServerError as error:
-        raise JobError(f"{where}: fails for now ({error.message}); run it again") from error
+        raise JobError(
+            f"{where}: fails for now ({error.message}); run the same command again"
+        ) from error

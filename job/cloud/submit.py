@@ -1,4 +1,4 @@
-"""`submit`: a job on Dataflow, then one on Vertex AI, and what becomes of them."""
+"""`submit`: starts a job on Dataflow, then one on Vertex AI, and follows them."""
 
 import dataclasses
 import logging
@@ -8,8 +8,9 @@ from typing import Any
 
 from job.cloud import dataflow, services, vertex
 from job.cloud.config import CloudConfig, check_reachable
-from job.cloud.services import ENDED, SUCCESS, Clients, Started
+from job.cloud.services import ENDED, SUCCESS, Clients, CloudJob
 from job.config import SHARDS, FitConfig, Ks
+from job.result.folder import prepare_output
 from pipeline import options, storage
 from pipeline.config import ShardConfig
 from pipeline.errors import JobError, UserError, from_traceback
@@ -18,7 +19,7 @@ from pipeline.shard import (
     load_written,
     num_shards_of,
     open_input,
-    prepare_output,
+    prepare_shards,
     shard_pipeline,
 )
 from pipeline.shards.manifest import MANIFEST, Manifest
@@ -35,10 +36,10 @@ class Submission:
     """A whole job for the cloud.
 
     Attributes:
-      cloud: where it runs, and on what.
-      sharding: what Dataflow does; its output is the cloud's folder of shards.
-      fit: what Vertex AI does, for the largest of `ks`.
-      ks: numbers of clusters, several for a sweep.
+      cloud: where it runs, and on which machines.
+      sharding: the work of Dataflow; its output is `cloud.shards`.
+      fit: the work of Vertex AI, for the largest of `ks`.
+      ks: numbers of clusters: one, or several for a sweep.
     """
 
     cloud: CloudConfig
@@ -47,10 +48,10 @@ class Submission:
     ks: Ks
 
     def check(self) -> None:
-        """Refuses what cannot be had in the cloud; sends nothing.
+        """Checks that the cloud can do the job; sends nothing.
 
         Raises:
-          UserError: an input that only this machine sees, or workers without a shard.
+          UserError: it cannot read an input, or a worker would have no shard.
         """
         check_reachable(self.sharding.input, self.fit.init, tuple(NAMED_SETS))
         asked, workers = self.sharding.num_shards, self.cloud.workers
@@ -64,17 +65,21 @@ class Submission:
     def fit_arguments(self) -> list[str]:
         """The arguments of `kmeans-job` on Vertex AI's machines.
 
-        Without --overwrite: a fit that is preempted and starts again must keep its checkpoint.
+        They leave out --overwrite: a fit that is preempted and starts again must keep its
+        checkpoint.
         """
         places = ["--shards", self.fit.shards, "--output", self.fit.output, "--k", str(self.ks)]
         without = ("shards", "output", "k", "overwrite")
         return ["fit", *places, *options.to_flags(self.fit, without)]
 
     def dry_run(self) -> dict[str, Any]:
-        """Both requests as JSON; touches no network."""
+        """Returns both requests as JSON; sends nothing."""
         flags = dataflow.beam_flags_of(self.cloud, self.sharding.beam_options)
-        fit = vertex.request(self.cloud, self.fit_arguments)
-        return {"dataflow": dataflow.request(flags), "vertex": vertex.as_json(fit)}
+        requests = {
+            "dataflow": dataflow.create_request(flags),
+            "vertex": vertex.create_request(self.cloud, self.fit_arguments),
+        }
+        return {name: services.as_json(request) for name, request in requests.items()}
 
 
 def submit(
@@ -84,73 +89,73 @@ def submit(
     tell: Callable[[str], None],
     sleep: Callable[[float], Any] = time.sleep,
 ) -> None:
-    """Shards on Dataflow, unless the shards are there; then starts the fit on Vertex AI.
+    """Shards the input on Dataflow, unless its shards exist; then starts the fit on Vertex AI.
 
-    It returns when Vertex AI has accepted the fit, or, with `wait`, when the fit is done.
+    Args:
+      wait: return when the fit is done, not when Vertex AI has accepted it.
+      clients: where the requests go.
+      tell: shows a line of text to the user.
+      sleep: waits for some seconds between two requests for the state of a job.
 
     Raises:
-      UserError: the user's input, an option or what is in the output folder is at fault.
+      UserError: the input, an option or the output folder is at fault.
       JobError: one of the jobs failed.
     """
     config = submission.cloud
     with services.explained("Google Cloud"):
         refuse_running(config, clients)
-        prepare_folder(submission)
+        # Before anything is paid for. With --overwrite the old result is removed here, not by the
+        # fit, which must keep its checkpoint when it starts again.
+        prepare_output(config.output, submission.ks, submission.fit.overwrite, (SHARDS,))
         manifest = complete_shards(submission.sharding)
         if manifest is None:
-            manifest = shard(submission, clients, tell, sleep)
+            manifest = shard_on_dataflow(submission, clients, tell, sleep)
         else:
-            tell(f"{config.shards}: shards of this input are there; Dataflow is not needed")
+            tell(f"{config.shards}: holds the shards of this input; Dataflow is not needed")
         check_workers(config.workers, manifest, config.shards)
-        request = vertex.request(config, submission.fit_arguments)
+        request = vertex.create_request(config, submission.fit_arguments)
         name = clients.custom_jobs.create_custom_job(request).name
-        job = vertex.started(config, name)
+        job = vertex.job_of(config, name)
         announce(job, tell)
         if wait:
-            follow(job, lambda: vertex.state(clients, name), tell, sleep)
+            follow(job, lambda: vertex.job_state(clients, name), tell, sleep)
             page = "sweep.html" if len(submission.ks) > 1 else "report.html"
             tell(storage.join(config.output, page))
 
 
-def prepare_folder(submission: Submission) -> None:
-    """Refuses a folder that holds something else before anything is paid for.
-
-    With `--overwrite`, what is there goes now: a fit that starts again must keep its checkpoint.
-    """
-    from job.result.folder import prepare_output
-
-    fit = submission.fit
-    prepare_output(fit.output, submission.ks, fit.overwrite, (SHARDS,))
-
-
 def refuse_running(config: CloudConfig, clients: Clients) -> None:
-    """Refuses a second job for an output that one is at work on."""
-    running = [*dataflow.running(config, clients), *vertex.running(config, clients)]
-    if running:
+    """Raises UserError if a job that has not ended writes to the same output."""
+    active = [*dataflow.active_jobs(config, clients), *vertex.active_jobs(config, clients)]
+    if active:
         raise UserError(
-            f"--output {config.output}: {running[0].title} is at work on it; wait until it has "
-            f"ended, or cancel it: {running[0].cancel}"
+            f"--output {config.output}: {active[0].title} is at work on it; wait until it has "
+            f"ended, or cancel it: {active[0].cancel}"
         )
 
 
-def shard(
+def shard_on_dataflow(
     submission: Submission,
     clients: Clients,
     tell: Callable[[str], None],
     sleep: Callable[[float], Any],
 ) -> Manifest:
-    """Shards the input on Dataflow; the manifest, when all is done."""
+    """Shards the input on Dataflow and waits for it; returns the manifest.
+
+    Raises:
+      UserError: the input, an option or the output folder is at fault.
+      JobError: the job failed for another reason.
+    """
     config, sharding = submission.cloud, submission.sharding
     source = open_input(sharding)
     num_shards = num_shards_of(source, sharding.num_shards, config.workers)
-    prepare_output(sharding, source)
+    prepare_shards(sharding, source)
     job_id = start_dataflow(submission, source, num_shards)
-    job = dataflow.started(config, job_id)
+    job = dataflow.job_of(config, job_id)
     announce(job, tell)
     try:
-        follow(job, lambda: dataflow.state(config, clients, job_id), tell, sleep)
+        follow(job, lambda: dataflow.job_state(config, clients, job_id), tell, sleep)
     except JobError as error:
-        for text in dataflow.errors(config, clients, job_id):
+        for text in dataflow.error_messages(config, clients, job_id):
             if user_error := from_traceback(text):
                 raise user_error from error
         raise
@@ -158,35 +163,35 @@ def shard(
 
 
 def start_dataflow(submission: Submission, source: Any, num_shards: int) -> str:
-    """Stages the pipeline that shards `source` and starts it; the job's id."""
+    """Stages the pipeline that shards `source` and starts it; returns the id of the job."""
     flags = dataflow.beam_flags_of(submission.cloud, submission.sharding.beam_options)
     sharding = dataclasses.replace(submission.sharding, beam_options=tuple(flags))
     made = shard_pipeline(sharding, source, num_shards)
-    # Beam would go on asking for a missing bucket for ten minutes.
+    # Fails at once if the bucket is missing; Beam would retry for ten minutes.
     storage.exists(temporary_folder(flags))
     try:
         return made.run().job_id()
-    except OSError as error:  # what Beam makes of a bucket that is not to be had
+    except OSError as error:  # Beam raises it for a bucket that it cannot write to
         raise UserError(" ".join(str(error).split())) from error
 
 
-def announce(job: Started, tell: Callable[[str], None]) -> None:
-    """Tells of a job that was started: where to see it, how to follow and how to cancel it."""
+def announce(job: CloudJob, tell: Callable[[str], None]) -> None:
+    """Tells how to see, follow and cancel a job that was started."""
     tell(f"{job.title}: submitted")
     for title, text in zip(job._fields[1:], job[1:], strict=True):
         tell(f"  {title:7s} {text}")
 
 
 def follow(
-    job: Started,
+    job: CloudJob,
     state_of: Callable[[], str],
     tell: Callable[[str], None],
     sleep: Callable[[float], Any],
 ) -> None:
-    """Tells the states of a job as they change, until it has ended.
+    """Tells each new state of a job, until the job has ended.
 
     Raises:
-      JobError: it ended otherwise than it should.
+      JobError: it failed or was cancelled.
     """
     last = ""
     try:
@@ -196,7 +201,7 @@ def follow(
             last = state
             sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        logger.warning(f"{job.title} goes on; to cancel it: {job.cancel}")
+        logger.warning(f"{job.title} keeps running; to cancel it: {job.cancel}")
         raise
     tell(f"{job.title}: {state}")
     if state not in SUCCESS:
@@ -204,7 +209,7 @@ def follow(
 
 
 def check_workers(workers: int, manifest: Manifest, folder: str) -> None:
-    """Refuses workers for whom there is no shard."""
+    """Raises UserError if there are more workers than shards."""
     if workers > len(manifest.shards):
         raise UserError(
             f"--workers {workers}: more than the {len(manifest.shards)} shards of "

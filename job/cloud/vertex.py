@@ -1,4 +1,4 @@
-"""Vertex AI: the request of a fit on one machine or several, and what becomes of the job."""
+"""Vertex AI: requests a fit on one machine or several, and follows the job."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from job.cloud.services import (
     CONSOLE,
     ENDED,
     Clients,
-    Started,
+    CloudJob,
     retry_policy,
     state_name,
     vertex_types,
@@ -16,15 +16,15 @@ from job.cloud.services import (
 from pipeline.terminal import PROGRAM
 
 
-def request(config: CloudConfig, arguments: Sequence[str]) -> Any:
-    """The aiplatform_v1.CreateCustomJobRequest that runs kmeans-job with `arguments`.
+def create_request(config: CloudConfig, arguments: Sequence[str]) -> Any:
+    """Makes the aiplatform_v1.CreateCustomJobRequest that runs kmeans-job with `arguments`.
 
-    Pool 0 is the chief, pool 1 the other workers, of which there may be none.
+    Pool 0 is the chief; pool 1 has the other workers, if there are any.
     """
     types = vertex_types()
     scheduling = types.Scheduling(
         timeout={"seconds": round(3600 * config.timeout_hours)},
-        # Workers that lost one end; all start again, and go on from the checkpoint.
+        # When one worker is lost, the others end. All start again and resume from the checkpoint.
         restart_job_on_worker_restart=True,
         strategy=types.Scheduling.Strategy["SPOT" if config.spot else "STANDARD"],
     )
@@ -43,6 +43,7 @@ def request(config: CloudConfig, arguments: Sequence[str]) -> Any:
 
 
 def _pool(types: Any, config: CloudConfig, arguments: Sequence[str], count: int) -> Any:
+    """Makes the aiplatform_v1.WorkerPoolSpec of `count` equal workers."""
     machine = types.MachineSpec(machine_type=config.machine)
     if config.accelerator is not None:
         machine.accelerator_type = types.AcceleratorType[config.accelerator.kind]
@@ -56,12 +57,12 @@ def _pool(types: Any, config: CloudConfig, arguments: Sequence[str], count: int)
     )
 
 
-def started(config: CloudConfig, name: str) -> Started:
-    """The Vertex AI CustomJob of this resource name."""
+def job_of(config: CloudConfig, name: str) -> CloudJob:
+    """Describes the CustomJob of the resource name `name`."""
     number = name.rsplit("/", 1)[-1]
     where = f"--project {config.project} --region {config.region}"
     query = f"resource.labels.job_id%3D%22{number}%22"
-    return Started(
+    return CloudJob(
         f"Vertex AI job {number}",
         f"{CONSOLE}/vertex-ai/locations/{config.region}/training/{number}?project={config.project}",
         f"{CONSOLE}/logs/query;query={query}?project={config.project}",
@@ -70,27 +71,17 @@ def started(config: CloudConfig, name: str) -> Started:
     )
 
 
-def running(config: CloudConfig, clients: Clients) -> list[Started]:
-    """The CustomJobs at work on the output."""
+def active_jobs(config: CloudConfig, clients: Clients) -> list[CloudJob]:
+    """Lists the CustomJobs that write to the output and have not ended."""
     found = clients.custom_jobs.list_custom_jobs(
         vertex_types().ListCustomJobsRequest(
             parent=f"projects/{config.project}/locations/{config.region}",
             filter=f'display_name="{config.name}"',
         )
     )
-    return [started(config, job.name) for job in found if state_name(job.state) not in ENDED]
+    return [job_of(config, job.name) for job in found if state_name(job.state) not in ENDED]
 
 
-def state(clients: Clients, name: str) -> str:
-    """The state of a CustomJob, e.g. `running`."""
+def job_state(clients: Clients, name: str) -> str:
+    """Returns the state of a CustomJob, e.g. `running`."""
     return state_name(clients.custom_jobs.get_custom_job(name=name, retry=retry_policy()).state)
-
-
-def as_json(message: Any) -> dict[str, Any]:
-    """A message as the REST services write it: enums by name, nothing that is not set."""
-    return type(message).to_dict(
-        message,
-        use_integers_for_enums=False,
-        preserving_proto_field_name=False,
-        always_print_fields_with_no_presence=False,
-    )

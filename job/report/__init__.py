@@ -1,4 +1,4 @@
-"""What a person looks at: a result folder → report.html, a sweep → sweep.html."""
+"""Pages for people: report.html of a result, sweep.html of a sweep."""
 
 from job.report.page import build_report, write_report
 from job.report.sweep import build_sweep_page, write_sweep_page

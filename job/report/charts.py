@@ -1,6 +1,6 @@
-"""The geometry of what the report draws: charts, lines of vectors, the map of the centroids.
+"""The geometry of the report's drawings: charts, lines of vectors, the map of the centroids.
 
-It leaves here as numbers and SVG path data; the templates give it colours and words.
+It is given as numbers and SVG path data; the templates add colours and words.
 """
 
 import math
@@ -59,7 +59,7 @@ class Map(NamedTuple):
     Attributes:
       bubbles: one for each cluster, area by count.
       height: of the box.
-      variance_share: of the centroids' variance, how much the two axes hold.
+      variance_share: the share of the centroids' variance that the two axes hold.
     """
 
     bubbles: list[Bubble]
@@ -68,7 +68,7 @@ class Map(NamedTuple):
 
 
 def sparks(centroids: np.ndarray) -> list[str]:
-    """SVG path data of vectors [k, d], all on one scale."""
+    """Draws vectors [k, d] as lines, all on one scale; returns SVG path data of each."""
     low, high = float(centroids.min()), float(centroids.max())
     return [spark_path(centroid, low, high) for centroid in centroids]
 
@@ -93,11 +93,11 @@ def chart(
     dots: Sequence[int] = (-1,),
     marked: int | None = None,
 ) -> Chart:
-    """A line of `values` over ascending `numbers`; a logarithmic axis is one of log(1 + value).
+    """Draws `values` over ascending `numbers`; a logarithmic axis shows log(1 + value).
 
     Args:
-      dots: places of the values that get a dot.
-      marked: the place of a dot that stands out.
+      dots: indices of the values that get a dot.
+      marked: the index of a dot that stands out.
     """
     x = np.asarray(numbers, float)
     y = np.asarray(values, float)
@@ -125,7 +125,7 @@ def centroid_map(centroids: np.ndarray, counts: Sequence[int]) -> Map:
     margin = MAP_RADII[1] + 20  # a circle and its number
     span = np.ptp(points, axis=0)
     low, high = MAP_HEIGHTS
-    # One scale for both axes, so that near on the map is near on the plane.
+    # One scale for both axes, so that distances on the map are those on the plane.
     scale = (MAP_WIDTH - 2 * margin) / (span[0] or 1)
     scale = min(scale, (high - 2 * margin) / (span[1] or 1))
     height = max(low, scale * span[1] + 2 * margin)
@@ -156,9 +156,9 @@ def principal_plane(centroids: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def bubble_radii(counts: Sequence[int]) -> np.ndarray:
-    """Radii of circles with areas proportional to counts; all together fill a part of the map."""
+    """Returns radii of circles with areas proportional to `counts`, smaller if there are many."""
     smallest, largest = MAP_RADII
-    # Many circles must share the room that few have.
+    # So that all circles together cover about the same area, however many there are.
     largest = min(largest, 150 / math.sqrt(len(counts)))
     shares = np.asarray(counts, float) / max(counts)
     return np.maximum(np.sqrt(shares) * largest, min(smallest, largest / 4))
@@ -171,7 +171,7 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
 def _line(
     low: float, high: float, start: float, end: float
 ) -> Callable[[np.ndarray | float], np.ndarray]:
-    """The map that takes low to start and high to end; the middle where both are equal."""
+    """Makes the linear function from low … high to start … end; the middle if low equals high."""
     if low == high:
         return lambda value: np.zeros_like(value, float) + (start + end) / 2
     return lambda value: start + (np.asarray(value) - low) * (end - start) / (high - low)

@@ -1,4 +1,4 @@
-"""What the report says about each cluster: its centroid, its labels, its members, its neighbour."""
+"""The clusters in the report: the centroid, labels, members and nearest neighbour of each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Member(NamedTuple):
 
     Attributes:
       label: its name; None where the image has none.
-      odd: whether the label is another one than the cluster's majority.
+      odd: whether the label differs from the cluster's majority label.
       picture: a data URI; None where vectors cannot be drawn.
     """
 
@@ -32,7 +32,7 @@ class Member(NamedTuple):
 
 
 class ClusterCard(NamedTuple):
-    """What the page says about one cluster.
+    """The facts that the page shows of one cluster.
 
     Attributes:
       picture: a data URI of the centroid; None where it is drawn as a line.
@@ -55,7 +55,12 @@ class ClusterCard(NamedTuple):
 
 
 def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -> list[ClusterCard]:
-    """Every cluster of a result, by id."""
+    """Describes every cluster of a result, by id.
+
+    Args:
+      contingency: images by cluster and label, int64 [k, labels]; None in an unlabelled set.
+      names: names of the labels.
+    """
     metrics, centroids = result.metrics, result.centroids
     sizes = metrics["cluster_sizes"]
     examples = shown(result.examples, len(sizes))
@@ -91,7 +96,7 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
 
 
 def as_images(result: Result, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:
-    """Centroids and example images, and their shape; of vectors the images drawn from them.
+    """Returns centroids, example images and their shape; vectors become images if they can.
 
     Args:
       pixels: of the examples, [m, d].
@@ -106,7 +111,10 @@ def as_images(result: Result, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def shown(examples: dict[str, np.ndarray], num_clusters: int) -> dict[str, np.ndarray]:
-    """The examples the page has room for, the nearest from near to far, the farthest back."""
+    """Chooses the examples that the page has room for.
+
+    The nearest are ordered from near to far, the farthest from far to near.
+    """
     kinds, room = examples["kinds"], kinds_shown(num_clusters)
     sign = np.select([kinds == "nearest", kinds == "farthest"], [1.0, -1.0], 0.0)
     taken: Counter[tuple[int, str]] = Counter()
@@ -126,7 +134,7 @@ def members_of(
     names: list[str],
     num_clusters: int,
 ) -> list[dict[str, list[Member]]]:
-    """Examples by cluster and kind."""
+    """Groups examples by cluster and kind."""
     members: list[dict[str, list[Member]]] = [
         {kind: [] for kind in EXAMPLES_SHOWN} for _ in range(num_clusters)
     ]
@@ -152,8 +160,8 @@ def kinds_shown(num_clusters: int) -> dict[str, int]:
     return {kind: max(1, count * room // total) for kind, count in EXAMPLES_SHOWN.items()}
 
 
-def label_names(given: list[str] | None, contingency: np.ndarray | None) -> list[str]:
-    """Names of the labels, bounded; their numbers where none are given."""
+def shown_label_names(given: list[str] | None, contingency: np.ndarray | None) -> list[str]:
+    """Returns the names of the labels, shortened; their numbers where no names are given."""
     count = 0 if contingency is None else contingency.shape[1]
     named = [bounded(name) for name in (given or [])[:count]]
     return named + [str(label) for label in range(len(named), count)]

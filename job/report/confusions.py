@@ -1,4 +1,4 @@
-"""How clusters and labels differ: what merges, splits and hides, and the heat map that shows it.
+"""Differences between clusters and labels: merged, split and hidden labels, and their heat map.
 
 All of it follows from the contingency table: images by cluster and label, int64 [k, labels].
 """
@@ -9,9 +9,9 @@ import numpy as np
 
 from job.report import pictures
 
-MERGE_PERCENT = 25  # a label counts in a cluster from this share of it on
-MINOR_SHARE = 0.05  # and is named beside the majority from this one on
-MAX_CELLS = 12_000  # of a heat map with figures in it
+MERGE_PERCENT = 25  # a label counts in a cluster if it holds at least this share of it
+MINOR_SHARE = 0.05  # the second and third label of a cluster are named if they hold this share
+MAX_CELLS = 12_000  # of a heat map that shows figures; a larger one is a picture
 
 
 class Merge(NamedTuple):
@@ -39,7 +39,7 @@ class Hidden(NamedTuple):
 
 
 class Confusions(NamedTuple):
-    """How clusters and labels differ."""
+    """The differences between clusters and labels."""
 
     merges: list[Merge]
     splits: list[Split]
@@ -47,7 +47,7 @@ class Confusions(NamedTuple):
 
 
 def top_labels(counts: np.ndarray, names: list[str]) -> list[tuple[str, float]]:
-    """The labels that hold most of a cluster [labels] and their shares, largest first.
+    """Returns the largest labels of a cluster and their shares, largest first.
 
     Three at most; the second and third only where they hold MINOR_SHARE or more.
     """
@@ -58,11 +58,11 @@ def top_labels(counts: np.ndarray, names: list[str]) -> list[tuple[str, float]]:
 
 
 def find(contingency: np.ndarray, names: list[str]) -> Confusions:
-    """How the clusters of a contingency table [k, labels] differ from its labels.
+    """Finds the differences between clusters and labels in a contingency table [k, labels].
 
     A cluster merges the labels that hold MERGE_PERCENT of it or more; a label is split when it is
-    the majority of two clusters or more, hidden when it is the majority of none. Of equal labels
-    the first is the majority. Empty clusters and labels without images are left out.
+    the majority of two clusters or more, hidden when it is the majority of none. Among equally
+    large labels the first is the majority. Empty clusters and labels without images are left out.
     """
     sizes, totals = contingency.sum(axis=1), contingency.sum(axis=0)
     majority = np.where(sizes > 0, contingency.argmax(axis=1), -1)
@@ -88,7 +88,7 @@ def find(contingency: np.ndarray, names: list[str]) -> Confusions:
 
 
 def heat(contingency: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """The heat map: clusters ordered by majority label, then by its share, largest first."""
+    """Makes the heat map: clusters ordered by majority label, then by its share, largest first."""
     sizes = contingency.sum(axis=1)
     majority = contingency.argmax(axis=1)
     shares = contingency / np.maximum(sizes, 1)[:, None]

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Formats numbers and names for people."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ SMALL_NUMBERS = (
 
 
 def bounded(text: Any, length: int = MAX_TEXT) -> str:
-    """Text at most `length` characters long, cut in the middle, without control characters."""
+    """Shortens text to `length` characters, in the middle, and replaces control characters."""
     text = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
     if len(text) <= length:
         return text
@@ -30,7 +30,7 @@ def bounded(text: Any, length: int = MAX_TEXT) -> str:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """A number for people: `digits` significant ones, thousands apart, a dash for none."""
+    """Formats a number: `digits` significant ones, thousands apart; a dash for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if isinstance(value, int) or value == 0 or 10 ** (digits - 1) <= abs(value) < 1e15:
@@ -39,7 +39,7 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage, in whole ones from 1 % to 99 %, and never 0 % or 100 % of a part."""
+    """Formats a share as a percentage; one that is not 0 or 1 never reads 0 % or 100 %."""
     if 0 < share < 0.001:
         return "< 0.1\u00a0%"
     if 0.999 < share < 1:
@@ -47,8 +47,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}\u00a0%"
 
 
-def transformed(transform: dict[str, Any] | None, drawable: Drawable | None) -> str | None:
-    """What K-means saw instead of images, and what the page shows of it; None: it saw images."""
+def transform_note(transform: dict[str, Any] | None, drawable: Drawable | None) -> str | None:
+    """Explains which vectors were clustered and how the page shows them; None for plain images."""
     if transform is None:
         return None
     count, shape = transform["num_features"], " × ".join(map(str, transform["image_shape"]))
@@ -66,7 +66,7 @@ def transformed(transform: dict[str, Any] | None, drawable: Drawable | None) -> 
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 4.1 s, 2 min 5 s, 1 h 3 min."""
+    """Formats seconds: 4.1 s, 2 min 5 s, 1 h 3 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -74,5 +74,5 @@ def duration(seconds: float) -> str:
 
 
 def number_word(count: int) -> str:
-    """Small numbers in words."""
+    """Writes numbers up to ten in words."""
     return SMALL_NUMBERS[count] if count < len(SMALL_NUMBERS) else str(count)

@@ -1,7 +1,7 @@
-"""The page a person looks at: report.html, built from what lies in the result folder.
+"""report.html, built from the files of a result folder.
 
-Two steps: Python works out what is shown, in plain values; the template only places and escapes
-it. The page holds all it needs, and its content security policy lets nothing else in.
+Two steps: Python computes plain values, then the template places and escapes them. The page is
+self-contained, and its content security policy blocks everything from outside.
 """
 
 import base64
@@ -32,7 +32,7 @@ def write_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
     """Builds the report of the result in `folder` and publishes it there as report.html.
 
     Args:
-      metrics: what metrics.json will say, while the result is not complete.
+      metrics: the content of metrics.json, if that is not written yet.
 
     Returns:
       The path of the page.
@@ -43,7 +43,7 @@ def write_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
 
 
 def build_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
-    """The report, as HTML, of the result in `folder`."""
+    """Builds the report of the result in `folder`, as HTML; `metrics` as in `write_report`."""
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return template(TEMPLATE).render(
@@ -54,7 +54,7 @@ def build_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
 
 
 def template(name: str) -> jinja2.Template:
-    """A page to render, which knows its style, how to write numbers, and where to draw."""
+    """Loads a template, with the style, the number formats and the sizes of drawings."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -74,11 +74,11 @@ def template(name: str) -> jinja2.Template:
 
 
 def view(result: Result) -> dict[str, Any]:
-    """What the template shows, by the names it uses."""
+    """Computes the values of the template's variables, by name."""
     metrics = result.metrics
     table = metrics.get("contingency")
     contingency = None if table is None else np.array(table, np.int64)
-    names = clusters.label_names(metrics.get("label_names"), contingency)
+    names = clusters.shown_label_names(metrics.get("label_names"), contingency)
     described = clusters.describe(result, contingency, names)
     return {
         "metrics": metrics,
@@ -86,11 +86,11 @@ def view(result: Result) -> dict[str, Any]:
         "clusters": described,
         "heat": None if contingency is None else confusions.heat(contingency, names),
         "confusions": None if contingency is None else confusions.find(contingency, names),
-        "map": centroid_map(result),
+        "map": map_of(result),
         "close": clusters.close_pairs(described),
         "charts": iteration_charts(result.history),
         "history": result.history,
-        "transform": formatting.transformed(metrics.get("transform"), result.drawable),
+        "transform": formatting.transform_note(metrics.get("transform"), result.drawable),
         "command": command(metrics.get("config") or {}),
         "columns": grid_columns(len(described)),
         "sizes": (min(metrics["cluster_sizes"]), max(metrics["cluster_sizes"])),
@@ -100,15 +100,15 @@ def view(result: Result) -> dict[str, Any]:
     }
 
 
-def centroid_map(result: Result) -> charts.Map | None:
-    """The map of the centroids; None where there is only one."""
+def map_of(result: Result) -> charts.Map | None:
+    """Draws the map of the centroids; None if there is only one centroid."""
     if len(result.centroids) < 2:
         return None
     return charts.centroid_map(result.centroids, result.metrics["cluster_sizes"])
 
 
 def iteration_charts(history: list[dict[str, Any]]) -> dict[str, charts.Chart]:
-    """Inertia and changed images over iterations; empty where no iteration was recorded."""
+    """Draws inertia and changed images over iterations; empty if there is no history."""
     if not history:
         return {}
     iterations = [row["iteration"] for row in history]
@@ -119,12 +119,12 @@ def iteration_charts(history: list[dict[str, Any]]) -> dict[str, charts.Chart]:
 
 
 def grid_columns(num_clusters: int) -> int:
-    """Centroids in a row: five as in the article, ten where there are many."""
+    """Returns how many centroids a row shows: five as in the article, ten if there are many."""
     return 10 if num_clusters > 30 else min(5, num_clusters)
 
 
 def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
-    """What one must know to trust or repeat the run, by the names people read."""
+    """Returns the facts needed to trust or repeat the run, by the titles on the page."""
     seconds, versions = metrics.get("seconds") or {}, metrics.get("versions") or {}
     facts = {
         "Transform": (metrics.get("transform") or {}).get("spec"),
@@ -144,9 +144,9 @@ def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def command(config: dict[str, Any]) -> str:
-    """The command that gives this result again, from what metrics.json says of its options.
+    """Writes the command that gives this result again, from its `config` in metrics.json.
 
-    Options that do not decide the bits are left out where they have their defaults.
+    Options that do not decide the bits are left out if they have their defaults.
     """
     words = []
     for field, known in options_of(FitConfig):

@@ -1,4 +1,4 @@
-"""Images as pictures in a page: flat rows become data URIs."""
+"""Converts images, which are flat rows, to pictures for a page, which are data URIs."""
 
 import base64
 import io
@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 
 COLOUR_QUALITY = 80
-# Of all member pictures together, and of all centroids: a page below 5 MiB, were it all noise.
+# Of all members, and of all centroids: so that even a page of pure noise is below 5 MiB.
 MAX_PIXELS, MAX_CENTROID_PIXELS = 2_800_000, 560_000
 CENTROID_USES = 4  # pictures of each centroid in a page
 MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
 
 
 def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
-    """Flat images [m, d] as pictures, uint8 [m, h, w] or, of three or more channels, [m, h, w, 3].
+    """Converts flat images [m, d] to pictures: uint8 [m, h, w], or [m, h, w, 3] in colour.
 
     uint8 pixels are shown as they are, floats between 0 (black) and 1 (white); what lies outside
     is clipped. Of four channels or more the first three are shown, of two the first.
@@ -30,7 +30,7 @@ def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
 
 
 def data_uri(picture: np.ndarray, side: int) -> str:
-    """A picture, uint8 [h, w] or [h, w, 3], as a data URI, shrunk to at most `side` pixels.
+    """Encodes a picture, uint8 [h, w] or [h, w, 3], shrunk to at most `side` pixels a side.
 
     Grey is PNG, exact unless shrunk; colour is WebP, a fifth of a PNG's size on photographs.
     """
@@ -48,14 +48,14 @@ def data_uri(picture: np.ndarray, side: int) -> str:
 
 
 def side_for(image_shape: Sequence[int], count: int, max_pixels: int) -> int:
-    """Pixels of the longer side at which `count` pictures have `max_pixels` together."""
+    """Returns the longer side, in pixels, at which `count` pictures have `max_pixels` together."""
     height, width = image_shape[:2]
     scale = min(1.0, math.sqrt(max_pixels / (max(count, 1) * height * width)))
     return int(np.clip(max(height, width) * scale, MIN_SIDE, MAX_SIDE))
 
 
 def display_range(centroids: np.ndarray, pixels: np.ndarray) -> tuple[float, float]:
-    """The values shown as black and white: 0 and 1, or what float pixels range over if wider."""
+    """Returns the values shown as black and white: 0 and 1, or the floats' range if wider."""
     if pixels.dtype == np.uint8:
         return 0.0, 1.0
     low = min(0.0, float(centroids.min()), float(pixels.min(initial=0)))
@@ -66,7 +66,7 @@ def display_range(centroids: np.ndarray, pixels: np.ndarray) -> tuple[float, flo
 def centroids_and_members(
     centroids: np.ndarray, pixels: np.ndarray, image_shape: Sequence[int]
 ) -> tuple[list[str], list[str]]:
-    """Data URIs of centroids, float32 [k, d], and of members [m, d], equally bright."""
+    """Draws centroids float32 [k, d] and members [m, d] equally bright, as data URIs."""
     low, high = display_range(centroids, pixels)
     if (low, high) != (0.0, 1.0):
         pixels = (pixels - low) / (high - low)

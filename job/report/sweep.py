@@ -1,4 +1,4 @@
-"""The page that compares the results of several k: sweep.html, built from what sweep.json says."""
+"""sweep.html, the page that compares the results of several k, built from sweep.json."""
 
 from typing import Any
 
@@ -13,14 +13,18 @@ TEMPLATE = "sweep.html.j2"
 
 
 def write_sweep_page(folder: str, sweep: dict[str, Any]) -> str:
-    """Publishes sweep.html, the page of a sweep, in the folder of the sweep; its path."""
+    """Publishes sweep.html in the folder of the sweep; returns its path.
+
+    Args:
+      sweep: the content of sweep.json.
+    """
     path = storage.join(folder, SWEEP_REPORT)
     storage.write_bytes(path, build_sweep_page(sweep).encode("utf-8"))
     return path
 
 
 def build_sweep_page(sweep: dict[str, Any]) -> str:
-    """The page, as HTML, of what sweep.json says."""
+    """Builds the page of a sweep, as HTML, from the content of sweep.json."""
     fits = sweep["fits"]
     measures = [m for m in METRICS if m.over_k and any(fit.get(m.name) is not None for fit in fits)]
     return template(TEMPLATE).render(
@@ -33,7 +37,7 @@ def build_sweep_page(sweep: dict[str, Any]) -> str:
 
 
 def _chart(sweep: dict[str, Any], name: str) -> charts.Chart:
-    """A measure over k, where it has a value; the elbow stands out on inertia."""
+    """Draws a measure over the k for which it has a value; on inertia the elbow stands out."""
     fits = [fit for fit in sweep["fits"] if fit[name] is not None]
     ks = [fit["k"] for fit in fits]
     marked = ks.index(sweep["elbow"]) if name == "inertia" and sweep["elbow"] else None

@@ -1,4 +1,4 @@
-"""The images of each cluster that the report shows."""
+"""Examples: the images of each cluster that the report shows."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,16 @@ from pipeline.shards.assignments import Assigned
 
 # Kind → how many images of each cluster are kept.
 EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}
-# What decides which come first: the sign of the distance, then the hash.
+# Kind → sign: the rows of lowest sign · distance come first, then those of lowest hash.
 _SIGNS = {"nearest": 1.0, "farthest": -1.0, "random": 0.0}
-Rows = dict[str, np.ndarray]  # columns of equal length by name
+Rows = dict[str, np.ndarray]  # name → column; all of equal length
 
 
 class Examples(NamedTuple):
     """The nearest, the farthest and some random images of each cluster.
 
-    `merge` is associative and commutative, so that no order of the images decides which are kept.
+    `merge` is associative and commutative, so the order of the images does not decide which ones
+    are kept.
 
     Attributes:
       kept: by kind, the columns pixels [m, d], ids, labels, clusters, distances and hashes [m].
@@ -27,7 +28,7 @@ class Examples(NamedTuple):
 
     @classmethod
     def of(cls, assigned: Assigned, seed: int) -> "Examples":
-        """The examples among the images of one block."""
+        """Chooses examples among the images of one block."""
         block, clusters = assigned.block, assigned.clusters
         labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
         facts = {
@@ -39,19 +40,19 @@ class Examples(NamedTuple):
         return cls({kind: _best(rows, kind) for kind in EXAMPLES_SHOWN})
 
     def merge(self, other: "Examples") -> "Examples":
-        """The examples of both sets of images."""
+        """Chooses examples among those of both sets of images."""
         kept = {**self.kept}
         for kind, rows in other.kept.items():
             kept[kind] = _best(_joined(kept[kind], rows), kind) if kind in kept else rows
         return Examples(kept)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All columns as KIND/NAME, to be saved."""
+        """Returns all columns by KIND/NAME, to be saved."""
         return {f"{kind}/{n}": v for kind, rows in self.kept.items() for n, v in rows.items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Examples":
-        """The examples whose `arrays` are among these."""
+        """Loads the examples that `arrays` saved; names of another form are ignored."""
         kept: dict[str, Rows] = {}
         for name, values in arrays.items():
             kind, _, column = name.partition("/")
@@ -60,7 +61,7 @@ class Examples(NamedTuple):
         return cls(kept)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Every example with its kind, as arrays of equal length: what examples.npz holds."""
+        """Returns the content of examples.npz: columns of all examples, one of them their kind."""
         parts = [
             {**rows, "kinds": np.full(len(rows["ids"]), kind)} for kind, rows in self.kept.items()
         ]
@@ -75,7 +76,7 @@ def _joined(one: Rows, other: Rows) -> Rows:
 
 
 def _best(rows: Rows, kind: str) -> Rows:
-    """Of every cluster the rows that come first for `kind`, in that order."""
+    """Returns the rows of every cluster that come first for `kind`, in that order."""
     order = np.lexsort([rows["hashes"], _SIGNS[kind] * rows["distances"], rows["clusters"]])
     clusters = rows["clusters"][order]
     rank = np.arange(len(order)) - np.searchsorted(clusters, clusters)

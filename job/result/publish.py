@@ -1,4 +1,4 @@
-"""Centroids → a result folder: assignments shard by shard, then what they add up to."""
+"""Publishes a result: assignments shard by shard, then everything that follows from them."""
 
 import dataclasses
 import hashlib
@@ -25,10 +25,10 @@ from job.result.tally import Tally
 from job.result.write import (
     copy_transform,
     remove_other_assignments,
-    write_assignments,
     write_centroids,
     write_examples,
     write_metrics,
+    write_shard_assignments,
 )
 from pipeline import storage
 from pipeline.errors import JobError
@@ -42,13 +42,13 @@ from pipeline.terminal import Progress
 
 @dataclasses.dataclass(frozen=True)
 class Publication:
-    """What is to be published.
+    """A fit whose result is to be published.
 
     Attributes:
-      config: of the fit.
-      manifest: of its shards.
+      config: the options of the fit.
+      manifest: the manifest of its shards.
       fitted: the centroids, and how the fit ended.
-      replicas: of this worker.
+      replicas: the replicas of this worker.
     """
 
     config: FitConfig
@@ -61,41 +61,41 @@ class Publication:
         """The units of the images."""
         return units_of(np.dtype(self.manifest.dtype), self.manifest.num_features)
 
-    def nothing(self) -> tuple[Tally, Examples]:
-        """The tally and the examples of no image."""
+    def empty(self) -> tuple[Tally, Examples]:
+        """Returns a tally and examples of no image."""
         num_labels = len(self.manifest.label_names or ())
         return Tally.zero(self.config.k, self.manifest.num_features, num_labels), Examples({})
 
-    def written(self) -> ShardNotes:
-        """Notes on the shards whose assignments to these centroids are written."""
+    def notes(self) -> ShardNotes:
+        """Opens the notes on shards whose assignments to these centroids are already written."""
         content = self.fitted.centroids.tobytes() + self.manifest.to_json()
         folder = storage.join(self.config.output, CHECKPOINT)
         return ShardNotes(folder, hashlib.sha256(content).hexdigest())
 
 
 def publish_assignments(publication: Publication, quiet: bool) -> None:
-    """Writes the assignments of all shards but those that an earlier run has written."""
+    """Writes the assignments of all shards, apart from those that an earlier run has written."""
     replicas, shards = publication.replicas, publication.manifest.shards
     if replicas.worker == 0:
         remove_other_assignments(publication.config.output, len(shards))
-    written = publication.written()
+    notes = publication.notes()
     nearest = Assigner(publication.fitted.centroids, publication.manifest.dtype)
     mine = range(replicas.worker, len(shards), replicas.num_workers)
     done, total = 0, sum(shards[number].num_images for number in mine)
     with Progress("write", total, "images", quiet) as progress:
         for number in mine:
-            if written.read(number) is None:
-                written.note(number, _write_shard(publication, number, nearest))
+            if notes.read(number) is None:
+                notes.note(number, _write_shard(publication, number, nearest))
             done += shards[number].num_images
             progress.update(done)
-    replicas.all_reduce([np.zeros(1)])  # all are done
+    replicas.all_reduce([np.zeros(1)])  # waits until all workers are done
     replicas.end_all_if_asked("while writing")
 
 
 def _write_shard(publication: Publication, number: int, nearest: Assigner) -> dict[str, np.ndarray]:
-    """Writes the assignments of one shard; what `_collect` needs of them."""
+    """Writes the assignments of one shard; returns the arrays of their tally and examples."""
     config, manifest = publication.config, publication.manifest
-    tally, examples = publication.nothing()
+    tally, examples = publication.empty()
 
     def assign(block: Block) -> Assigned:
         nonlocal tally, examples
@@ -105,23 +105,23 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
         examples = examples.merge(Examples.of(measured.assigned, config.seed))
         return measured.assigned
 
-    # Read anew, even where images are resident: their ids and labels are not, since an image may
-    # cost a few bytes beside its pixels and no more. Reading is a fifth of this pass.
+    # The shard is read again even if the images are resident, because their ids and labels are
+    # not: an image may cost only a few bytes beside its pixels. Reading is a fifth of this pass.
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
-    write_assignments(config.output, number, manifest, map(assign, blocks))
+    write_shard_assignments(config.output, number, manifest, map(assign, blocks))
     return tally.arrays() | examples.arrays()
 
 
 def publish_result(
     publication: Publication, seconds: Callable[[], dict[str, float]]
 ) -> dict[str, Any]:
-    """Writes the rest of the result, once all assignments are written; worker 0 does so.
+    """Writes the rest of the result on worker 0, once all assignments are written.
 
     Args:
-      seconds: tells where the time went until it is called.
+      seconds: returns how long each part of the fit took, up to the time of the call.
 
     Returns:
-      What metrics.json says; nothing in other workers than worker 0.
+      The content of metrics.json on worker 0; an empty dict on other workers.
     """
     if publication.replicas.worker != 0:
         return {}
@@ -133,20 +133,20 @@ def publish_result(
     saved_model.write_model(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
     result = {**_metrics(publication, tally), "seconds": seconds()}
     report.write_report(config.output, result)
-    # Whoever sees metrics.json sees a complete result.
+    # Last: a reader that sees metrics.json sees a complete result.
     write_metrics(config.output, result)
     return result
 
 
 def _collect(publication: Publication) -> tuple[Tally, Examples]:
-    """Tally and examples of all shards, in their order, whoever wrote them."""
-    written = publication.written()
-    tally, examples = publication.nothing()
+    """Merges the tallies and the examples of all shards, of all workers, in the shards' order."""
+    notes = publication.notes()
+    tally, examples = publication.empty()
     for number in range(len(publication.manifest.shards)):
-        arrays = written.read(number)
+        arrays = notes.read(number)
         if arrays is None:
             raise JobError(
-                f"{written.path(number)}: not there any more; run the same command again"
+                f"{notes.path(number)}: removed by another program; run the same command again"
             )
         tally = tally.merge(Tally.from_arrays(arrays))
         examples = examples.merge(Examples.from_arrays(arrays))
@@ -154,7 +154,7 @@ def _collect(publication: Publication) -> tuple[Tally, Examples]:
 
 
 def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
-    """What metrics.json says of the images, the fit and how good it is."""
+    """Computes the content of metrics.json, without `seconds`."""
     manifest = publication.manifest
     labelled = manifest.label_names is not None
     centroids = publication.fitted.centroids.astype(np.float64)

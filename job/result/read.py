@@ -1,4 +1,4 @@
-"""A finished result, read back from its folder."""
+"""Reads a finished result back from its folder."""
 
 import dataclasses
 import functools
@@ -21,14 +21,15 @@ from pipeline.shards.manifest import TransformFile
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What a result folder says.
+    """The content of a result folder.
 
     Attributes:
-      folder: where it lies.
-      metrics: metrics.json.
+      folder: its path.
+      metrics: the content of metrics.json.
       centroids: float32 [k, d].
-      history: of the published restart, by iteration.
-      examples: pixels [m, d], ids, labels, clusters, distances, kinds, each [m].
+      history: the lines of history.jsonl for the published restart, by iteration.
+      examples: the columns of examples.npz: pixels [m, d]; ids, labels, clusters, distances and
+        kinds [m].
       drawable: the transform of the images, if its vectors can become images again; else None.
     """
 
@@ -41,12 +42,12 @@ class Result:
 
     @functools.cached_property
     def assignments(self) -> pa.Table:
-        """A row for each image, with the columns of pipeline.shards.assignments.
+        """The assignments, read when first used: a row for each image.
 
-        Read when asked for.
+        Columns: id, label and label_name (null if there is none), cluster, distance.
 
         Raises:
-          UserError: a file of it cannot be read.
+          UserError: a file of the assignments cannot be read.
         """
         folder = storage.join(self.folder, ASSIGNMENTS)
         names = [name for name in storage.list_names(folder) if name.endswith(".parquet")]
@@ -55,16 +56,20 @@ class Result:
 
 
 def load_result(folder: str) -> Result:
-    """The finished result in `folder`.
+    """Reads the finished result in `folder`.
 
     Raises:
-      UserError: there is none, or a file of it cannot be read.
+      UserError: there is no finished result, or a file of it cannot be read.
     """
     return read(folder, read_metrics(folder))
 
 
 def read_metrics(folder: str) -> dict[str, Any]:
-    """metrics.json of the finished result in `folder`."""
+    """Reads metrics.json of the finished result in `folder`.
+
+    Raises:
+      UserError: there is none, or it is not JSON.
+    """
     path = storage.join(folder, METRICS)
     if not storage.exists(path):
         raise UserError(
@@ -74,13 +79,20 @@ def read_metrics(folder: str) -> dict[str, Any]:
 
 
 def read_sweep(folder: str) -> dict[str, Any] | None:
-    """sweep.json of the finished sweep in `folder`; None where there is none."""
+    """Reads sweep.json of the finished sweep in `folder`; None if there is no finished sweep."""
     path = storage.join(folder, SWEEP)
     return _json(path, storage.read_bytes(path)) if storage.exists(path) else None
 
 
 def read(folder: str, metrics: dict[str, Any]) -> Result:
-    """Reads the result in `folder`, whose metrics.json says or will say `metrics`."""
+    """Reads the result in `folder`, apart from metrics.json, which need not be written yet.
+
+    Args:
+      metrics: the content of metrics.json.
+
+    Raises:
+      UserError: a file of the result cannot be read.
+    """
     path = storage.join(folder, HISTORY)
     lines = storage.read_bytes(path).splitlines()
     rows = [_json(path, line) for line in lines if line.strip()]
@@ -108,8 +120,8 @@ def _json(path: str, text: bytes) -> dict[str, Any]:
 
 def _rows(path: str) -> pa.Table:
     try:
-        # Not a Python file object: one that Arrow's threads still hold when the interpreter ends
-        # aborts a process that has done its work.
+        # A buffer, not a Python file object: Arrow's threads may still hold such an object when
+        # the interpreter exits, and then the process aborts although its work is done.
         return pq.read_table(pa.BufferReader(storage.read_bytes(path)), schema=SCHEMA)
     except pa.ArrowException as error:
         raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error

@@ -1,4 +1,4 @@
-"""The result as a SavedModel, which answers as `fit` did in whatever loads it: DIR/model."""
+"""DIR/model: the result as a SavedModel, which assigns images as `fit` did."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from job.result.folder import MODEL
 from pipeline import storage
 from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
 
-MARKER = "saved_model.pb"  # without it no program takes the folder for a model
-# float32 keeps x / 255 · 255 within this of the pixel x, however it was divided.
+MARKER = "saved_model.pb"  # written last: no program loads a model without it
+# x / 255 in float32, times 255, is at most this far from the pixel x.
 PIXEL_ROUNDING = 2.0**-14
 
 
@@ -31,17 +31,17 @@ def write_model(
 def build_model(
     centroids: np.ndarray, image_shape: tuple[int, ...], dtype: str
 ) -> tuple[tf.Module, dict[str, Callable]]:
-    """A module with the centroids float32 [k, d], and its signatures: functions that assign.
+    """Makes a module that holds the centroids float32 [k, d], and its signatures.
 
-    They take `images` [batch, *image_shape] and return `cluster` int32 [batch], `distance` float32
-    [batch], and `distances` float32 [batch, k], in published units. Where images are bytes, an
-    answer does not depend on the batch that the image is in.
+    The signatures are functions that assign images. They take `images` [batch, *image_shape] and
+    return `cluster` int32 [batch], `distance` float32 [batch], and `distances` float32 [batch, k],
+    in published units. For uint8 images the answer does not depend on the batch they are in.
 
-      serving_default: images of `dtype`.
-      scaled: float32 in 0 … 1, where `dtype` is uint8. A value that is a pixel / 255, but for
-        rounding, counts as that pixel; others count as they are.
+      serving_default: takes images of `dtype`.
+      scaled: takes float32 in 0 … 1, if `dtype` is uint8. A value that is a pixel / 255, apart from
+        rounding, counts as that pixel; other values count as they are.
 
-    Calling one with images of another shape or dtype is an error that names both.
+    Images of another shape or dtype raise an error that names both.
     """
     num_features = centroids.shape[1]
     units = units_of(np.dtype(dtype), num_features)
@@ -51,10 +51,10 @@ def build_model(
     module.bias = tf.Variable(bias, trainable=False)
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # No loader checks the shape that a signature names.
+        # Programs that load a SavedModel do not check the shape of a signature.
         checked = tf.ensure_shape(images, [None, *image_shape], "images")
         rows = tf.reshape(tf.cast(checked, tf.float64), [-1, num_features])
-        # −2c is exact: these are the weights that `fit` had.
+        # −2c is exact: these are the weights that `fit` used.
         weights = -2.0 * tf.cast(module.centroids, tf.float64)
         scores = exact_scores(rows, weights, module.bias)  # [batch, k]
         clusters = first_lowest(scores)
@@ -78,7 +78,11 @@ def build_model(
 
 
 def to_pixels(images: tf.Tensor) -> tf.Tensor:
-    """Pixels, float64, of images float32 in 0 … 1; InvalidArgumentError if they are not."""
+    """Converts images float32 in 0 … 1 to pixels, float64.
+
+    Raises:
+      tf.errors.InvalidArgumentError: a value is not within 0 … 1.
+    """
     within = tf.reduce_all((images >= 0) & (images <= 1))
     check = tf.debugging.Assert(
         within, ["images are not within 0 … 1; give pixels as uint8 to serving_default"]

@@ -1,4 +1,4 @@
-"""What the terminal shows of a finished fit, and of a finished sweep."""
+"""The summary of a finished fit, or a finished sweep, for the terminal."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pipeline import storage
 
 
 def fit_summary(metrics: dict[str, Any], folder: str) -> str:
-    """A line for each fact and for some metrics, and where the report is: at most ten lines."""
+    """Formats a fit: a line for each fact and some metrics, and the report: at most ten lines."""
     stopped = "converged" if metrics["converged"] else "stopped before convergence"
     lines = {
         "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} pixels",
@@ -23,7 +23,7 @@ def fit_summary(metrics: dict[str, Any], folder: str) -> str:
 
 
 def sweep_summary(sweep: dict[str, Any], folder: str) -> str:
-    """A line for each k, the elbow, and where the page is."""
+    """Formats a sweep: a table with a row for each k, the elbow, and the path of its page."""
     shown = [metric for metric in present(sweep["fits"][0]) if metric.column]
     rows = [["k", *(str(metric.column) for metric in shown)]]
     rows += [[str(fit["k"]), *(_text(metric, fit) for metric in shown)] for fit in sweep["fits"]]

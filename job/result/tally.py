@@ -1,4 +1,4 @@
-"""What assignments add up to: all that metrics are made of."""
+"""Sums over assigned images, from which all metrics are computed."""
 
 from typing import NamedTuple
 
@@ -11,15 +11,16 @@ from job.result.assigner import Measured
 class Tally(NamedTuple):
     """Sums over assigned images; `merge` is associative and commutative.
 
-    Every field is a sum, so that merging, saving and loading treat all of them alike.
+    Every field is a sum, so merging, saving and loading treat all fields alike.
 
     Attributes:
-      sums: pixels by cluster, float64 [k, d].
-      counts: images by cluster, int64 [k].
+      sums: sums of pixels by cluster, float64 [k, d].
+      counts: numbers of images by cluster, int64 [k].
       squared_norm_total: Σ‖x‖², pixels², float64.
       distances: Σ distance to the own centroid by cluster, published units, float64 [k].
-      silhouettes: Σ of the images' simplified silhouettes, float64.
-      contingency: images by cluster and label, int64 [k, labels]; no columns if unlabelled.
+      silhouettes: Σ simplified silhouette of the images, float64.
+      contingency: numbers of images by cluster and label, int64 [k, labels]; no columns in an
+        unlabelled set.
     """
 
     sums: np.ndarray
@@ -31,7 +32,7 @@ class Tally(NamedTuple):
 
     @classmethod
     def zero(cls, num_clusters: int, num_features: int, num_labels: int) -> "Tally":
-        """The tally of no image."""
+        """Returns the tally of no image."""
         return cls(
             sums=np.zeros((num_clusters, num_features)),
             counts=np.zeros(num_clusters, np.int64),
@@ -42,11 +43,14 @@ class Tally(NamedTuple):
         )
 
     def merge(self, other: "Tally") -> "Tally":
-        """The tally of both sets of images: exact for uint8 but for the rounding of distances."""
+        """Returns the tally of both sets of images.
+
+        For uint8 images it is exact, apart from rounding in `distances` and `silhouettes`.
+        """
         return Tally(*(np.add(mine, its) for mine, its in zip(self, other, strict=True)))
 
     def add(self, measured: Measured) -> "Tally":
-        """The tally with the images of one more block."""
+        """Returns the tally with the images of one more block."""
         assigned = measured.assigned
         block, clusters = assigned.block, assigned.clusters
         k, num_labels = self.contingency.shape
@@ -66,21 +70,21 @@ class Tally(NamedTuple):
 
     @property
     def cluster_sums(self) -> ClusterSums:
-        """The sums and counts as iterations have them."""
+        """The sums and counts as the iterations of a fit use them."""
         return ClusterSums(self.sums, self.counts)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All fields by name, to be saved."""
+        """Returns all fields by name, to be saved."""
         return self._asdict()
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Tally":
-        """The tally whose `arrays` are among these."""
+        """Loads the tally that `arrays` saved; other names are ignored."""
         return cls(*(arrays[name] for name in cls._fields))
 
 
 def _sums_by_cluster(pixels: np.ndarray, clusters: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sums float64 [k, d] of pixels [B, d] by cluster [B], of which `counts` [k] says how many."""
+    """Sums pixels [B, d] by cluster [B] to float64 [k, d]; `counts` [k] are images by cluster."""
     sums = np.zeros((len(counts), pixels.shape[1]))
     order = np.argsort(clusters, kind="stable")
     present = np.flatnonzero(counts)

@@ -23,7 +23,7 @@ def remove_other_assignments(folder: str, num_shards: int) -> None:
             storage.remove(storage.join(folder, ASSIGNMENTS, name))
 
 
-def write_assignments(
+def write_shard_assignments(
     folder: str, number: int, manifest: Manifest, assigned: Iterable[Assigned]
 ) -> None:
     """Publishes the assignments of shard `number` of a set of images."""

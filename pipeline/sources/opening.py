@@ -48,6 +48,8 @@ def _expanded(spec: str) -> list[str]:
     """
     if storage.exists(spec):
         return [spec]
+    if spec in NAMED_SETS:
+        raise UserError(f"--input {spec}: a named set cannot be joined with others; give it alone")
     if not glob.has_magic(spec):
         names = ", ".join(sorted(NAMED_SETS))
         raise UserError(f"--input {spec}: no such file, nor one of the named sets ({names})")

@@ -85,7 +85,7 @@ def _engine_of_processes(options: Any) -> Any:
     return FnApiRunner(default_environment=ProcessEnvironment.default())
 
 
-def run(pipeline: Any) -> None:
+def run_pipeline(pipeline: Any) -> None:
     """Runs a Beam pipeline until it is done.
 
     Raises:

@@ -214,14 +214,14 @@ def test_the_same_fit_twice_ends_with_the_bits_of_one(small_set, tmp_path, monke
     whole = fitting.fit(config)
     config = dataclasses.replace(config, output=str(tmp_path / "killed"))
     calls = itertools.count()
-    write = publish.write_assignments
+    write = publish.write_shard_assignments
 
     def die(*args):
         if next(calls) == 1:
             raise Killed
         write(*args)
 
-    monkeypatch.setattr(publish, "write_assignments", die)
+    monkeypatch.setattr(publish, "write_shard_assignments", die)
     with pytest.raises(Killed):
         fitting.fit(config)
     killed = tmp_path / "killed"

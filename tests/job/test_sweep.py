@@ -188,14 +188,14 @@ class Killed(Exception):
 
 
 def test_what_is_finished_is_not_done_again(config, swept, monkeypatch):
-    calls, write = itertools.count(), publish.write_assignments
+    calls, write = itertools.count(), publish.write_shard_assignments
 
     def die(*args):
         if next(calls) == 4:  # in the second of three shards of the second k
             raise Killed
         write(*args)
 
-    monkeypatch.setattr(publish, "write_assignments", die)
+    monkeypatch.setattr(publish, "write_shard_assignments", die)
     with pytest.raises(Killed):
         sweep.fit_each(config, KS)
     monkeypatch.undo()
@@ -235,9 +235,9 @@ def test_ks():
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ("8,,10", "'8,,10' is not a number, or numbers with commas between, e.g. 8,10,16"),
-        ("8,", "'8,' is not a number"),
-        ("8;10", "'8;10' is not a number"),
+        ("8,,10", "'8,,10' is neither a number nor numbers with commas between, e.g. 8,10,16"),
+        ("8,", "'8,' is neither a number"),
+        ("8;10", "'8;10' is neither a number"),
         ("8,10,8", "'8,10,8' has 8 twice; give each number once"),
         ("0,8", "--k 0: must be at least 1"),
         ("2,-1", "--k -1: must be at least 1"),

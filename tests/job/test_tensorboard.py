@@ -89,7 +89,7 @@ def test_pictures_have_the_shape_of_the_images(tmp_path, image_shape, expected):
 
 
 def test_many_centroids_are_not_all_shown():
-    assert summaries.as_pictures(np.zeros((250, 4)), (2, 2)).shape == (100, 2, 2, 1)
+    assert summaries.centroid_pictures(np.zeros((250, 4)), (2, 2)).shape == (100, 2, 2, 1)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -178,7 +178,12 @@ def refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("shape", "dtype", "flags", "message"),
     [
-        ((4, 7, 5), "uint8", [], "images of 7 × 5 uint8, but --model {} has seen images of 6 × 5"),
+        (
+            (4, 7, 5),
+            "uint8",
+            [],
+            "7 × 5 uint8, but --model {} was fitted to images of 6 × 5",
+        ),
         ((4, 7, 5), "uint8", [], "or make them so: --image-size 6x5\n"),
         ((4, 6, 5, 3), "uint8", [], "images of 6 × 5 × 3 uint8, .*--image-size 6x5 --grayscale\n"),
         ((4, 30), "uint8", [], "images of 30 uint8, but"),
@@ -196,7 +201,7 @@ def test_images_and_options(refused, tmp_path, trained, shape, dtype, flags, mes
 
 def test_a_model_that_is_none(refused, tmp_path, trained):
     error = refused(tmp_path / "nowhere", "digits", tmp_path / "out")
-    assert f"--model {tmp_path}/nowhere: no finished result" in error
+    assert f"--model {tmp_path}/nowhere: not a finished result" in error
     (trained / "metrics.json").write_text("half")
     assert "metrics.json: damaged" in refused(trained, "digits", tmp_path / "out")
     (trained / "metrics.json").write_text("{}")

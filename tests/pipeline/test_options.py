@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kmeans_job
@@ -30,7 +31,7 @@ class Example:
     names: tuple[str, ...] = option(("a",), metavar="NAME", help="some names")
     kind: str = option("plain", choices=("plain", "odd"), decides_bits=True, help="which kind")
     count: int = option(2, parse=even, least=0, help="how many")
-    rate: float = option(0.5, help="how fast")
+    rate: float = option(0.5, least=0, help="how fast")
     limit: int | None = option(None, metavar="N", help="at most (default: all)")
     loud: bool = option(False, recorded=False, help="aloud")
     hidden: int = option(7, is_flag=False, help="from Python only")
@@ -59,9 +60,28 @@ def test_a_required_field_is_a_required_flag():
     assert not {"--hidden", "--count"} & set(parser._option_string_actions)
 
 
-def test_what_a_parser_raises_is_the_message():
-    with pytest.raises(argparse.ArgumentError, match="'3' is odd"):
-        parsed("--count", "3")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--count 3", "'3' is odd"),
+        ("--rate fast", "'fast' is not a number"),
+        ("--limit 2.5", "'2.5' is not a whole number"),
+    ],
+)
+def test_a_text_that_cannot_be_parsed_is_refused(words, message):
+    with pytest.raises(argparse.ArgumentError, match=f"{message}$"):
+        parsed(*words.split())
+
+
+def test_a_flag_of_several_words_may_be_repeated():
+    assert parsed("--names", "x", "y", "--names", "z").names == ("x", "y", "z")
+
+
+def test_a_command_may_describe_a_flag_otherwise():
+    parser = argparse.ArgumentParser()
+    options.add_flags(parser, Example, source="from here")
+    assert "from here" in parser.format_help()
+    assert "where from" not in parser.format_help()
 
 
 def test_help_names_the_default_once():
@@ -78,7 +98,13 @@ def test_help_names_the_default_once():
     [
         ({"kind": "strange"}, "--kind strange: choose from plain, odd"),
         ({"count": -2}, "--count -2: must be at least 0"),
-        ({"count": float("nan")}, "--count nan: must be at least 0"),
+        ({"rate": float("nan")}, "--rate nan: must be at least 0"),
+        ({"count": 2.5}, "--count 2.5: must be a whole number"),
+        ({"count": "2"}, "--count 2: must be a whole number"),
+        ({"count": None}, "--count None: must be a whole number"),
+        ({"rate": "fast"}, "--rate fast: must be a number"),
+        ({"kind": 3}, "--kind 3: must be text or a path"),
+        ({"loud": "no"}, "--loud no: must be True or False"),
     ],
 )
 def test_values_are_checked(values, message):
@@ -87,15 +113,18 @@ def test_values_are_checked(values, message):
     assert str(raised.value) == message
 
 
-def test_paths_become_strings():
-    assert Example(Path("a/b")).source == "a/b"
+def test_values_of_python_callers_become_those_of_the_fields():
+    config = Example(Path("a/b"), count=np.int64(4), rate=np.float32(0.25), limit=None)
+    assert config == Example("a/b", count=4, rate=0.25)
+    kinds = str, int, float
+    assert tuple(map(type, (config.source, config.count, config.rate))) == kinds
 
 
 def test_an_unknown_option_names_the_nearest():
     with pytest.raises(TypeError, match="unknown option 'cuont': did you mean count"):
-        options.build(Example, {"source": "s", "cuont": 2})
+        options.from_keywords(Example, {"source": "s", "cuont": 2})
     with pytest.raises(TypeError, match="missing option 'source': where from"):
-        options.build(Example, {})
+        options.from_keywords(Example, {})
 
 
 def test_flags_of_a_config_make_it_again():

@@ -108,9 +108,9 @@ def test_several_inputs(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num-shards", "0"], "--num-shards 0: at least one shard"),
+        (["--num-shards", "0"], "--num-shards 0: must be at least 1"),
         (["--num-shards", "122"], "--num-shards 122: more than the 121 images"),
-        (["--num-shards", "x"], "invalid int value: 'x'"),
+        (["--num-shards", "x"], "'x' is not a whole number"),
         (["--image-size", "28"], "'28' is not HxW in pixels, e.g. 28x28"),
         (["--image-size", "0x5"], "'0x5' is not HxW in pixels"),
         (["--max-rejected", "1.5"], "'1.5' is not a number from 0 to 1"),

@@ -20,6 +20,23 @@ IMAGE = f"{REGION}-docker.pkg.dev/{PROJECT}/kmeans-job/kmeans-job@sha256:{'01234
 CREATED = "2026-01-01_00_00_00-1234567890"  # the Dataflow job
 NUMBER = "4711"  # of the CustomJob
 
+OUTPUT = f"gs://{BUCKET}/out"
+NEEDED = {
+    "--project": PROJECT,
+    "--region": REGION,
+    "--input": "gs://somewhere/images.npz",
+    "--output": OUTPUT,
+    "--image": IMAGE,
+    "--k": "10",
+}
+
+
+def submit_command(*flags: str, **values: str | None) -> list[str]:
+    """`submit` with what it needs; `values` are other values of these flags, None for no flag."""
+    given = NEEDED | {f"--{name}": value for name, value in values.items()}
+    pairs = [part for name, value in given.items() if value is not None for part in (name, value)]
+    return ["submit", *pairs, *flags]
+
 
 def config(**values) -> CloudConfig:
     """A job of PROJECT, with other `values` where they are given."""

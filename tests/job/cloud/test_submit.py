@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 
 import cloud_doubles
 import google.auth
@@ -49,7 +51,8 @@ class Cloud:
         }
         line = [part for name, value in given.items() for part in (f"--{name}", value)]
         args = build_parser().parse_args(["submit", *line, *flags])
-        return submission(args, tuple(self.dataflow.beam_flags))
+        args.beam_options = tuple(self.dataflow.beam_flags)
+        return submission(args)
 
     def submit(self, asked: Submission, wait: bool = False) -> None:
         clients = cloud_doubles.clients(self.dataflow, self.custom_jobs)
@@ -116,7 +119,7 @@ def test_shards_that_are_there_are_used(cloud):
     asked = cloud.ask()
     cloud.shard_here(asked)
     cloud.submit(asked)
-    assert cloud.told[0].endswith("shards of this input are there; Dataflow is not needed")
+    assert cloud.told[0].endswith("holds the shards of this input; Dataflow is not needed")
     assert not cloud.dataflow.received
     assert len(cloud.custom_jobs.received) == 1
     with pytest.raises(UserError, match="shards of another input"):
@@ -199,7 +202,7 @@ def test_ctrl_c_says_how_to_cancel(cloud, capfd):
     with pytest.raises(KeyboardInterrupt):
         cloud.submit(cloud.ask())
     cancel = f"gcloud dataflow jobs cancel {cloud_doubles.CREATED} --project my-project"
-    assert f"goes on; to cancel it: {cancel}" in capfd.readouterr().err
+    assert f"keeps running; to cancel it: {cancel}" in capfd.readouterr().err
 
 
 def test_a_refusal_is_one_line(cloud):
@@ -227,3 +230,10 @@ def test_nothing_in_the_bucket_names_the_project(cloud):
     assert main([*cloud.custom_jobs.arguments, "--quiet"]) == 0
     for name in storage.walk(cloud.output):
         assert cloud_doubles.PROJECT.encode() not in storage.read_bytes(f"{cloud.output}/{name}")
+
+
+def test_the_dry_run_is_one_json_object_whatever_the_libraries_say():
+    line = [sys.executable, "-m", "job", *cloud_doubles.submit_command("--dry-run")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout).keys() == {"dataflow", "vertex"}
+    assert done.stderr == ""

@@ -31,9 +31,9 @@ def test_the_members_shown_go_from_near_to_far_and_back():
 
 def test_names_of_labels_are_their_numbers_where_none_are_given():
     table = np.zeros((2, 3), np.int64)
-    assert clusters.label_names(None, table) == ["0", "1", "2"]
-    assert clusters.label_names(["cat"], table) == ["cat", "1", "2"]
-    assert clusters.label_names(["cat"], None) == []
+    assert clusters.shown_label_names(None, table) == ["0", "1", "2"]
+    assert clusters.shown_label_names(["cat"], table) == ["cat", "1", "2"]
+    assert clusters.shown_label_names(["cat"], None) == []
 
 
 def test_neighbours_and_close_pairs_by_hand(tmp_path):

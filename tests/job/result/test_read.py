@@ -25,7 +25,7 @@ def folder(tmp_path):
     for number in range(2):
         block = Block([f"{number}/{i}" for i in range(2)], np.arange(2), np.zeros((2, 2), np.uint8))
         rows = Assigned(block, np.arange(2, dtype=np.int32), np.ones(2))
-        write.write_assignments(str(tmp_path), number, manifest, [rows])
+        write.write_shard_assignments(str(tmp_path), number, manifest, [rows])
     return tmp_path
 
 

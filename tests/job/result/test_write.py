@@ -25,7 +25,7 @@ def assigned(*labels: int) -> Assigned:
 
 
 def test_the_assignments_of_a_shard(tmp_path):
-    write.write_assignments(str(tmp_path), 1, manifest(3), [assigned(0, 1), assigned(1)])
+    write.write_shard_assignments(str(tmp_path), 1, manifest(3), [assigned(0, 1), assigned(1)])
     path = tmp_path / "assignments" / "assignments-00001-of-00003.parquet"
     rows = pq.read_table(path).to_pydict()
     assert rows["label_name"] == ["cat", "dog", "dog"]
@@ -35,7 +35,7 @@ def test_the_assignments_of_a_shard(tmp_path):
 def test_assignments_of_another_number_of_shards_go(tmp_path):
     for count in (2, 3):
         for number in range(count):
-            write.write_assignments(str(tmp_path), number, manifest(count), [assigned(0)])
+            write.write_shard_assignments(str(tmp_path), number, manifest(count), [assigned(0)])
     write.remove_other_assignments(str(tmp_path), 3)
     names = sorted(path.name for path in (tmp_path / "assignments").iterdir())
     assert names == [f"assignments-0000{i}-of-00003.parquet" for i in range(3)]
@@ -47,7 +47,7 @@ def test_half_an_assignment_is_not_published(tmp_path):
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        write.write_assignments(str(tmp_path), 0, manifest(1), dying())
+        write.write_shard_assignments(str(tmp_path), 0, manifest(1), dying())
     assert not list(tmp_path.rglob("*.parquet"))
 
 

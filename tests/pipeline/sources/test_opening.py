@@ -32,6 +32,11 @@ def test_inputs_of_several_kinds(tmp_path):
         open_source(paths)
 
 
+def test_a_named_set_beside_others():
+    with pytest.raises(UserError, match=r"--input digits: a named set cannot be joined .* alone"):
+        open_source(["digits", "mnist"])
+
+
 def test_a_name_that_is_also_a_pattern(tmp_path):
     images, labels = sets.digits(4)
     (tmp_path / "a[1]").mkdir()

@@ -13,7 +13,7 @@ import pipeline
 from pipeline.errors import JobError
 from pipeline.transforms import processes
 from pipeline.transforms.processes import WorkerConnection, worker_environment
-from pipeline.transforms.runner import make_pipeline, run
+from pipeline.transforms.runner import make_pipeline, run_pipeline
 
 FLAGS = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
 ROOT = str(Path(pipeline.__file__).parents[1])
@@ -32,7 +32,7 @@ def at_start(tmp_path, monkeypatch):
 
 
 def run_something(step=lambda value: value) -> None:
-    run(make_pipeline(lambda: beam.Create([0, 1]) | beam.Map(step), FLAGS))
+    run_pipeline(make_pipeline(lambda: beam.Create([0, 1]) | beam.Map(step), FLAGS))
 
 
 def test_the_environment_of_a_worker():

@@ -6,7 +6,7 @@ import apache_beam as beam
 import pytest
 
 from pipeline.errors import JobError, UserError
-from pipeline.transforms.runner import check_beam_flags, make_pipeline, run
+from pipeline.transforms.runner import check_beam_flags, make_pipeline, run_pipeline
 
 PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
 
@@ -64,16 +64,16 @@ def test_one_process_by_default():
 def test_a_fault_of_the_user(mode, capfd):
     made = make_pipeline(raising(UserError("a.png: damaged")), ["--direct_running_mode", mode])
     with pytest.raises(UserError, match=r"^a\.png: damaged$"):
-        run(made)
+        run_pipeline(made)
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_any_other_fault():
     with pytest.raises(Exception, match="out of slots"):
-        run(make_pipeline(raising(RuntimeError("out of slots")), []))
+        run_pipeline(make_pipeline(raising(RuntimeError("out of slots")), []))
 
 
 def test_a_worker_that_ends_amid_its_work():
     made = make_pipeline(lambda: beam.Create([0]) | beam.Map(lambda _: os._exit(7)), PROCESSES)
     with pytest.raises(JobError, match=r"ended amid its work \(exit status 7\): .*; run the same"):
-        run(made)
+        run_pipeline(made)
