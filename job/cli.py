@@ -11,7 +11,7 @@ from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
 from job.distribute import process, workers
 from job.distribute.preemption import on_sigterm, raise_at_sigterm
-from pipeline import options, storage
+from pipeline import options, storage, streams
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.errors import UserError
 from pipeline.terminal import LOG_LEVELS, PROGRAM, Parser, configure, exit_status, reject_flag
@@ -21,8 +21,9 @@ Command = Callable[[argparse.Namespace, tuple[str, ...]], None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the process's) name; the exit status."""
-    status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
-    return process.leave(status)
+    with streams.forgiving():
+        status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+        return process.leave(status)
 
 
 def _worker_number() -> int | None:

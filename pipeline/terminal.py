@@ -166,7 +166,9 @@ def _without_loading_lines() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal.fileno(), 2)
             held.seek(0)
-            terminal.writelines(line for line in held if not LOADING.match(line))
+            shown = b"".join(line for line in held if not LOADING.match(line))
+            with contextlib.suppress(OSError):
+                os.write(terminal.fileno(), shown)
 
 
 class Progress:

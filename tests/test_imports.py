@@ -13,7 +13,17 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # load nothing: `submit` asks which inputs are names of sets, what Beam's flags say of a job on
 # Dataflow, and every command whether Beam knows a flag.
 SHARED = (
-    *("errors", "terminal", "options", "config", "storage", "shards", "features", "shard"),
+    *(
+        "errors",
+        "terminal",
+        "options",
+        "config",
+        "storage",
+        "shards",
+        "features",
+        "shard",
+        "streams",
+    ),
     *("assign", "sources.formats", "transforms.dataflow", "transforms.runner"),
 )
 

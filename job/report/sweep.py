@@ -15,7 +15,7 @@ TEMPLATE = "sweep.html.j2"
 def write_sweep_page(folder: str, sweep: dict[str, Any]) -> str:
     """Publishes sweep.html, the page of a sweep, in the folder of the sweep; its path."""
     path = storage.join(folder, SWEEP_REPORT)
-    storage.write_bytes(path, build_sweep_page(sweep).encode("utf-8"))
+    storage.write_bytes(path, build_sweep_page(sweep).encode(errors="backslashreplace"))
     return path
 
 
