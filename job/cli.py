@@ -10,7 +10,7 @@ from typing import Any
 from job import __version__
 from job.config import SHARDS, FitConfig, of_each, parse_ks
 from job.distribute import process, workers
-from job.distribute.preemption import on_sigterm, raise_at_sigterm
+from job.distribute.preemption import on_sigterm
 from pipeline import options, storage, streams
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.errors import UserError
@@ -41,8 +41,7 @@ def _main(arguments: list[str]) -> None:
         check_beam_flags(unknown, flags.parser.flags())
     elif unknown:
         reject_flag(unknown[0], flags.parser.flags())
-    with raise_at_sigterm("before it was done"):
-        flags.command(flags, tuple(unknown))
+    flags.command(flags, tuple(unknown))
 
 
 def _log_level(flags: argparse.Namespace) -> str:

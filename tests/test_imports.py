@@ -24,7 +24,14 @@ SHARED = (
         "shard",
         "streams",
     ),
-    *("assign", "sources.formats", "transforms.dataflow", "transforms.runner"),
+    *(
+        "assign",
+        "streams",
+        "interrupts",
+        "sources.formats",
+        "transforms.dataflow",
+        "transforms.runner",
+    ),
 )
 
 
