@@ -108,5 +108,5 @@ setup(
         ],
         "test": TEST,
     },
-    entry_points={"console_scripts": ["kmeans-job=job.cli:main"]},
+    entry_points={"console_scripts": ["kmeans-job=job.start:main"]},
 )

@@ -2,7 +2,7 @@
 
 import sys
 
-from job.cli import main
+from job.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

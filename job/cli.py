@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from job import __version__
 from job.config import SHARDS, FitConfig, parse_ks, sweep_configs
 from job.distribute import process, workers
-from job.distribute.preemption import on_sigterm, raise_at_sigterm
-from pipeline import options, storage
+from job.distribute.preemption import on_sigterm
+from pipeline import options, storage, streams
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.errors import UserError
 from pipeline.terminal import LOG_LEVELS, PROGRAM, Parser, configure, exit_status, reject_flag
@@ -30,8 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
       The exit status.
     """
-    status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
-    return process.leave(status)
+    with streams.forgiving():
+        status = exit_status(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+        return process.leave(status)
 
 
 def _worker_number() -> int | None:
@@ -51,8 +52,7 @@ def _main(arguments: list[str]) -> None:
         check_beam_flags(unknown, flags.parser.flags())
     elif unknown:
         reject_flag(unknown[0], flags.parser.flags())
-    with raise_at_sigterm("before it was done"):
-        flags.command(flags)
+    flags.command(flags)
 
 
 def _log_level(flags: argparse.Namespace) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from job.config import SHARDS, FitConfig
 from job.distribute import preemption, process
 from job.result.folder import prepare_output
+from pipeline import interrupts
 from pipeline.config import ShardConfig
 from pipeline.errors import JobError, UserError
 from pipeline.shard import complete_shards, shard
@@ -132,7 +133,7 @@ def _ignoring_ctrl_c() -> Iterator[None]:
 def _work(work: Callable[[], Any], log_level: str, sender: Connection) -> None:
     """Runs `work`, in the other process, and sends None or its error."""
     # As Ctrl-C would: what is under way ends in order, with all that it has started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.end_silently()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure(log_level)
     outcome: Exception | str | None = None
@@ -141,7 +142,7 @@ def _work(work: Callable[[], Any], log_level: str, sender: Connection) -> None:
     except (UserError, JobError) as error:
         outcome = error
     except KeyboardInterrupt:
-        return  # the parent has ended, or knows
+        os._exit(preemption.STATUS)  # threads of the engine go on; the parent has ended, or knows
     except Exception:
         outcome = traceback.format_exc()
     # The parent ends this process as soon as it has the outcome, when nothing is left to be ended.

@@ -1,8 +1,9 @@
 """`python -m pipeline`: the command `shard`."""
 
+import importlib
 import sys
 
-from pipeline.cli import main
+from pipeline import interrupts
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(lambda: importlib.import_module("pipeline.cli").main))

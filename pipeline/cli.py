@@ -1,6 +1,6 @@
 """The command line of `shard` alone: `python -m pipeline`, which needs no TensorFlow."""
 
-from pipeline import options
+from pipeline import options, streams
 from pipeline.config import ShardConfig
 from pipeline.shard import shard
 from pipeline.terminal import Parser, configure, exit_status
@@ -18,4 +18,5 @@ def main(arguments: list[str] | None = None) -> int:
         check_beam_flags(beam_flags, parser.flags())
         shard(options.from_flags(ShardConfig, vars(flags), beam_options=tuple(beam_flags)))
 
-    return exit_status(command)
+    with streams.forgiving():
+        return exit_status(command)

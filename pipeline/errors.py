@@ -66,6 +66,8 @@ def _without_secrets(text: str) -> str:
 
 def _printable(character: str) -> str:
     """Returns a character, or its escape sequence if it might control a terminal."""
+    if "\udc80" <= character <= "\udcff":  # a byte of a path that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
     return character if character.isprintable() else repr(character)[1:-1]
 
 

@@ -21,9 +21,10 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
+from pipeline import interrupts
 from pipeline.errors import JobError, UserError
 
-PROGRAM = "kmeans-job"
+PROGRAM = interrupts.PROGRAM
 LOG_LEVELS = ("debug", "info", "warning", "error")
 OURS = ("job", "pipeline", "kmeans_job")  # packages whose log messages need no name before them
 OWN_LEVEL = ("absl", "tensorflow", "google.auth")  # loggers that do not take the root's
@@ -64,16 +65,21 @@ def exit_status(main: Callable[[], None]) -> int:
     """
     try:
         main()
-    except UserError as error:
-        error_line(str(error))
-        return 2
-    except JobError as error:
-        error_line(str(error))
-        return error.status
+    except (UserError, JobError) as error:
+        if interrupts.status() is None:  # else it may be what the interruption has caused
+            error_line(str(error))
+            return 2 if isinstance(error, UserError) else error.status
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+        if interrupts.status() is None:  # nobody has installed the handlers
+            print(f"{PROGRAM}: interrupted", file=sys.stderr)
+            return 130
+    except BaseException:
+        if interrupts.status() is None:
+            raise
+    else:
+        return 0
+    interrupts.tell()
+    return interrupts.status() or 1
 
 
 def error_line(text: str) -> None:
@@ -164,9 +170,12 @@ def _without_loading_lines() -> Iterator[None]:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(terminal.fileno(), 2)
+            if interrupts.status() is None:  # else it stays silent
+                os.dup2(terminal.fileno(), 2)
             held.seek(0)
-            terminal.writelines(line for line in held if not LOADING.match(line))
+            shown = b"".join(line for line in held if not LOADING.match(line))
+            with contextlib.suppress(OSError):
+                os.write(terminal.fileno(), shown)
 
 
 class Progress:

@@ -33,26 +33,6 @@ def unguarded(ask: Callable[[], None], save: Callable[[], None]) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def raise_at_sigterm(where: str) -> Iterator[None]:
-    """Raises InterruptedFit at SIGTERM within the block, for what needs no time to end.
-
-    For the command line alone, like `on_sigterm`.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise InterruptedFit(where)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python lets only the main thread handle signals
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-@contextlib.contextmanager
 def on_sigterm(
     ask: Callable[[], None], save: Callable[[], None], grace_seconds: float = GRACE_SECONDS
 ) -> Iterator[None]:

@@ -6,6 +6,7 @@ self-contained, and its content security policy blocks everything from outside.
 
 import base64
 import hashlib
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def write_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
       The path of the page.
     """
     path = storage.join(folder, REPORT)
-    storage.write_bytes(path, build_report(folder, metrics).encode("utf-8"))
+    storage.write_bytes(path, build_report(folder, metrics).encode(errors="backslashreplace"))
     return path
 
 
@@ -154,8 +155,24 @@ def command(config: dict[str, Any]) -> str:
         matters = is_required(field) or known.decides_bits or value != field.default
         if value is not None and known.recorded and matters:
             text = f"{value:.17g}" if isinstance(value, float) else str(value)
-            words += [flag_of(field.name), text]
-    return shlex.join([PROGRAM, "fit", *words])
+            # A value that begins with a dash would be taken for a flag.
+            flag = flag_of(field.name)
+            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return " ".join(_shell_word(word) for word in [PROGRAM, "fit", *words])
+
+
+def _shell_word(word: str) -> str:
+    r"""Quotes a word for a shell; what no page can show as it is, as in $'caf\351'."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(map(_in_ansi_c_quotes, word)) + "'"
+
+
+def _in_ansi_c_quotes(character: str) -> str:
+    if character.isprintable():
+        return f"\\{character}" if character in "\\'" else character
+    # Always three digits, so that no digit which follows is taken for one of them.
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
 def _list(values: dict[str, Any]) -> str:

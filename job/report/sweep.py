@@ -19,7 +19,7 @@ def write_sweep_page(folder: str, sweep: dict[str, Any]) -> str:
       sweep: the content of sweep.json.
     """
     path = storage.join(folder, SWEEP_REPORT)
-    storage.write_bytes(path, build_sweep_page(sweep).encode("utf-8"))
+    storage.write_bytes(path, build_sweep_page(sweep).encode(errors="backslashreplace"))
     return path
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from job.result.folder import CENTROIDS, EXAMPLES, HISTORY, METRICS, SWEEP
 from pipeline import storage
+from pipeline.shards import json_text
 from pipeline.shards.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
 from pipeline.shards.manifest import Manifest
 
@@ -87,5 +88,4 @@ def write_sweep(folder: str, sweep: dict[str, Any]) -> None:
 
 
 def _write_json(path: str, values: dict[str, Any]) -> None:
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    storage.write_once(path, text.encode())
+    storage.write_once(path, json_text.encode(values))

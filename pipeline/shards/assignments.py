@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.shards import json_text
 from pipeline.shards.block import Block
 from pipeline.shards.manifest import Shard
 
@@ -73,7 +74,7 @@ class AssignmentsManifest:
 
     def to_json(self) -> bytes:
         """Returns the text of manifest.json."""
-        return (json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+        return json_text.encode(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> "AssignmentsManifest":

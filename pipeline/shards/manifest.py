@@ -7,6 +7,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import TRANSFORM_FILES
+from pipeline.shards import json_text
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -82,7 +83,7 @@ class Manifest:
         fields = dataclasses.asdict(self)
         if self.transform is None:  # so that earlier versions, without the field, can read it
             del fields["transform"]
-        return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
+        return json_text.encode(fields)
 
     @classmethod
     def from_json(cls, text: bytes, path: str) -> "Manifest":

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.shards import json_text
 
 REJECTED = "rejected.jsonl"
 DEFAULT_FRACTION = 0.01
@@ -26,8 +27,9 @@ def part_file(index: int, num_shards: int) -> str:
 
 def write_part(path: str, rejections: Iterable[Rejection]) -> None:
     """Publishes rejections, a line of JSON each."""
-    lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rejections)
-    storage.write_bytes(path, "".join(lines).encode())
+    storage.write_bytes(
+        path, b"".join(json_text.encode(row._asdict(), indent=None) for row in rejections)
+    )
 
 
 def merge_parts(folder: str, names: Iterable[str]) -> None:

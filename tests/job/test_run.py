@@ -80,15 +80,17 @@ import sys
 from functools import partial
 from job.run import in_other_process
 from pipeline.terminal import exit_status
-from job.distribute.preemption import raise_at_sigterm
+from pipeline import interrupts
 
 def main():
     code = f"import os, time; open({sys.argv[1]!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    with raise_at_sigterm("while sharding"), in_other_process(partial(exec, code), "warning") as go:
+    with in_other_process(partial(exec, code), "warning") as go:
         go()
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    interrupts.install()
+    interrupts.at_work()
+    sys.exit(interrupts.finish(exit_status(main)))
 """
 
 
@@ -116,7 +118,7 @@ def started(tmp_path):
         (
             signal.SIGTERM,
             143,
-            "kmeans-job: error: SIGTERM: ended while sharding; run the same command again to "
+            "kmeans-job: error: SIGTERM: ended before it was done; run the same command again to "
             "resume\n",
         ),
     ],

@@ -9,7 +9,7 @@ import threading
 import jobs
 import pytest
 
-from job.distribute.preemption import InterruptedFit, on_sigterm, raise_at_sigterm, unguarded
+from job.distribute.preemption import on_sigterm, unguarded
 
 
 def handlers() -> tuple:
@@ -59,19 +59,6 @@ def test_a_block_that_does_not_end_is_ended_with_its_state_saved():
     assert done.stderr == (
         "kmeans-job: error: SIGTERM: ended amid a pass; run the same command again to resume\n"
     )
-
-
-def test_what_needs_no_time_to_end_is_interrupted():
-    def wait() -> None:
-        with raise_at_sigterm("while sharding"):
-            os.kill(os.getpid(), signal.SIGTERM)
-            threading.Event().wait(60)
-
-    before = handlers()
-    with pytest.raises(InterruptedFit, match="SIGTERM: ended while sharding; run") as caught:
-        wait()
-    assert caught.value.status == 143
-    assert handlers() == before
 
 
 @pytest.mark.parametrize("guard", [on_sigterm, unguarded])
