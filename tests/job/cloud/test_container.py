@@ -155,7 +155,8 @@ def test_every_command_is_accepted_by_the_command_line(build):
     line = [part.replace("$(cat image)", cloud_doubles.IMAGE) for part in line]
     args, unknown = build_parser().parse_known_args(line)
     assert unknown == []
-    asked = submission(args, ())
+    args.beam_options = ()
+    asked = submission(args)
     assert asked.cloud.image == cloud_doubles.IMAGE
     assert asked.cloud.output == f"gs://{cloud_doubles.BUCKET}/kmeans"
     assert asked.cloud.spot
@@ -178,7 +179,8 @@ def test_the_submissions_of_the_docs_are_accepted_too():
     for line in lines:
         args, unknown = build_parser().parse_known_args(line)
         assert all(flag.startswith("--") for flag in unknown)
-        submission(args, tuple(unknown))
+        args.beam_options = tuple(unknown)
+        submission(args)
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "cloudbuild.yaml", ".dockerignore"])
