@@ -12,11 +12,12 @@ import gcs_double
 import pytest
 from gcs_double import Double, Fault
 from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2.credentials import Credentials
 
 from pipeline.errors import Conflict, TransientError, UserError
 from pipeline.storage import gcs, transfer
-from pipeline.storage.gcs_client import Patience
+from pipeline.storage.gcs_client import RetryPolicy
 
 LARGE = os.urandom(2 * gcs.PART_BYTES + 12345)  # uploaded in three parts
 BUSY, LIMITED = Fault(503), Fault(429, (("Retry-After", "7"),))
@@ -45,10 +46,8 @@ def waited() -> list[float]:
 def make_objects(double, waited) -> Callable[[], gcs.Objects]:
     """Objects of a client that waits a thousandth of the usual between two tries."""
 
-    def patience() -> Patience:
-        return Patience(waited.append, 0.001, 0.032, total_seconds=30)
-
-    return lambda: gcs.Objects(lambda: client_of(double), patience)
+    quick = DEFAULT_RETRY.with_delay(0.001, 0.032, 2).with_timeout(30)
+    return lambda: gcs.Objects(lambda: client_of(double), lambda: RetryPolicy(quick, waited.append))
 
 
 @pytest.fixture
@@ -271,9 +270,8 @@ def test_server_that_never_answers(double, make_objects):
 
 def test_server_that_stays_busy(double):
     double.faults["list"] = [BUSY] * 1000
-    objects = gcs.Objects(
-        lambda: client_of(double), lambda: Patience(print, 0.001, 0.01, total_seconds=0.1)
-    )
+    short = DEFAULT_RETRY.with_delay(0.001, 0.01, 2).with_timeout(0.1)
+    objects = gcs.Objects(lambda: client_of(double), lambda: RetryPolicy(short))
     with pytest.raises(TransientError, match="cannot list: status 503 again and again; try later"):
         objects.list_names("gs://bucket/a")
 
@@ -334,9 +332,9 @@ def test_recent_files_take_so_much_of_the_disk():
             downloads.append(key)
             Path(path).write_bytes(b"%d" % key * 6)
 
-        return transfer.View(recent.get(key, 6, download), 6).read()
+        return transfer.View(recent.get(key, download)).read()
 
-    first = transfer.View(recent.get(1, 6, lambda path: Path(path).write_bytes(b"111111")), 6)
+    first = transfer.View(recent.get(1, lambda path: Path(path).write_bytes(b"111111")))
     assert [read_key(2), read_key(2), read_key(1)] == [b"2" * 6, b"2" * 6, b"1" * 6]
     assert downloads == [2, 1]
     assert first.read() == b"111111"  # whoever reads it, holds it
@@ -346,7 +344,7 @@ def test_view_is_a_file():
     with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
-        view, other = (io.BufferedReader(transfer.View(file, 10)) for _ in range(2))
+        view, other = (io.BufferedReader(transfer.View(file)) for _ in range(2))
         assert view.read(3) == b"012"
         assert other.read(2) == b"01"
         assert view.seek(-2, os.SEEK_END) == 8

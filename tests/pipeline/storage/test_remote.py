@@ -11,9 +11,9 @@ import pytest
 
 from pipeline import storage
 from pipeline.errors import Conflict, TransientError, UserError
-from pipeline.storage import remote
+from pipeline.storage import transfer
 
-LARGE = os.urandom(remote.SMALL_BYTES + 17)
+LARGE = os.urandom(transfer.SMALL_BYTES + 17)
 
 
 def write(path: str, data: bytes = b"content") -> str:
@@ -153,11 +153,11 @@ def fresh(monkeypatch):
     """Storages that connect anew."""
     import s3fs
 
-    storage._storage.cache_clear()
+    storage._remote.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
     yield monkeypatch
     monkeypatch.undo()
-    storage._storage.cache_clear()
+    storage._remote.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
 
 
