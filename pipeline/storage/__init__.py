@@ -92,7 +92,9 @@ def common_folder(paths: Sequence[str]) -> str:
         raise UserError(f"{paths[0]} … {paths[-1]}: paths of different storages; give one kind")
     folder = os.path.commonpath([os.path.dirname(_absolute(path)) for path in paths])
     (scheme,) = schemes
-    return f"{scheme}://{folder.lstrip('/')}" if scheme else folder
+    # hdfs:///FOLDER names no host, hdfs://HOST/FOLDER does.
+    start = f"{scheme}:///" if paths[0].startswith(f"{scheme}:///") else f"{scheme}://"
+    return start + folder.lstrip("/") if scheme else folder
 
 
 def relative(path: str, folder: str) -> str:

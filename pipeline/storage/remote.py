@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from pipeline.errors import TransientError, UserError
+from pipeline.storage import local
 from pipeline.storage.local import TEMPORARY_SUFFIX
 from pipeline.storage.protocol import Log
 from pipeline.storage.schemes import Scheme, not_installed
@@ -40,6 +41,7 @@ _TRANSIENT_NAMES = (
     "ResponseParser",
     "FlexibleChecksum",
 )
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CREDENTIALS = ("Credential", "TokenRetrieval", "ClientAuthentication", "ProfileNotFound")
 
 
@@ -116,7 +118,7 @@ class RemoteFiles:
             return files.cat_file(short)
 
     def copy_to_disk(self, path: str, target: str) -> None:
-        with self._explained(path, "read"):
+        with local.explained(target, "write"), self._explained(path, "read"):
             files, short = self._at(path)
             files.get_file(short, target)
 
@@ -235,6 +237,8 @@ class RemoteFiles:
         except UserError:
             raise
         except Exception as error:
+            if getattr(error, "errno", None) in _DISK_FULL:
+                raise  # about a copy on this machine
             raise self._meaning(error, f"{path}: cannot {verb}") from error
 
     def _meaning(self, error: Exception, what: str) -> UserError:

@@ -1,12 +1,9 @@
 """gs:// paths and a server that fails: every operation gets through, or says why it does not."""
 
-import io
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import gcs_double
 import pytest
@@ -293,64 +290,12 @@ def test_library_that_is_not_installed(monkeypatch, name):
         getattr(gcs.Objects(), name)("gs://bucket/a")
 
 
-def test_log_is_published_now_and_then(make_objects, double):
-    seconds = [0.0]
-    log = transfer.GrowingObject(
-        lambda: make_objects().publish("gs://bucket/log"), b"0", lambda: seconds[0]
-    )
-
-    def published() -> bytes:
-        return double.objects["bucket"]["log"].data
-
-    assert published() == b"0"
-    log.write(b"1")
-    assert published() == b"0"
-    seconds[0] = transfer.LOG_SECONDS
-    log.write(b"2")
-    assert published() == b"012"
-    log.write(b"3")
-    log.flush()
-    assert published() == b"0123"
-    log.close()
-    assert double.requests.count("upload") == 3
-
-
 def test_objects_that_were_read_last_are_kept(objects, double):
     write(objects, LARGE)
     assert [read(objects), read(objects)] == [LARGE, LARGE]
     assert double.requests.count("download") == 1
     write(objects, LARGE[::-1])
     assert read(objects) == LARGE[::-1]
-
-
-def test_recent_files_take_so_much_of_the_disk():
-    recent = transfer.RecentCopies(max_bytes=10)
-    downloads = []
-
-    def read_key(key: int) -> bytes:
-        def download(path: str) -> None:
-            downloads.append(key)
-            Path(path).write_bytes(b"%d" % key * 6)
-
-        return transfer.View(recent.get(key, download)).read()
-
-    first = transfer.View(recent.get(1, lambda path: Path(path).write_bytes(b"111111")))
-    assert [read_key(2), read_key(2), read_key(1)] == [b"2" * 6, b"2" * 6, b"1" * 6]
-    assert downloads == [2, 1]
-    assert first.read() == b"111111"  # whoever reads it, holds it
-
-
-def test_view_is_a_file():
-    with tempfile.TemporaryFile() as file:
-        file.write(b"0123456789")
-        file.flush()
-        view, other = (io.BufferedReader(transfer.View(file)) for _ in range(2))
-        assert view.read(3) == b"012"
-        assert other.read(2) == b"01"
-        assert view.seek(-2, os.SEEK_END) == 8
-        assert view.read() == b"89"
-        assert view.seek(1) == view.tell() == 1
-        assert view.read(1) == b"1"
 
 
 def test_folders_and_globs(objects):
