@@ -274,19 +274,22 @@ class Objects:
         )
 
     def _explained(self, path: str, verb: str) -> contextlib.AbstractContextManager[None]:
-        """Translates errors raised inside the block into messages that `path` cannot be `verb`."""
+        """Translates errors raised inside the block into messages about `path`."""
         return explained(path, verb, lambda: self._missing_bucket(path))
 
     def _missing_bucket(self, path: str) -> str | None:
-        """The name of the bucket in `path`, if that bucket does not exist."""
-        from google.api_core.exceptions import GoogleAPICallError, NotFound
+        """The name of the bucket in `path`, if that bucket does not exist.
+
+        Asked by a listing, since `Bucket.exists` needs a role that `objectUser` does not include.
+        """
+        from google.api_core.exceptions import GoogleAPIError, NotFound
 
         bucket, _ = split(path)
         try:
             list(self._list(bucket, "", max_results=1))
         except NotFound:
             return bucket
-        except GoogleAPICallError:
+        except GoogleAPIError:
             pass
         return None
 
