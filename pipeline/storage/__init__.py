@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gzip
 import os
+import pkgutil
 import re
 import shutil
 import time
@@ -20,6 +21,7 @@ from pipeline.errors import TransientError, UserError
 from pipeline.storage import local
 from pipeline.storage.local import TEMPORARY_SUFFIX as TEMPORARY_SUFFIX
 from pipeline.storage.protocol import Log, Storage
+from pipeline.storage.schemes import SCHEMES, scheme_named
 
 RETRY_SECONDS = (0.1, 1.0)  # between the tries of a read or write that may work later
 T = TypeVar("T")
@@ -34,40 +36,13 @@ def scheme_of(path: str) -> str:
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
     if not found:
         return ""
-    scheme = found[1].lower()
-    if scheme not in COMMON and scheme not in _schemes():
+    name = found[1].lower()
+    if scheme_named(name) is None:
+        known = ", ".join(f"{other}://" for other in SCHEMES)
         raise UserError(
-            f"{path}: no storage has the scheme {scheme}://; give a local path, or one of "
-            f"{', '.join(f'{known}://' for known in COMMON)}"
+            f"{path}: no storage has the scheme {name}://; give a local path, or one of {known}"
         )
-    return scheme
-
-
-COMMON = ("gs", "s3", "az", "abfs", "hdfs", "https")  # what messages propose
-
-
-@functools.cache
-def _schemes() -> frozenset[str]:
-    """The schemes that fsspec has a backend for."""
-    try:
-        from fsspec.registry import known_implementations
-    except ImportError:
-        return frozenset(COMMON)
-    return frozenset(known_implementations)
-
-
-@functools.cache
-def _storage(scheme: str, emulator: str | None) -> Storage:
-    """The one storage for all paths of a scheme; connected when it is first used."""
-    if not scheme:
-        return local
-    if scheme == "gs":
-        from pipeline.storage import gcs
-
-        return gcs.Objects()
-    from pipeline.storage import remote
-
-    return remote.RemoteFiles(scheme)
+    return name
 
 
 def storage_of(path: str) -> Storage:
@@ -76,9 +51,24 @@ def storage_of(path: str) -> Storage:
     Raises:
       UserError: no storage has its scheme.
     """
-    scheme = scheme_of(path)
-    # Tests start emulators one after the other.
-    return _storage(scheme, os.environ.get("STORAGE_EMULATOR_HOST") if scheme == "gs" else None)
+    name = scheme_of(path)
+    if not name:
+        return local
+    scheme = scheme_named(name)
+    assert scheme
+    return _remote(name, os.environ.get(scheme.server) if scheme.server else None)
+
+
+@functools.cache
+def _remote(name: str, server: str | None) -> Storage:
+    """The one storage for all paths of a scheme on a `server`; it connects when first used."""
+    scheme = scheme_named(name)
+    assert scheme
+    if scheme.makes:
+        return pkgutil.resolve_name(scheme.makes)()
+    from pipeline.storage.remote import RemoteFiles
+
+    return RemoteFiles(name, scheme)
 
 
 def is_local(path: str) -> bool:
@@ -102,7 +92,9 @@ def common_folder(paths: Sequence[str]) -> str:
         raise UserError(f"{paths[0]} … {paths[-1]}: paths of different storages; give one kind")
     folder = os.path.commonpath([os.path.dirname(_absolute(path)) for path in paths])
     (scheme,) = schemes
-    return f"{scheme}://{folder.lstrip('/')}" if scheme else folder
+    # hdfs:///FOLDER names no host, hdfs://HOST/FOLDER does.
+    start = f"{scheme}:///" if paths[0].startswith(f"{scheme}:///") else f"{scheme}://"
+    return start + folder.lstrip("/") if scheme else folder
 
 
 def relative(path: str, folder: str) -> str:

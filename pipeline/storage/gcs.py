@@ -1,8 +1,8 @@
-"""Objects of Google Cloud Storage: what storage.py does with gs:// paths.
+"""Objects of Google Cloud Storage, by gs:// paths.
 
 A bucket has no folders: what lies in one are the objects whose names begin with the folder's and a
-slash. An object appears whole, when its upload is complete. Everything is compared by CRC-32C: an
-upload by the server, a download here.
+slash. An object appears whole, when its upload is complete. CRC-32C checksums are compared in both
+directions: by the server for an upload, here for a download.
 """
 
 import contextlib
@@ -19,22 +19,20 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import TransientError, UserError
 from pipeline.storage import local
-from pipeline.storage.gcs_client import TIMEOUT_SECONDS, Patience, connect, refusals
+from pipeline.storage.gcs_client import TIMEOUT_SECONDS, RetryPolicy, connect, explained
 from pipeline.storage.transfer import (
     REQUESTS,
-    Checked,
+    SMALL_BYTES,
     GrowingObject,
     RecentCopies,
     View,
-    measure,
-    on_disk,
+    crc32c,
+    temporary_files,
 )
 
-PART_BYTES = 8 << 20  # a larger upload can go on after it broke; a multiple of 256 KiB
-SMALL_BYTES = 1 << 20  # below this, objects are read into memory
-RECENT_BYTES = 1 << 30  # disk for the objects that were read last
+PART_BYTES = 8 << 20  # larger uploads are sent in parts of this size; a multiple of 256 KiB
 TRIES = 3  # of a transfer that does not arrive as it was sent
-SENT_AGAIN = {400, 410}  # statuses of an upload: a wrong checksum, one that was forgotten
+RESTARTED = {400, 410}  # statuses of an upload: a wrong checksum; a session the server forgot
 BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 
 
@@ -44,32 +42,39 @@ class Objects:
     def __init__(
         self,
         connect: Callable[[], Any] = connect,
-        make_patience: Callable[[], Patience] = Patience,
+        make_retry: Callable[[], RetryPolicy] = RetryPolicy,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Connects when it is first used."""
-        self._connect, self._make_patience, self._clock = connect, make_patience, clock
-        self._recent = RecentCopies(RECENT_BYTES)
+        """Takes what is needed to connect when a path is first used.
+
+        Args:
+          connect: makes a `google.cloud.storage.Client`.
+          make_retry: makes the policy for requests that fail.
+          clock: seconds, for the logs.
+        """
+        self._connect, self._make_retry, self._clock = connect, make_retry, clock
+        self._recent = RecentCopies()
 
     @functools.cached_property
     def _client(self) -> Any:
         return self._connect()
 
     @functools.cached_property
-    def _patience(self) -> Patience:
-        return self._make_patience()
+    def _options(self) -> dict[str, Any]:
+        """Parameters of every request."""
+        return {"retry": self._make_retry(), "timeout": TIMEOUT_SECONDS}
 
     def exists(self, path: str) -> bool:
         """Whether there is an object or a folder at `path`."""
         bucket, name = split(path)
-        with self._asking(path, "read"):
+        with self._explained(path, "read"):
             return bool(name and self._find(bucket, name)) or self.is_folder(path)
 
     def is_folder(self, path: str) -> bool:
         """Whether anything lies below `path`; a bucket is a folder even if it is empty."""
         bucket, name = split(path)
-        with self._asking(path, "read"):
-            found = self._list(bucket, _below(name), max_results=1)
+        with self._explained(path, "read"):
+            found = self._list(bucket, _prefix(name), max_results=1)
             return bool(list(found)) or not name
 
     def list_names(self, folder: str) -> list[str]:
@@ -93,9 +98,9 @@ class Objects:
     def walk(self, folder: str, deep: bool) -> Iterator[str]:
         """Objects in `folder` and, if `deep`, below it, without hidden ones."""
         bucket, name = split(folder)
-        with self._asking(folder, "list"):
-            for blob in self._list(bucket, _below(name), delimiter=None if deep else "/"):
-                found = blob.name.removeprefix(_below(name))
+        with self._explained(folder, "list"):
+            for blob in self._list(bucket, _prefix(name), delimiter=None if deep else "/"):
+                found = blob.name.removeprefix(_prefix(name))
                 # A name that ends with a slash stands for a folder.
                 if not any(part == "" or part[0] == "." for part in found.split("/")):
                     yield found
@@ -108,36 +113,36 @@ class Objects:
 
     @contextlib.contextmanager
     def open_read(self, path: str) -> Iterator[BinaryIO]:
-        """An object opened for reading: in memory, or a copy on disk, which may be kept a while."""
+        """Opens an object for reading: in memory, or a copy on disk that later calls reuse."""
         bucket, name = split(path)
-        with self._asking(path, "read"):
+        with self._explained(path, "read"):
             blob = self._find(bucket, name)
         if blob is None or blob.size < SMALL_BYTES:
             opened: BinaryIO = io.BytesIO(self.read_bytes(path))
         else:
             download = functools.partial(self._copy, path, blob)
-            file = self._recent.get((path, blob.generation), blob.size, download)
-            opened = io.BufferedReader(View(file, blob.size))
+            file = self._recent.get((path, blob.generation), download)
+            opened = io.BufferedReader(View(file))
         with opened:
             yield opened
 
     def copy_to_disk(self, path: str, target: str) -> None:
         """Copies an object to the local path `target`."""
-        with local.refusals(target, "write"):
+        with local.explained(target, "write"):
             self._copy(path, self._blob(path), target)
 
     @contextlib.contextmanager
     def publish(self, path: str) -> Iterator[BinaryIO]:
         """A file to write, which becomes an object when the block ends without an exception."""
         file: Any
-        with on_disk(), tempfile.SpooledTemporaryFile(PART_BYTES) as file:
+        with temporary_files(), tempfile.SpooledTemporaryFile(PART_BYTES) as file:
             yield file
-            with self._asking(path, "write"):
+            with self._explained(path, "write"):
                 self._upload(path, file)
 
     def write_once(self, path: str, data: bytes) -> None:
         """Makes an object of `data`, unless another has made one there that is not the same."""
-        with self._asking(path, "write"):
+        with self._explained(path, "write"):
             self._upload(path, io.BytesIO(data), only_new=True)
 
     def open_log(self, path: str, text: bytes) -> GrowingObject:
@@ -150,8 +155,8 @@ class Objects:
     def remove(self, path: str) -> None:
         """Removes an object, and all that lies below it if it is a folder."""
         bucket, name = split(path)
-        with self._asking(path, "remove"), ThreadPoolExecutor(REQUESTS) as pool:
-            below = (blob.name for blob in self._list(bucket, _below(name)))
+        with self._explained(path, "remove"), ThreadPoolExecutor(REQUESTS) as pool:
+            below = (blob.name for blob in self._list(bucket, _prefix(name)))
             list(pool.map(functools.partial(self._remove, bucket), below))
             self._remove(bucket, name)
 
@@ -160,23 +165,18 @@ class Objects:
 
         blob = self._client.bucket(bucket).blob(name)
         with contextlib.suppress(NotFound):
-            blob.delete(retry=self._patience.retry, timeout=TIMEOUT_SECONDS)
+            blob.delete(**self._options)
 
     def _list(self, bucket: str, prefix: str, **options: Any) -> Any:
-        return self._client.list_blobs(
-            bucket,
-            prefix=prefix or None,
-            retry=self._patience.retry,
-            timeout=TIMEOUT_SECONDS,
-            **options,
-        )
+        """An iterator over the objects whose names begin with `prefix`; pages come as needed."""
+        return self._client.list_blobs(bucket, prefix=prefix or None, **self._options, **options)
 
     def _entries(self, folder: str) -> tuple[dict[str, int], set[str]]:
         """Sizes of the objects in `folder`, and the names of the folders in it."""
         bucket, name = split(folder)
-        start = len(_below(name))
-        with self._asking(folder, "list"):
-            found = self._list(bucket, _below(name), delimiter="/")
+        start = len(_prefix(name))
+        with self._explained(folder, "list"):
+            found = self._list(bucket, _prefix(name), delimiter="/")
             sizes = {blob.name[start:]: blob.size for blob in found}
             folders = {path[start:-1] for path in found.prefixes}
         sizes.pop("", None)  # what some tools put where a folder is to be
@@ -201,49 +201,47 @@ class Objects:
 
     def _find(self, bucket: str, name: str) -> Any:
         """What is known of an object; None where there is none."""
-        return self._client.bucket(bucket).get_blob(
-            name, retry=self._patience.retry, timeout=TIMEOUT_SECONDS
-        )
+        return self._client.bucket(bucket).get_blob(name, **self._options)
 
     def _blob(self, path: str) -> Any:
         bucket, name = split(path)
-        with self._asking(path, "read"):
+        with self._explained(path, "read"):
             return self._client.bucket(bucket).blob(name)
 
     def _copy(self, path: str, blob: Any, target: str) -> None:
-        with open(target, "wb") as file:
+        with open(target, "w+b") as file:
             self._download(path, blob, file)
 
-    def _download(self, path: str, blob: Any, file: BinaryIO) -> None:
+    def _download(self, path: str, blob: Any, file: Any) -> None:
         """Writes the bytes of an object to `file` as they are stored.
 
-        Google's library compares them only where one answer brought all of them.
+        The checksum is compared here: the library does not once it had to resume a download
+        (`_write_to_stream` leaves out answers with status 206), and does not try again either.
         """
         for _ in range(TRIES):
             file.seek(0)
             file.truncate()
-            checked = Checked(file)
-            with self._asking(path, "read"):
-                blob.download_to_file(
-                    checked,
-                    raw_download=True,
-                    checksum=None,
-                    retry=self._patience.retry,
-                    timeout=TIMEOUT_SECONDS,
-                )
-            if blob.crc32c in (None, checked.checksum()):
+            with self._explained(path, "read"):
+                blob.download_to_file(file, raw_download=True, checksum=None, **self._options)
+            found = crc32c(file)
+            if blob.crc32c in (None, found):
                 return
         raise TransientError(
-            f"{path}: altered on the way here {TRIES} times (crc32c {checked.checksum()} instead "
-            f"of {blob.crc32c}); check the network and proxies"
+            f"{path}: altered on the way here {TRIES} times (crc32c {found} instead of "
+            f"{blob.crc32c}); check the network and proxies"
         )
 
     def _upload(self, path: str, file: BinaryIO, only_new: bool = False) -> None:
-        """Makes an object of `file`; the server does not if the checksum is wrong."""
+        """Makes an object of `file`.
+
+        The checksum goes with the first request, so that the server refuses what arrives altered
+        before others see it. The library's own check of uploads in parts compares the finished
+        object, and on a mismatch removes whatever lies there by then (`_do_resumable_upload`).
+        """
         from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
 
         bucket, name = split(path)
-        size, checksum = measure(file)
+        checksum, size = crc32c(file), file.tell()
         for _ in range(TRIES):
             blob = self._client.bucket(bucket).blob(name, chunk_size=PART_BYTES)
             blob.crc32c = checksum
@@ -254,17 +252,18 @@ class Objects:
                     size=size,
                     if_generation_match=0 if only_new else None,
                     checksum=None,
-                    retry=self._patience.retry,
-                    timeout=TIMEOUT_SECONDS,
+                    **self._options,
                 )
             except PreconditionFailed:
-                # The answer to an upload that worked may have been lost: then it is ours.
+                # The answer to an upload that worked may have been lost: then the object is ours.
                 there = self._find(bucket, name)
                 if there is None or (there.size, there.crc32c) != (size, checksum):
                     raise
+                return
             except (GoogleAPICallError, ValueError) as error:
-                # ValueError: a part was taken in part, which Google's library does not follow.
-                if getattr(error, "code", 400) not in SENT_AGAIN:
+                # ValueError: the server kept only the beginning of a part, as it may. The library
+                # takes note, but does not rewind the file (`get_next_chunk`).
+                if getattr(error, "code", 400) not in RESTARTED:
                     raise
                 continue
             if blob.crc32c == checksum:
@@ -274,35 +273,39 @@ class Objects:
             "check the network and proxies"
         )
 
-    @contextlib.contextmanager
-    def _asking(self, path: str, verb: str) -> Iterator[None]:
-        """What is asked within is for `path`, to `verb` it."""
-        with refusals(path, verb, lambda: self._missing_bucket(path)):
-            yield
-            self._patience.reached()
+    def _explained(self, path: str, verb: str) -> contextlib.AbstractContextManager[None]:
+        """Translates errors raised inside the block into messages about `path`."""
+        return explained(path, verb, lambda: self._missing_bucket(path))
 
     def _missing_bucket(self, path: str) -> str | None:
-        """The bucket of `path`, if there is none."""
-        from google.api_core.exceptions import GoogleAPICallError, NotFound
+        """The name of the bucket in `path`, if that bucket does not exist.
+
+        Asked by a listing, since `Bucket.exists` needs a role that `objectUser` does not include.
+        """
+        from google.api_core.exceptions import GoogleAPIError, NotFound
 
         bucket, _ = split(path)
         try:
             list(self._list(bucket, "", max_results=1))
         except NotFound:
             return bucket
-        except GoogleAPICallError:
+        except GoogleAPIError:
             pass
         return None
 
 
 def split(path: str) -> tuple[str, str]:
-    """Bucket and name in gs://BUCKET/NAME; the name is empty for a bucket."""
+    """Splits gs://BUCKET/NAME into bucket and name; the name is empty for a bucket.
+
+    Raises:
+      UserError: no bucket can have this name.
+    """
     bucket, _, name = path.removeprefix("gs://").partition("/")
     if not BUCKET.fullmatch(bucket):
         raise UserError(f"{path}: {bucket!r} is no name of a bucket; paths are gs://BUCKET/NAME")
     return bucket, name.strip("/")
 
 
-def _below(name: str) -> str:
-    """What the names of all objects in the folder `name` begin with."""
+def _prefix(name: str) -> str:
+    """The text that the names of all objects in the folder `name` begin with."""
     return f"{name}/" if name else ""

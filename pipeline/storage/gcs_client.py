@@ -1,122 +1,103 @@
-"""Google Cloud Storage from afar: credentials, how often to try, and what its refusals mean."""
+"""The client of Google Cloud Storage: credentials, retry policy, and what its errors mean."""
 
 import contextlib
-import http.client
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.errors import Conflict, TransientError, UserError
+from pipeline.errors import TransientError, UserError
+from pipeline.storage.schemes import not_installed
+from pipeline.storage.transfer import conflict
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two bytes
-# Statuses that may be another the next time.
-TRANSIENT = {408, 429, 500, 502, 503, 504}
 MAX_RETRY_AFTER_SECONDS = 60.0
-UNREACHED = 3  # failures to connect after which nobody is there, if nobody ever answered
+MAX_UNANSWERED = 3  # requests that fail without an answer before the service is out of reach
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 LOGIN = "gcloud auth application-default login"
+T = TypeVar("T")
 
 
 def connect() -> Any:
-    """A `google.cloud.storage.Client`; with an emulator, one that needs no credentials."""
+    """Makes a `google.cloud.storage.Client`; for an emulator, one without credentials."""
     import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
     credentials: Any = AnonymousCredentials()
     if not os.environ.get(EMULATOR):
-        with warnings.catch_warnings():  # a person's own credentials are meant
+        with warnings.catch_warnings():  # about a person's own credentials, which are welcome
             warnings.simplefilter("ignore", UserWarning)
             credentials, _ = google.auth.default(scopes=[SCOPE])
     return storage.Client(project=None, credentials=credentials)
 
 
-class Patience:
-    """When a request is tried again, and how long that goes on.
+class RetryPolicy:
+    """Repeats requests as google-cloud-storage does by default: for two minutes, waiting longer.
 
-    Attributes:
-      retry: for the parameter of that name of Google's library.
-      wait: what waits, given seconds.
+    Two things are added, through the callback for failures that google.api_core offers. Retry-After
+    is honoured, which the library does not read. A service from which no answer ever came is given
+    up after a few requests: a wrong address or proxy is not worth two minutes.
+
+    The library calls its parameter `retry` as a decorator, which an instance of this class is.
     """
 
-    def __init__(
-        self,
-        wait: Callable[[float], Any] = time.sleep,
-        first_seconds: float = 1.0,
-        longest_seconds: float = 32.0,
-        total_seconds: float = 120.0,
-    ):
-        from google.api_core.retry import Retry
+    def __init__(self, policy: Any = None, wait: Callable[[float], Any] = time.sleep):
+        """Takes the policy to follow.
 
-        self.wait = wait
-        self.retry = Retry(
-            predicate=is_transient,
-            initial=first_seconds,
-            maximum=longest_seconds,
-            multiplier=2.0,
-            timeout=total_seconds,
-            on_error=self._failed,
-        )
-        self._reached = False
-        self._failures = 0
+        Args:
+          policy: a `google.api_core.retry.Retry`; by default the library's.
+          wait: waits, given seconds.
+        """
+        from google.cloud.storage.retry import DEFAULT_RETRY
 
-    def reached(self) -> None:
-        """Takes note that a request was answered."""
-        self._reached = True
+        self._policy, self._wait = policy or DEFAULT_RETRY, wait
+        self._answered, self._unanswered = False, 0
+
+    def __call__(self, request: Callable[[], T]) -> Callable[[], T]:
+        """Decorates a function that sends a request."""
+
+        def send() -> T:
+            answer = request()
+            self._answered = True
+            return answer
+
+        return self._policy(send, on_error=self._failed)
 
     def _failed(self, error: Exception) -> None:
-        """Ends what is hopeless; waits as long as the server wants."""
+        """Waits as long as the server asks for; gives up where there is none."""
         response = getattr(error, "response", None)
         if response is None:
-            self._failures += not self._reached
-            if self._failures >= UNREACHED:
-                raise Unreachable from error
+            self._unanswered += not self._answered
+            if self._unanswered >= MAX_UNANSWERED:
+                raise UnreachableError from error
             return
-        self._reached = True
+        self._answered = True
         after = response.headers.get("Retry-After", "")
         if after.isdigit():
-            self.wait(min(float(after), MAX_RETRY_AFTER_SECONDS))
+            self._wait(min(float(after), MAX_RETRY_AFTER_SECONDS))
 
 
-class Unreachable(Exception):
-    """Nobody has answered so far."""
-
-
-def is_transient(error: BaseException | None) -> bool:
-    """Whether the same request may be answered the next time."""
-    import requests
-    import urllib3
-    from google.auth.exceptions import TransportError
-
-    if isinstance(error, TransportError):  # while credentials were renewed
-        return is_transient(error.args[0] if error.args else None)
-    broken = (
-        ConnectionError,
-        requests.exceptions.ConnectionError,
-        requests.exceptions.ChunkedEncodingError,
-        requests.exceptions.Timeout,
-        urllib3.exceptions.HTTPError,
-        http.client.HTTPException,
-    )
-    return isinstance(error, broken) or _status(error) in TRANSIENT
+class UnreachableError(Exception):
+    """No request has been answered so far."""
 
 
 def _status(error: BaseException | None) -> int | None:
+    """The HTTP status of the answer that `error` is about."""
     response = getattr(error, "response", None)
     status = getattr(error, "code", None) or getattr(response, "status_code", None)
     return int(status) if isinstance(status, int) else None
 
 
 @contextlib.contextmanager
-def refusals(path: str, verb: str, missing: Callable[[], str | None]) -> Iterator[None]:
-    """Raises what Google's library raises as the UserError that it is.
+def explained(path: str, verb: str, missing: Callable[[], str | None]) -> Iterator[None]:
+    """Translates errors of Google's library raised inside the block into messages about `path`.
 
     Args:
-      verb: what was to be done to `path`: read, write, list or remove.
-      missing: the bucket, where it is the bucket that is missing.
+      verb: what is done to `path`: read, write, list or remove.
+      missing: asks for the name of the bucket, if the bucket does not exist.
     """
     try:
         yield
@@ -133,20 +114,23 @@ def _meaning(
     error: Exception, what: str, verb: str, missing: Callable[[], str | None]
 ) -> UserError | None:
     """The UserError for `error`, without its text, which may name accounts and projects."""
-    if isinstance(error, ModuleNotFoundError):
-        remedy = "pip install 'kmeans-job[gcp]'"
-        return UserError(f"{what}: google-cloud-storage is not installed; {remedy}")
+    if isinstance(error, ImportError):
+        return not_installed(what, "gs")
     from google.api_core.exceptions import RetryError
     from google.auth import exceptions as auth
 
-    if isinstance(error, RetryError) and isinstance(error.cause, Exception):
-        error = error.cause
+    if isinstance(error, RetryError):
+        status = _status(error.cause)
+        reason = f"status {status}" if status else "a broken connection"
+        return TransientError(
+            f"{what}: {reason} again and again; try later: the same command resumes"
+        )
     if isinstance(error, auth.DefaultCredentialsError):
         return UserError(
             f"{what}: no Google credentials; log in with {LOGIN}, or name a key file in "
             "GOOGLE_APPLICATION_CREDENTIALS"
         )
-    if isinstance(error, Unreachable):
+    if isinstance(error, UnreachableError):
         return TransientError(
             f"{what}: Google's storage cannot be reached; check the network and proxies"
         )
@@ -168,15 +152,7 @@ def _meaning(
                 )
             return UserError(f"{what}: no such object; check the path")
         case 412:
-            return Conflict(
-                f"{what}: another writer was faster, and what it published stays; let one job at "
-                "a time write there, or give another --output"
-            )
-        case int(final) if final not in TRANSIENT:
-            return UserError(f"{what}: Google's storage refuses it with status {final}")
-    if is_transient(error):
-        reason = f"status {status}" if (status := _status(error)) else "a broken connection"
-        return TransientError(
-            f"{what}: {reason} again and again; try later: the same command goes on"
-        )
+            return conflict(what)
+        case int(status):
+            return UserError(f"{what}: Google's storage refuses it with status {status}")
     return None

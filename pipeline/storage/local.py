@@ -1,4 +1,4 @@
-"""Files of this machine's file system: what storage.py does with local paths."""
+"""Files of this machine's file system."""
 
 import contextlib
 import errno
@@ -12,7 +12,8 @@ from typing import BinaryIO
 from pipeline.errors import TransientError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
-_FOR_GOOD = {
+# Errors that would come again; others, as of a network drive that is away, may pass.
+_PERMANENT = {
     errno.EACCES,
     errno.EISDIR,
     errno.ELOOP,
@@ -27,19 +28,19 @@ _FOR_GOOD = {
 
 def exists(path: str) -> bool:
     """Whether there is a file or a folder at `path`."""
-    with refusals(path, "read"):
+    with explained(path, "read"):
         return os.path.exists(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether `path` is a folder."""
-    with refusals(path, "read"):
+    with explained(path, "read"):
         return os.path.isdir(path)
 
 
 def list_names(folder: str) -> list[str]:
     """Names in `folder`, sorted; empty where there is no such folder."""
-    with refusals(folder, "list"):
+    with explained(folder, "list"):
         return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
@@ -51,7 +52,7 @@ def matching(pattern: str) -> list[str]:
 def folders(path: str) -> list[str]:
     """Names of the folders in `path`, sorted, without hidden ones and those that hold `path`."""
     inside = (os.path.realpath(path),)
-    with refusals(path, "list"), os.scandir(path) as entries:
+    with explained(path, "list"), os.scandir(path) as entries:
         return sorted(
             entry.name
             for entry in entries
@@ -69,7 +70,7 @@ def walk(folder: str, deep: bool = True) -> Iterator[str]:
 
 def _walk(root: str, below: str, deep: bool, inside: tuple[str, ...]) -> Iterator[str]:
     folder = os.path.join(root, below)
-    with refusals(folder, "list"), os.scandir(folder) as entries:
+    with explained(folder, "list"), os.scandir(folder) as entries:
         for entry in entries:
             name = os.path.join(below, entry.name)
             if _is_hidden(entry):
@@ -104,7 +105,7 @@ def file_sizes(folder: str) -> dict[str, int]:
     if not os.path.isdir(folder):
         return {}
     sizes = {}
-    with refusals(folder, "list"), os.scandir(folder) as entries:
+    with explained(folder, "list"), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # renamed since it was listed
                 if not _is_folder(entry):
@@ -115,7 +116,7 @@ def file_sizes(folder: str) -> dict[str, int]:
 @contextlib.contextmanager
 def open_read(path: str) -> Iterator[BinaryIO]:
     """A file opened for reading bytes."""
-    with refusals(path, "read"), open(path, "rb") as file:
+    with explained(path, "read"), open(path, "rb") as file:
         yield file
 
 
@@ -127,7 +128,7 @@ def read_bytes(path: str) -> bytes:
 
 def copy_to_disk(path: str, target: str) -> None:
     """Copies a file to another place."""
-    with refusals(path, "read"):
+    with explained(path, "read"):
         shutil.copyfile(path, target)
 
 
@@ -137,7 +138,7 @@ def read_into(path: str, offset: int, target: memoryview) -> None:
     Raises:
       UserError: the file cannot be read, or ends before `target` is full.
     """
-    with refusals(path, "read"), open(path, "rb", buffering=0) as file:
+    with explained(path, "read"), open(path, "rb", buffering=0) as file:
         file.seek(offset)
         done = 0
         while done < len(target):
@@ -151,7 +152,7 @@ def read_into(path: str, offset: int, target: memoryview) -> None:
 def publish(path: str) -> Iterator[BinaryIO]:
     """A file to write; it appears at `path` whole, when the block ends, or not at all."""
     temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
-    with refusals(path, "write"):
+    with explained(path, "write"):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         try:
             with open(temporary, "wb") as file:
@@ -174,19 +175,19 @@ def write_once(path: str, data: bytes) -> None:
 def open_log(path: str, text: bytes) -> BinaryIO:
     """A file that begins with `text`, whose bytes others see as soon as they are written."""
     write_once(path, text)
-    with refusals(path, "write"):
+    with explained(path, "write"):
         return open(path, "ab", buffering=0)
 
 
 def make_folder(path: str) -> None:
     """Makes a folder and those above it, where they are missing."""
-    with refusals(path, "write"):
+    with explained(path, "write"):
         os.makedirs(path, exist_ok=True)
 
 
 def remove(path: str) -> None:
     """Removes a file, or a folder with all that is in it; nothing happens where there is none."""
-    with refusals(path, "remove"):
+    with explained(path, "remove"):
         if os.path.isdir(path):
             shutil.rmtree(path)
         else:
@@ -195,11 +196,17 @@ def remove(path: str) -> None:
 
 
 @contextlib.contextmanager
-def refusals(path: str, verb: str) -> Iterator[None]:
+def explained(path: str, verb: str) -> Iterator[None]:
+    """Translates errors of the system inside the block into messages about `path`.
+
+    Raises:
+      UserError: `path` cannot be read, listed, written or removed (`verb`).
+      TransientError: likewise, but it may work later.
+    """
     try:
         yield
     except OSError as error:
-        kind = UserError if error.errno in _FOR_GOOD else TransientError
+        kind = UserError if error.errno in _PERMANENT else TransientError
         raise kind(
             f"{path}: cannot {verb}: {error.strerror or error}; check the path and its permissions"
         ) from error

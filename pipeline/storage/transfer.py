@@ -13,48 +13,47 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
-from pipeline.errors import UserError
+from pipeline.errors import Conflict, UserError
 from pipeline.storage import local
 
 LOG_SECONDS = 10.0  # between two versions of an object that grows
 READ_BYTES = 8 << 20
-REQUESTS = 8  # at the same time: clients hold ten connections
+REQUESTS = 8  # at the same time: clients keep ten connections
+SMALL_BYTES = 1 << 20  # smaller files are read into memory, others through a copy on disk
+RECENT_BYTES = 1 << 30  # disk for the copies of the files that were read last
 
 
 class RecentCopies:
-    """Copies on disk of the objects that were read last; nothing of them outlives the process."""
+    """Copies on disk of the files that were read last; none outlives the process."""
 
-    def __init__(self, max_bytes: int):
+    def __init__(self, max_bytes: int = RECENT_BYTES):
         self._max_bytes = max_bytes
-        self._files: collections.OrderedDict[Any, tuple[BinaryIO, int]] = collections.OrderedDict()
+        self._files: collections.OrderedDict[Any, BinaryIO] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Any, num_bytes: int, download: Callable[[str], Any]) -> BinaryIO:
-        """The copy under `key`; if there is none, `download` writes it to the path that it gets."""
+    def get(self, key: Any, download: Callable[[str], Any]) -> BinaryIO:
+        """Returns the copy under `key`; without one, `download` is called with a path to fill."""
         with self._lock:
             if key in self._files:
                 self._files.move_to_end(key)
-                return self._files[key][0]
-        with on_disk(), tempfile.TemporaryDirectory() as folder:
+                return self._files[key]
+        with temporary_files(), tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "copy")
             download(path)
-            # The file has no name any more when the folder is gone: it ends with its last reader.
+            # The file loses its name with the folder, and its bytes with its last reader.
             file = open(path, "rb")  # noqa: SIM115
         with self._lock:
-            self._files[key] = file, num_bytes
-            while len(self._files) > 1 and self._held_bytes() > self._max_bytes:
+            self._files[key] = file
+            while len(self._files) > 1 and sum(map(_size, self._files.values())) > self._max_bytes:
                 self._files.popitem(last=False)  # readers keep their own reference
         return file
 
-    def _held_bytes(self) -> int:
-        return sum(num_bytes for _, num_bytes in self._files.values())
-
 
 class View(io.RawIOBase):
-    """A file, read from a position of its own."""
+    """A file of which each reader has a position of its own."""
 
-    def __init__(self, file: BinaryIO, num_bytes: int):
-        self._file, self._num_bytes, self._at = file, num_bytes, 0
+    def __init__(self, file: BinaryIO):
+        self._file, self._at = file, 0
 
     def readable(self) -> bool:
         return True
@@ -68,27 +67,12 @@ class View(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._num_bytes)[whence]
+        self._at = offset + (0, self._at, _size(self._file))[whence]
         return self._at
 
 
-class Checked:
-    """A file that is written in order, and the checksum of what was."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self._crc = file, google_crc32c.Checksum()
-
-    def write(self, data: bytes) -> int:
-        self._crc.update(data)
-        return self._file.write(data)
-
-    def checksum(self) -> str:
-        """CRC-32C of it."""
-        return _text(self._crc)
-
-
 class GrowingObject:
-    """An object that is made anew as it grows: objects cannot be appended to."""
+    """A log in a storage that cannot append: it is published anew as it grows."""
 
     def __init__(
         self,
@@ -108,7 +92,7 @@ class GrowingObject:
             self.flush()
 
     def flush(self) -> None:
-        """Publishes what is not published."""
+        """Publishes what was written since the last time."""
         if self._unpublished:
             with self._publish() as file:
                 file.write(self._text)
@@ -119,7 +103,7 @@ class GrowingObject:
 
 
 def each_read(read: Callable[[str], bytes], paths: Iterable[str]) -> Iterator[bytes | UserError]:
-    """What `read` returns for each path, or why it cannot be read, in order; several at a time."""
+    """Calls `read` for each path, several at a time; yields the bytes, or the error, in order."""
 
     def outcome(path: str) -> bytes | UserError:
         try:
@@ -136,21 +120,30 @@ def each_read(read: Callable[[str], bytes], paths: Iterable[str]) -> Iterator[by
         yield from (future.result() for future in coming)
 
 
-def on_disk() -> contextlib.AbstractContextManager[None]:
-    """Translates what the system refuses inside the block: it is about temporary files."""
-    return local.refusals(tempfile.gettempdir(), "write")
+def conflict(what: str) -> Conflict:
+    """The error for a marker that another writer has published; `what` begins the message."""
+    return Conflict(
+        f"{what}: another writer was faster, and what it published stays; let one job at a time "
+        "write there, or give another --output"
+    )
 
 
-def measure(file: BinaryIO) -> tuple[int, str]:
-    """Bytes in `file`, and their checksum."""
+def temporary_files() -> contextlib.AbstractContextManager[None]:
+    """Translates errors of the system inside the block into messages about temporary files."""
+    return local.explained(tempfile.gettempdir(), "write")
+
+
+def crc32c(file: BinaryIO) -> str:
+    """The CRC-32C of all bytes of `file`, in base 64 as Google's storage gives it.
+
+    The file is at its end afterwards.
+    """
     file.seek(0)
-    crc, size = google_crc32c.Checksum(), 0
+    checksum = google_crc32c.Checksum()
     while data := file.read(READ_BYTES):
-        crc.update(data)
-        size += len(data)
-    return size, _text(crc)
+        checksum.update(data)
+    return base64.b64encode(checksum.digest()).decode()
 
 
-def _text(crc: google_crc32c.Checksum) -> str:
-    """A CRC-32C as Google's storage says it: in base 64."""
-    return base64.b64encode(crc.digest()).decode()
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size

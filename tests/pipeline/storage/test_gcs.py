@@ -1,22 +1,20 @@
 """gs:// paths and a server that fails: every operation gets through, or says why it does not."""
 
-import io
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import gcs_double
 import pytest
 from gcs_double import Double, Fault
 from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2.credentials import Credentials
 
 from pipeline.errors import Conflict, TransientError, UserError
 from pipeline.storage import gcs, transfer
-from pipeline.storage.gcs_client import Patience
+from pipeline.storage.gcs_client import RetryPolicy
 
 LARGE = os.urandom(2 * gcs.PART_BYTES + 12345)  # uploaded in three parts
 BUSY, LIMITED = Fault(503), Fault(429, (("Retry-After", "7"),))
@@ -45,10 +43,8 @@ def waited() -> list[float]:
 def make_objects(double, waited) -> Callable[[], gcs.Objects]:
     """Objects of a client that waits a thousandth of the usual between two tries."""
 
-    def patience() -> Patience:
-        return Patience(waited.append, 0.001, 0.032, total_seconds=30)
-
-    return lambda: gcs.Objects(lambda: client_of(double), patience)
+    quick = DEFAULT_RETRY.with_delay(0.001, 0.032, 2).with_timeout(30)
+    return lambda: gcs.Objects(lambda: client_of(double), lambda: RetryPolicy(quick, waited.append))
 
 
 @pytest.fixture
@@ -271,9 +267,8 @@ def test_server_that_never_answers(double, make_objects):
 
 def test_server_that_stays_busy(double):
     double.faults["list"] = [BUSY] * 1000
-    objects = gcs.Objects(
-        lambda: client_of(double), lambda: Patience(print, 0.001, 0.01, total_seconds=0.1)
-    )
+    short = DEFAULT_RETRY.with_delay(0.001, 0.01, 2).with_timeout(0.1)
+    objects = gcs.Objects(lambda: client_of(double), lambda: RetryPolicy(short))
     with pytest.raises(TransientError, match="cannot list: status 503 again and again; try later"):
         objects.list_names("gs://bucket/a")
 
@@ -295,64 +290,12 @@ def test_library_that_is_not_installed(monkeypatch, name):
         getattr(gcs.Objects(), name)("gs://bucket/a")
 
 
-def test_log_is_published_now_and_then(make_objects, double):
-    seconds = [0.0]
-    log = transfer.GrowingObject(
-        lambda: make_objects().publish("gs://bucket/log"), b"0", lambda: seconds[0]
-    )
-
-    def published() -> bytes:
-        return double.objects["bucket"]["log"].data
-
-    assert published() == b"0"
-    log.write(b"1")
-    assert published() == b"0"
-    seconds[0] = transfer.LOG_SECONDS
-    log.write(b"2")
-    assert published() == b"012"
-    log.write(b"3")
-    log.flush()
-    assert published() == b"0123"
-    log.close()
-    assert double.requests.count("upload") == 3
-
-
 def test_objects_that_were_read_last_are_kept(objects, double):
     write(objects, LARGE)
     assert [read(objects), read(objects)] == [LARGE, LARGE]
     assert double.requests.count("download") == 1
     write(objects, LARGE[::-1])
     assert read(objects) == LARGE[::-1]
-
-
-def test_recent_files_take_so_much_of_the_disk():
-    recent = transfer.RecentCopies(max_bytes=10)
-    downloads = []
-
-    def read_key(key: int) -> bytes:
-        def download(path: str) -> None:
-            downloads.append(key)
-            Path(path).write_bytes(b"%d" % key * 6)
-
-        return transfer.View(recent.get(key, 6, download), 6).read()
-
-    first = transfer.View(recent.get(1, 6, lambda path: Path(path).write_bytes(b"111111")), 6)
-    assert [read_key(2), read_key(2), read_key(1)] == [b"2" * 6, b"2" * 6, b"1" * 6]
-    assert downloads == [2, 1]
-    assert first.read() == b"111111"  # whoever reads it, holds it
-
-
-def test_view_is_a_file():
-    with tempfile.TemporaryFile() as file:
-        file.write(b"0123456789")
-        file.flush()
-        view, other = (io.BufferedReader(transfer.View(file, 10)) for _ in range(2))
-        assert view.read(3) == b"012"
-        assert other.read(2) == b"01"
-        assert view.seek(-2, os.SEEK_END) == 8
-        assert view.read() == b"89"
-        assert view.seek(1) == view.tell() == 1
-        assert view.read(1) == b"1"
 
 
 def test_folders_and_globs(objects):
