@@ -10,7 +10,7 @@ GCP = [
     "google-cloud-aiplatform>=1.70",
     "google-cloud-storage>=3,<4",
 ]
-S3 = ["s3fs>=2024.10"]
+S3 = ["s3fs>=2025.3"]  # with which botocore compares checksums both ways
 HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 TEST = [
     *GCP,
