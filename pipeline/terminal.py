@@ -6,15 +6,12 @@ Everything but `Progress` is for commands alone: a library leaves the process as
 import argparse
 import contextlib
 import difflib
-import importlib.abc
-import importlib.machinery
 import logging
 import os
 import re
 import sys
 import tempfile
 import time
-import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
@@ -28,6 +25,7 @@ PROGRAM = interrupts.PROGRAM
 LOG_LEVELS = ("debug", "info", "warning", "error")
 OURS = ("job", "pipeline", "kmeans_job")  # packages whose log messages need no name before them
 OWN_LEVEL = ("absl", "tensorflow", "google.auth")  # loggers that do not take the root's
+SILENT = "3"  # of TF_CPP_MIN_LOG_LEVEL: no line of information, warning or error
 # What TensorFlow's libraries print as they are loaded: I, W or E, month and day, …
 LOADING = re.compile(rb"WARNING: All log messages before|[IWE]\d{4} ")
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal to redraw
@@ -130,39 +128,26 @@ def configure(log_level: str = "warning") -> None:
         logging.getLogger(own_level).setLevel(logging.DEBUG if debug else logging.ERROR)
     # What fails inside an engine Beam logs with a traceback, before it raises it.
     logging.getLogger("apache_beam").setLevel(logging.DEBUG if debug else logging.CRITICAL)
-    # 3 leaves out TensorFlow's own E-lines too. On a machine where nothing is wrong they say that
+    # TensorFlow's own E-lines are left out too. On a machine where nothing is wrong they say that
     # there is no GPU; what is wrong it raises as an exception besides.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else "3")
-    # Static initialisers of its libraries print some lines before any setting is read.
-    if not debug and not any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _TensorFlowFinder())
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if debug else SILENT)
     # Pillow warns of large images, which the sources reject with a reason.
     warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")
     # The search for credentials asks a server that only Google's machines have: once, briefly.
     os.environ.setdefault("GCE_METADATA_DETECT_RETRIES", "1")
 
 
-class _TensorFlowFinder(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow as Python would, and lets its loader hold back what it prints."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name != "tensorflow":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_quietly(module: types.ModuleType) -> None:
-                with _without_loading_lines():
-                    execute(module)
-
-            spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
-        return spec
-
-
 @contextlib.contextmanager
-def _without_loading_lines() -> Iterator[None]:
-    """Prints what is written to file descriptor 2 at the end of the block, less LOADING."""
+def without_loading_lines() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries print as they are loaded: for its first import.
+
+    They print some lines before they read any setting. So what is written to file descriptor 2
+    during the block is printed at its end, less LOADING. This does nothing unless TensorFlow's own
+    setting says that it shall print no such lines, as `configure` does, or if it has been loaded.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != SILENT or "tensorflow" in sys.modules:
+        yield
+        return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "wb") as terminal:
         os.dup2(held.fileno(), 2)

@@ -13,25 +13,9 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # load nothing: `submit` asks which inputs are names of sets, what Beam's flags say of a job on
 # Dataflow, and every command whether Beam knows a flag.
 SHARED = (
-    *(
-        "errors",
-        "terminal",
-        "options",
-        "config",
-        "storage",
-        "shards",
-        "features",
-        "shard",
-        "streams",
-    ),
-    *(
-        "assign",
-        "streams",
-        "interrupts",
-        "sources.formats",
-        "transforms.dataflow",
-        "transforms.runner",
-    ),
+    *("errors", "terminal", "options", "config", "storage", "shards", "features", "shard"),
+    *("assign", "interpreter", "interrupts", "streams"),
+    *("sources.formats", "transforms.dataflow", "transforms.runner"),
 )
 
 

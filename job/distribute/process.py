@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 from job.distribute import workers
 from job.distribute.workers import WorkerGroup
 from pipeline.errors import UserError
+from pipeline.terminal import without_loading_lines
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -81,7 +82,8 @@ def import_tensorflow() -> None:
     """
     gc.disable()
     try:
-        import tensorflow as tf
+        with without_loading_lines():
+            import tensorflow as tf
     finally:
         gc.enable()
     if not gc.get_freeze_count():

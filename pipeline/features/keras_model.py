@@ -17,6 +17,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import KINDS
 from pipeline.shards import plan
+from pipeline.terminal import without_loading_lines
 
 ENDINGS = KINDS["keras"].endings
 BATCH = 256  # images that a model is applied to at a time
@@ -133,7 +134,8 @@ def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embed
 
 def _load(local: str, path: str) -> Any:
     """Loads the model in the file `local`, a copy of `path`."""
-    import keras
+    with without_loading_lines():
+        import keras
 
     try:
         if local.endswith(".keras") and not zipfile.is_zipfile(local):

@@ -19,6 +19,7 @@ from pipeline.sources.checks import integer_names, numbered_ids
 from pipeline.sources.converted import converted
 from pipeline.sources.formats import NAMED_SETS, loaded
 from pipeline.sources.protocol import Planned, Request
+from pipeline.terminal import without_loading_lines
 
 FASHION_NAMES = (
     "T-shirt/top",
@@ -126,7 +127,8 @@ def _from_keras(module: str, file: str) -> NamedSet:
     Raises:
       UserError: it is not there and cannot be downloaded.
     """
-    from keras import datasets  # takes seconds to load
+    with without_loading_lines():
+        from keras import datasets  # takes seconds to load
 
     home = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
     path = os.path.join(home, "datasets", file)

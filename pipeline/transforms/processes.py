@@ -12,10 +12,9 @@ import logging
 import os
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from google.protobuf import text_format
 
 import pipeline
 from pipeline.errors import JobError
+from pipeline.interpreter import child_environment
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class ProcessHandler(GrpcWorkerHandler):
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE],
             env={
-                **worker_environment(os.environ),
+                **child_environment(os.environ),
                 "WORKER_ID": self.worker_id,
                 "PIPELINE_OPTIONS": "{}",
                 "CONTROL_API_SERVICE_DESCRIPTOR": descriptor(self.control_address),
@@ -158,20 +158,6 @@ _WORK_REMEDY = (
 
 def _status_text(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
-
-
-def worker_environment(caller: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables for a worker process, given the caller's.
-
-    The worker leaves out the current folder, and finds this package wherever the caller found it.
-    """
-    # An empty entry means the current folder.
-    paths = [path for path in caller.get("PYTHONPATH", "").split(os.pathsep) if path]
-    root = str(PACKAGE.parent)
-    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    if root not in installed and root not in paths:
-        paths.append(root)
-    return {**caller, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def descriptor(address: str) -> str:

@@ -1,11 +1,11 @@
 """What a person sees: option errors, progress by a given clock, exit status."""
 
 import contextlib
-import importlib.util
 import io
 import logging
 import os
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -18,6 +18,7 @@ from pipeline.terminal import (
     configure,
     exit_status,
     reject_flag,
+    without_loading_lines,
 )
 
 
@@ -115,7 +116,7 @@ def configured():
         logging.getLogger(name) for name in (None, *OWN_LEVEL, "job", "pipeline", "kmeans_job")
     ]
     root = logging.getLogger()
-    before = [logger.level for logger in loggers], root.handlers[:], sys.meta_path[:]
+    before = [logger.level for logger in loggers], root.handlers[:]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TF_CPP_MIN_LOG_LEVEL", "GCE_METADATA_DETECT_RETRIES"):
             patch.delenv(name, raising=False)
@@ -125,7 +126,7 @@ def configured():
         yield configure
     for logger, level in zip(loggers, before[0], strict=True):
         logger.setLevel(level)
-    root.handlers[:], sys.meta_path[:] = before[1:]
+    root.handlers[:] = before[1]
 
 
 @pytest.mark.parametrize(
@@ -167,20 +168,42 @@ PRINTING = """
 import os
 os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called\\n")
 os.write(2, b"I0000 00:00:1 2 port.cc:153] oneDNN custom operations are on\\nnot found\\n")
+os.write(2, b"E0000 00:00:1 2 cuda.cc:1] failed call to cuInit\\n")
 """
 
 
-@pytest.mark.parametrize("ending", ["", "raise ImportError('damaged')"])
-def test_what_tensorflow_prints_while_it_is_loaded(
-    configured, monkeypatch, tmp_path, capfd, ending
-):
-    (tmp_path / "tensorflow.py").write_text(PRINTING + ending)
+@pytest.fixture
+def printing(configured, monkeypatch, tmp_path):
+    """Makes `import tensorflow` print what it does, and then run some code; returns its file."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # of another test
+    (module := tmp_path / "tensorflow.py").write_text(PRINTING)
+    yield module
+    sys.modules.pop("tensorflow", None)
+
+
+@pytest.mark.parametrize("ending", ["", "raise ImportError('damaged')"])
+def test_what_tensorflow_prints_while_it_is_loaded(configured, printing, capfd, ending):
+    printing.write_text(PRINTING + ending)
     configured()
-    module = importlib.util.module_from_spec(spec := importlib.util.find_spec("tensorflow"))
-    with pytest.raises(ImportError) if ending else contextlib.nullcontext():
-        spec.loader.exec_module(module)
+    expected = pytest.raises(ImportError) if ending else contextlib.nullcontext()
+    with expected, without_loading_lines():
+        import_module("tensorflow")
     assert capfd.readouterr().err == "not found\n"
     os.write(2, b"seen\n")
     assert capfd.readouterr().err == "seen\n"
+
+
+def test_debug_shows_what_tensorflow_prints(configured, printing, capfd):
+    configured("debug")
+    with without_loading_lines():
+        import_module("tensorflow")
+    assert capfd.readouterr().err.count("\n") == 4
+
+
+def test_only_the_first_import_is_held_back(configured, printing, monkeypatch, capfd):
+    configured()
+    monkeypatch.setitem(sys.modules, "tensorflow", os)
+    with without_loading_lines():
+        os.write(2, b"I0101 of a thread\n")
+    assert capfd.readouterr().err == "I0101 of a thread\n"

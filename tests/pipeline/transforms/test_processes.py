@@ -12,7 +12,7 @@ from apache_beam.portability.api import beam_fn_api_pb2
 import pipeline
 from pipeline.errors import JobError
 from pipeline.transforms import processes
-from pipeline.transforms.processes import WorkerConnection, worker_environment
+from pipeline.transforms.processes import WorkerConnection
 from pipeline.transforms.runner import make_pipeline, run_pipeline
 
 FLAGS = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
@@ -33,19 +33,6 @@ def at_start(tmp_path, monkeypatch):
 
 def run_something(step=lambda value: value) -> None:
     run_pipeline(make_pipeline(lambda: beam.Create([0, 1]) | beam.Map(step), FLAGS))
-
-
-def test_the_environment_of_a_worker():
-    made = worker_environment({"PYTHONPATH": f"/a{os.pathsep}{os.pathsep}/b{os.pathsep}", "X": "1"})
-    assert made["X"] == "1"
-    assert made["PYTHONSAFEPATH"] == "1"
-    assert made["PYTHONPATH"].split(os.pathsep)[:2] == ["/a", "/b"]
-    assert "" not in made["PYTHONPATH"].split(os.pathsep)
-
-
-def test_this_package_is_found_once():
-    made = worker_environment({"PYTHONPATH": ROOT})
-    assert made["PYTHONPATH"] == ROOT
 
 
 def test_the_caller_is_left_alone(tmp_path, monkeypatch):
