@@ -2,8 +2,8 @@
 
 `kmeans-job run` on MNIST with 10 clusters, from nothing to the report, against a process that only
 imports TensorFlow and Beam one after the other. Both are fresh processes, in turns, on the same
-machine; the median of each counts. CPU seconds are those of the process and all it has started:
-they are steadier than wall seconds on a busy machine.
+machine; of each the median counts. CPU seconds are those of the process and all it has started:
+they tell more than the wall where the machine has other work to do.
 """
 
 import argparse
@@ -23,15 +23,16 @@ IMPORTS = [sys.executable, "-c", "import tensorflow; import apache_beam"]
 
 
 class Seconds(NamedTuple):
-    """Seconds of one process and of all processes that it started."""
+    """What one process took, with all that it started."""
 
     wall: float
     cpu: float  # user and system
 
 
 def measure(command: list[str]) -> Seconds:
-    """Runs a command, which must succeed, and measures it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    """Runs a command that must succeed."""
+    # An installed package has its bytecode, as the libraries have theirs.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -39,7 +40,7 @@ def measure(command: list[str]) -> Seconds:
 
 
 def measure_run(images: str, k: int) -> Seconds:
-    """Runs the main job into a new folder and measures it."""
+    """Runs the main job into a new folder."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--input", images, "--k", str(k), "--output", folder, "--quiet"]
         return measure([sys.executable, "-m", "job", "run", *options])
