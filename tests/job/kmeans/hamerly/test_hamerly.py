@@ -1,0 +1,69 @@
+"""Pruned assignments are Lloyd's, and their bounds hold."""
+
+import numpy as np
+import pytest
+from kmeans_graphs import PRUNED
+
+from job.distribute.replicas import local_replicas
+from job.images.resident import ResidentImages
+from job.kmeans import hamerly
+from pipeline.shards.manifest import load_manifest
+from pipeline.shards.pixel_scale import on_grid, units_of
+
+
+# With a deviation of 70 there is nothing to find: screens tell little, and are given up.
+@pytest.mark.parametrize(
+    ("dtype", "deviation"), [("uint8", 18), ("float32", 18), ("uint8", 70), ("float32", 70)]
+)
+def test_many_centroids_have_the_answer_of_lloyd(fit, make_shards, dtype, deviation):
+    rng = np.random.default_rng(5)
+    middles = rng.integers(40, 216, (150, 96))
+    images = middles[rng.integers(0, 150, 3000)] + rng.normal(0, deviation, (3000, 96))
+    images = np.clip(images, 0, 255).astype(dtype)
+    images[:40] = images[40:80]
+    initial = images[rng.choice(np.arange(40, 3000), 230, replace=False)]
+    initial = initial / units_of(images.dtype, 96).scale
+    shards = make_shards(images)
+    plain = fit(shards, 230, init=initial, algorithm="lloyd")
+    changed = [line["changed"] for line in plain.history]
+    for algorithm in PRUNED:
+        pruned = fit(shards, 230, init=initial, algorithm=algorithm)
+        np.testing.assert_array_equal(pruned.clusters, plain.clusters)
+        np.testing.assert_array_equal(pruned.centroids, plain.centroids)
+        assert [line["changed"] for line in pruned.history] == changed
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("many", [False, True])
+def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
+    """On a line, where a bound loses no more than it has to; few steps are by far the largest."""
+    monkeypatch.setattr(hamerly, "MANY_CENTROIDS", 10 - 9 * many)
+    rng, k = np.random.default_rng(0), 9
+    middles = np.full((k, 8), 30.0)
+    middles[:, 0] = rng.uniform(0, 255, k)
+    pixels = np.full((3000, 8), 30)
+    pixels[:, 0] = rng.integers(0, 256, 3000)
+    pixels = pixels.astype(dtype)
+    folder = make_shards(pixels)
+    images = ResidentImages(folder, load_manifest(folder), local_replicas())
+    algorithm = hamerly.hamerly(images, k)
+    exact = pixels / images.units.scale
+    skipped = []
+    for step in (10, 3, 1, 0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0.01, 0.01, 0):
+        middles[:, 0] += step * rng.pareto(2, k) * rng.choice((-1, 1), k) / k
+        centroids = on_grid(middles / images.units.scale, images.units)
+        algorithm.assign(centroids)
+        distances = np.linalg.norm(exact[:, None] - centroids, axis=2)
+        clusters = algorithm.clusters.numpy()
+        np.testing.assert_array_equal(clusters, distances.argmin(axis=1))
+        own, second = np.sort(distances, axis=1)[:, :2].T
+        if many:
+            _, upper, lower = (part.numpy() for part in algorithm.bounds)
+            assert (upper >= own).all()
+            assert (lower <= second).all()
+            gaps = lower - upper
+        else:
+            gaps = algorithm.bounds.gaps.numpy()
+            assert (gaps <= second - own).all()
+        skipped.append((gaps > 0).mean())
+    assert skipped[-1] > 0.5, skipped
