@@ -21,15 +21,16 @@ N, D = 500, 40
 @pytest.mark.parametrize("k", [50, 64])  # some groups of centroids are not full
 def test_bounds_of_images_in_doubt(dtype, spread, k):
     rng = np.random.default_rng(k)
-    middles = rng.integers(0, 256, (k, D))
+    middles = rng.integers(20, 236, (k, D)).astype(float)
+    middles[1::2] = middles[::2] + rng.normal(0, 20, (k // 2, D))  # pairs
     images = np.clip(middles[rng.integers(0, k, N)] + rng.normal(0, spread, (N, D)), 0, 255)
     images = images.astype(dtype)
     units = units_of(images.dtype, D)
     published = images.astype(np.float64) / units.scale
-    centroids = on_grid(middles / units.scale, units)
+    centroids = on_grid(np.clip(middles, 0, 255) / units.scale, units)
     centroids[7] = centroids[3]  # equally near to all
     distances = np.linalg.norm(published[:, None] - centroids, axis=2)
-    # Own clusters are right, second best or anything; bounds tell nothing.
+    # Own clusters are right, the other of a pair, or anything; bounds tell nothing.
     nearest, second = np.argsort(distances, axis=1, kind="stable")[:, :2].T
     own = np.choose(rng.integers(0, 3, N), [nearest, second, rng.integers(0, k, N)])
     doubt = np.argsort(own, kind="stable")[: N - 50]
@@ -64,7 +65,7 @@ def test_bounds_of_images_in_doubt(dtype, spread, k):
     assert num_screened == len(doubt)  # no lower bound was of any use
     assert cost > 0
     if spread == 10:
-        assert decided.mean() > 0.5  # where rivals are few
+        assert decided.mean() > 0.25  # where rivals are few
         assert (clusters != own[doubt])[decided].any()
     else:
         assert not decided.all()
