@@ -63,9 +63,9 @@ def basis_of(
 ) -> Basis:
     """Finds leading directions of centroids [k, d] and of how they just moved, then of images.
 
-    Bounds hold for any orthonormal columns, and are tight for leading ones. TensorFlow computes them
-    and not NumPy, whose threads would compete with TensorFlow's for the cores; on the host, since
-    even the QR decomposition of a GPU exchanges its matrices with the host.
+    Bounds hold for any orthonormal columns, and are tight for leading ones. They are computed by
+    TensorFlow, since NumPy's threads would compete with TensorFlow's for the cores, and on the
+    host, since even the QR decomposition of a GPU exchanges its matrices with the host.
 
     Args:
       before: the centroids before they moved, [k, d].
