@@ -43,7 +43,7 @@ class Fitted(NamedTuple):
       centroids: float32 [k, d], published units.
       inertia: of its last iteration.
       iterations: how many it took.
-      converged: whether it ended before `max_iterations` forced it to.
+      converged: whether its last iteration changed nothing, or moved centroids no more than `tol`.
       restart: its number, from 0.
     """
 
