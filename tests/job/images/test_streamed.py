@@ -94,6 +94,20 @@ def test_a_state_of_another_form_leaves_the_old_one(shards, small_chunks):
     assert np.array_equal(images.local(new)[0], np.arange(431) + np.float32(0.5))
 
 
+def test_passes_are_made_once_until_they_are_forgotten(shards):
+    _, images = both(shards[0])
+    run = images.compile(count_up)
+    assert images.compile(count_up) is run
+    images.forget_passes()
+    assert images.compile(count_up) is not run
+
+
+def test_an_image_lies_in_its_worker(shards):
+    for images in both(shards[0]):
+        assert images.holds(Place(0, 0, 5))
+        assert not images.holds(Place(1, 0, 5))
+
+
 @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
 def test_the_same_fit(shards, small_chunks, algorithm):
     folder, pixels = shards
