@@ -71,6 +71,20 @@ def as_float32(images, squared_norm, state, shared):
     return tf.cast(state, tf.float32) + shared, []
 
 
+def test_passes_are_made_once_until_they_are_forgotten(shards):
+    _, images = both(shards[0])
+    run = images.compile(count_up)
+    assert images.compile(count_up) is run
+    images.forget_passes()
+    assert images.compile(count_up) is not run
+
+
+def test_an_image_lies_in_its_worker(shards):
+    for images in both(shards[0]):
+        assert images.holds(Place(0, 0, 5))
+        assert not images.holds(Place(1, 0, 5))
+
+
 def test_a_pass_sees_every_image_once_and_in_order(shards, small_chunks):
     folder, pixels = shards
     _, images = both(folder)
@@ -92,20 +106,6 @@ def test_a_state_of_another_form_leaves_the_old_one(shards, small_chunks):
     assert totals == []
     assert np.array_equal(images.local(old)[0], np.arange(431))
     assert np.array_equal(images.local(new)[0], np.arange(431) + np.float32(0.5))
-
-
-def test_passes_are_made_once_until_they_are_forgotten(shards):
-    _, images = both(shards[0])
-    run = images.compile(count_up)
-    assert images.compile(count_up) is run
-    images.forget_passes()
-    assert images.compile(count_up) is not run
-
-
-def test_an_image_lies_in_its_worker(shards):
-    for images in both(shards[0]):
-        assert images.holds(Place(0, 0, 5))
-        assert not images.holds(Place(1, 0, 5))
 
 
 @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
