@@ -7,13 +7,13 @@ import numpy as np
 
 
 def digests(ids: Iterable[str]) -> np.ndarray:
-    """64 bits of each image's id; uint64 [n]."""
+    """Hashes each image's id to 64 bits; uint64 [n]."""
     joined = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids)
     return np.frombuffer(joined, "<u8").astype(np.uint64)
 
 
 def hashes(digests: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    """Fresh 64 bits for each image digest, for one purpose of one seed; uint64 [n].
+    """Makes 64 random bits of each image's digest, for one purpose of one seed; uint64 [n].
 
     The mixing is that of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
     generators, OOPSLA 2014).
@@ -26,13 +26,13 @@ def hashes(digests: np.ndarray, seed: int, purpose: str) -> np.ndarray:
 
 
 def uniforms(hashes: np.ndarray) -> np.ndarray:
-    """Numbers strictly between 0 and 1 from hashes; float64 [n]."""
-    # 52 bits and a half: with one more the largest would be rounded to 1.
+    """Converts hashes to numbers strictly between 0 and 1; float64 [n]."""
+    # 52 bits, plus a half: with 53 bits the largest would be rounded to 1.
     return ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def race(hashes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Keys −ln(u) / weight: the smallest is that of each row with probability ∝ its weight.
+    """Makes keys −ln(u) / weight: a row has the smallest with probability ∝ its weight.
 
     Args:
       hashes: uint64 [n]; weights: float64 [n], not negative.

@@ -1,4 +1,4 @@
-"""Remote shards on this machine's disk, for as long as they are read again and again."""
+"""Copies of remote shards on the local disk, for passes that read them again and again."""
 
 import contextlib
 import fcntl
@@ -18,12 +18,12 @@ DOWNLOADS = 4  # at the same time
 
 
 class DiskCopy:
-    """Copies of some files of a remote folder, which go when this object does.
+    """Copies of files of a remote folder, removed from the disk together with this object.
 
-    What a run that was killed left is removed by the next one on this machine.
+    What a killed run leaves behind, the next run on the machine removes.
 
     Attributes:
-      folder: the local one.
+      folder: the local folder with the copies.
     """
 
     def __init__(self, remote: str):
@@ -35,13 +35,13 @@ class DiskCopy:
         weakref.finalize(self, os.close, lock)
 
     def add(self, sizes: dict[str, int]) -> Iterator[str]:
-        """Copies files; yields the name of each when it is here.
+        """Copies files; yields the name of each once it is copied.
 
         Args:
-          sizes: bytes of each, by name.
+          sizes: the files' sizes in bytes, by name.
 
         Raises:
-          UserError: they do not fit the disk, or cannot be read.
+          UserError: they do not fit on the disk, or one cannot be read.
         """
         needed, free = sum(sizes.values()), shutil.disk_usage(self.folder).free
         if needed > free:
@@ -61,29 +61,31 @@ class DiskCopy:
 
 
 def remove_abandoned() -> None:
-    """Removes the copies of processes that are gone."""
+    """Removes the copies of processes that have ended."""
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*")):
-        with contextlib.suppress(OSError):  # in use, or another user's
+        with contextlib.suppress(OSError):  # it is in use, or belongs to another user
             lock = _lock(folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
 
 def _locked_folder() -> tuple[tempfile.TemporaryDirectory, int]:
-    """A new folder, and what holds it."""
+    """Makes a new folder; returns it and the descriptor of its lock."""
     while True:
         temporary = tempfile.TemporaryDirectory(prefix=PREFIX)
         try:
             return temporary, _lock(temporary.name)
-        except (BlockingIOError, FileNotFoundError):  # another process took it for abandoned
+        except (BlockingIOError, FileNotFoundError):  # another process removes it as abandoned
             temporary.cleanup()
 
 
 def _lock(folder: str) -> int:
-    """A descriptor that holds `folder` until it is closed, at the latest when the process ends.
+    """Locks `folder`; returns a descriptor that holds the lock until it is closed.
+
+    The operating system closes it when the process ends, however that happens.
 
     Raises:
-      OSError: another holds it.
+      OSError: it is locked already.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

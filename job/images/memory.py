@@ -7,14 +7,14 @@ from job.config import FitConfig
 from job.distribute.replicas import Replicas
 from pipeline.shards.manifest import Manifest
 
-# What an image costs beside its pixels: norm, digest, cluster, gap and the widest screen.
+# Bytes of an image besides its pixels: norm, digest, cluster, gap and the widest screen.
 STATE_BYTES = 8 + 8 + 8 + 4 + 4 * 128
 RESIDENT_SHARE = 0.75  # of what is available; the rest is for blocks, graphs and other processes
-# What a state may take: so much altogether, or this share of the bytes of the images where they are
-# held too and that is more; but no more than this share of what is left.
+# A state may take LITTLE_BYTES, or STATE_SHARE of the bytes of images held in memory if that is
+# more, but never more than SPARE_SHARE of what is available.
 LITTLE_BYTES, STATE_SHARE, SPARE_SHARE = 512 << 20, 1 / 8, 0.5
 CGROUPS = (
-    # (limit, used, statistics, the name there of what the kernel gives back when asked)
+    # (limit, usage, statistics, the name in these of the cache that the kernel can take back)
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     (
         "memory/memory.limit_in_bytes",
@@ -26,7 +26,7 @@ CGROUPS = (
 
 
 def fits(config: FitConfig, manifest: Manifest, replicas: Replicas) -> bool:
-    """Whether this worker is to keep its images in memory."""
+    """Tells whether this worker shall keep its images in memory."""
     if config.memory != "auto":
         return config.memory == "resident"
     own = manifest.shards[replicas.worker :: replicas.num_workers]
@@ -37,13 +37,23 @@ def fits(config: FitConfig, manifest: Manifest, replicas: Replicas) -> bool:
 
 
 def spare_row_bytes(num_images: int, held_bytes: int) -> int:
-    """What a state may take for each of `num_images`, of which `held_bytes` are in memory."""
+    """Returns how many bytes a state may take for each of a worker's images.
+
+    Args:
+      held_bytes: bytes of the `num_images` images' pixels that are in memory; 0: they are streamed.
+    """
     wanted = max(STATE_SHARE * held_bytes, LITTLE_BYTES)
     return int(min(wanted, SPARE_SHARE * available_bytes()) / max(1, num_images))
 
 
 def available_bytes(root: str = "/") -> int:
-    """What the machine and its cgroup leave; what is not known does not limit."""
+    """Returns how much memory the machine and the process's cgroup leave.
+
+    A limit that cannot be read is taken for none.
+
+    Args:
+      root: where /proc and /sys are looked for.
+    """
     found = [_meminfo(os.path.join(root, "proc/meminfo"))]
     found += [_cgroup(os.path.join(root, "sys/fs/cgroup"), *names) for names in CGROUPS]
     return max(0, min([value for value in found if value is not None], default=1 << 62))
@@ -68,7 +78,7 @@ def _number(path: str) -> int | None:
 
 
 def _table(path: str) -> dict[str, int]:
-    """The lines `name number …` of a file."""
+    """Reads the lines `name number …` of a file; empty if there is no such file."""
     with contextlib.suppress(OSError), open(path) as file:
         rows = [line.split() for line in file]
         return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -1,4 +1,4 @@
-"""Finding and reading single images of all workers, by place."""
+"""Single images of all workers: finding those with the smallest keys, and reading some by place."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from job.distribute.replicas import Replicas
 
 
 class Place(NamedTuple):
-    """Where an image lies: its worker, its replica there, its row there."""
+    """Where an image lies: its worker, the replica of that worker, the row of that replica."""
 
     worker: int
     replica: int
@@ -21,8 +21,8 @@ def smallest(replicas: Replicas, keys: list[list[np.ndarray]], count: int) -> li
     mine = _smallest_here(replicas.worker, keys, count)
     if replicas.num_workers == 1:
         return mine
-    # All workers send int64 arrays of one shape: a column for each of `count` candidates, with the
-    # bits of its keys, whatever their type, and its place; −1 where a worker has fewer.
+    # All workers must send int64 arrays of one shape: a column for each of `count` candidates, with
+    # the bits of its keys, whatever their type, and its place; −1 where a worker has fewer.
     dtypes = [key[0].dtype for key in keys]
     bits = np.full((len(keys) + 3, count), -1, np.int64)
     for column, (*values, place) in enumerate(mine):
@@ -39,12 +39,12 @@ def smallest(replicas: Replicas, keys: list[list[np.ndarray]], count: int) -> li
 
 
 def _smallest_here(worker: int, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
-    """`smallest` of the images of this worker."""
+    """Finds the images of this worker with the smallest keys."""
     candidates: list[tuple] = []
     for replica, first in enumerate(keys[0]):
         rows = np.arange(len(first))
         if len(first) > count:
-            # All that might be among the smallest; equal ones are sorted out below.
+            # All that may be among the smallest; further keys decide between equal ones below.
             rows = np.flatnonzero(first <= np.partition(first, count - 1)[count - 1])
         columns = [key[replica][rows] for key in keys]
         order = np.lexsort(columns[::-1])[:count]
@@ -62,10 +62,10 @@ def take(
     """Reads the images at `places`, of any worker; float64 [m, d].
 
     Args:
-      read: (replica, rows) → pixels [len(rows), d] of images of this worker.
+      read: (replica, rows) → pixels [len(rows), d] of this worker's images.
       num_features: d.
     """
-    # Each worker fills in its own images, and leaves 0 for the others: their sum is complete.
+    # Each worker fills in its own images and leaves the others 0: the sum has all of them.
     pixels = np.zeros((len(places), num_features))
     for replica in range(replicas.count):
         mine = [
@@ -79,12 +79,12 @@ def take(
 
 
 def _wide(number: np.ndarray) -> np.ndarray:
-    """A float, or an integer, in 8 bytes."""
+    """Widens a number to 8 bytes: to float64, uint64 or int64."""
     if number.dtype.kind == "f":
         return number.astype(np.float64)
     return number.astype(np.uint64 if number.dtype.kind == "u" else np.int64)
 
 
 def _narrow(words: np.ndarray, dtype: np.dtype) -> list:
-    """What `_wide` made of numbers of `dtype`, as Python numbers."""
+    """Reads int64 words as what `_wide` made of numbers of `dtype`; Python numbers."""
     return words.view(_wide(np.empty(0, dtype)).dtype).tolist()

@@ -1,7 +1,7 @@
 """What the algorithms see of the images of a set, wherever their pixels are kept.
 
-An algorithm needs to know how many images there are and how wide they are; it runs passes over all
-of them, keeps a state of one row per image between passes, and reads a few of them by place.
+An algorithm knows how many images there are and how many pixels they have. It runs passes over all
+of them, keeps a state with one row per image between passes, and reads a few of them by place.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ Pass = Callable[[Any, Any], tuple[Any, list[np.ndarray]]]
 
 
 class Images(Protocol):
-    """All images of a set, shared out among the replicas of all workers.
+    """All images of a set, divided among the replicas of all workers.
 
-    No result depends on which replica has which images, nor on their order there.
+    No result depends on which replica has which images, or in which order.
 
     Attributes:
-      num_images: n, of all workers.
+      num_images: n, the images of all workers.
       num_features: d.
       units: of the pixels.
       precision: of float32 products on the replicas.
@@ -44,24 +44,25 @@ class Images(Protocol):
     def compile(self, step: Step, *options: Any) -> Pass:
         """Makes a pass over all images: (state, shared) → (state, totals).
 
-        The state that is passed in is used up if the new one has its dtypes and shapes.
+        If the new state has the dtypes and shapes of the one that was given, it may overwrite it:
+        then only the new one may be used.
 
         Args:
           step: (images [n_r, d] as `stored`, ‖x‖² float64 [n_r], state, shared, *options) → (state,
-            partial sums that are added over all replicas). A function of a module, so that its
-            graph is traced once for these images. It treats every image alike, and its states
-            have a row for each image.
+            partial sums that are added over all replicas). A function at the top level of a
+            module: as it is the same object each time, its graph is traced once for these images.
+            It treats every image alike, and its states have a row for each image.
           options: further arguments of `step`, hashable.
         """
 
     def forget_passes(self) -> None:
-        """Drops the graphs of all passes: those of one k are of no use to a fit with another."""
+        """Drops the graphs of all passes, since a fit with another k cannot use them."""
 
     def state(self, make: Callable[[int], Any]) -> Any:
-        """Makes a state for passes: what `make` returns for the number of images of a replica."""
+        """Makes a state for passes: for each replica, `make` of its number of images."""
 
     def local(self, state: Any) -> list[np.ndarray]:
-        """Reads a state that is one tensor: this worker's part, in the order of `digests`."""
+        """Reads this worker's part of a state that is one tensor, in the order of `digests`."""
 
     def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         """Finds the `count` images of all workers with the smallest keys: (*keys, Place), in order.
@@ -72,7 +73,7 @@ class Images(Protocol):
         """
 
     def holds(self, place: Place) -> bool:
-        """Whether the image lies in this worker."""
+        """Tells whether the image at `place` lies in this worker."""
 
     def take(self, where: Sequence[Place]) -> np.ndarray:
         """Reads the images at the places `where`, of any worker, in the set's dtype; [m, d]."""

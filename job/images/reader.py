@@ -1,4 +1,4 @@
-"""Reading a replica's pixels from its shards chunk by chunk, ahead of their use."""
+"""Reads a replica's pixels from its shards chunk by chunk, ahead of their use."""
 
 import bisect
 import itertools
@@ -17,10 +17,10 @@ READS = 2  # chunks that are read at the same time, and as many that wait to be 
 
 
 class Run(NamedTuple):
-    """Images of a replica that lie one after the other in a file.
+    """Images of a replica whose pixels follow each other in a file.
 
     Attributes:
-      start, stop: rows of the replica.
+      start, stop: their rows in the replica.
       path: of the file.
       offset: of the first image's pixels, in bytes.
     """
@@ -34,9 +34,10 @@ class Run(NamedTuple):
 class Reader:
     """Reads the chunks of a replica's images in order, pass after pass, ahead of their use.
 
-    The threads that read are TensorFlow's, and call Python. They must have returned before a
-    dataset's iterator is deleted: the thread that deletes it holds Python's lock, which they would
-    wait for. So every pass is read to its end, and `close` has to be called.
+    The reading threads are TensorFlow's, and call Python. They must have returned before the
+    dataset's iterator is deleted: the deleting thread holds Python's global lock and waits for
+    them, while they wait for the lock. So every pass is read to its end, and `close` must be
+    called.
     """
 
     def __init__(self, runs: list[Run], chunks: list[slice], num_features: int, dtype: np.dtype):
@@ -45,14 +46,14 @@ class Reader:
         self._num_features, self._dtype = num_features, dtype
         self._failure: UserError | None = None
         self._closed = False
-        self._taken = 0  # chunks of the current pass that were returned; −1: it failed
+        self._taken = 0  # chunks of the current pass that were returned; −1: the pass failed
         self._pass: Iterator | None = None
 
     def next(self) -> tf.Tensor:
         """Pixels [m, d], as `stored`, of the next chunk; after the last one comes the first.
 
         Raises:
-          UserError: its file cannot be read any more.
+          UserError: a file cannot be read any more.
         """
         if self._pass is None:
             self._pass = self._start()
@@ -62,13 +63,13 @@ class Reader:
             self._taken = -1
             raise self._failure
         if self._taken == 0:
-            next(self._pass, None)  # the end of the dataset, so that its threads return
-            # The first chunks of the next pass are read while this one's last are computed.
+            next(self._pass, None)  # reads the end of the dataset, so that its threads return
+            # The next pass's first chunks are read while the algorithm computes with the last one.
             self._pass = self._start()
         return pixels
 
     def rewind(self) -> None:
-        """Makes the first chunk the next one, where a pass was left before its end."""
+        """Begins a new pass, so that the next chunk is the first, if one was left unfinished."""
         if self._taken:
             self.close()
             self._closed, self._taken = False, 0
@@ -77,7 +78,7 @@ class Reader:
         """Stops reading, and waits until TensorFlow's threads have returned."""
         self._closed = True
         while self._pass is not None:
-            # The garbage collector may call this while a graph is being traced: outside of it.
+            # The garbage collector may call this while a graph is traced, which this must not join.
             with tf.init_scope():
                 if next(self._pass, None) is None:
                     self._pass = None
@@ -103,7 +104,7 @@ class Reader:
             try:
                 return stored(self.read(rows))
             except UserError as error:
-                # `next` raises it, in the thread that can handle it: TensorFlow would wrap it.
+                # `next` raises it: raised here, TensorFlow would turn it into an error of its own.
                 self._failure = error
                 return stored(self.read(slice(0, 0)))
 
@@ -137,8 +138,8 @@ def records(path: str) -> Iterator[tuple[int, bytes]]:
 def find_pixels(pixels: np.ndarray, offset: int, data: bytes, path: str) -> int:
     """Finds where in the file the pixels of a block lie.
 
-    Where a serialized record has its pixels depends on the order of its fields, which no format
-    promises: so they are searched for, by their first bytes.
+    In a serialized record, that depends on the order of its fields, which no format promises. So
+    the pixels are searched for by their first bytes.
 
     Args:
       offset, data: of the block's record, as `records` returns them.

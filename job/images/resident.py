@@ -1,4 +1,4 @@
-"""Images in the memory of their replicas."""
+"""Images whose pixels stay in the memory of their replicas."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +66,7 @@ class ResidentImages:
         return pixels.astype(self._dtype)
 
     def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
-        """Loads the images and their `digests`; ‖x‖² of those of each replica."""
+        """Loads the images and their `digests`; returns ‖x‖² of each replica's images."""
         counts = [stop - start for start, stop in rows.share_rows(manifest, self._replicas)]
         width = row_width(self.num_features, self._dtype)
         pixels = [aligned_empty((count, width), self._dtype.name) for count in counts]
@@ -81,6 +81,6 @@ class ResidentImages:
         return norms
 
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
-        """Pixels [m, d] of images of this worker."""
+        """Reads pixels [m, d] of rows of a replica of this worker."""
         images = self._replicas.parts(self._images[0])[replica]
         return take(images, tf.constant(where))[:, : self.num_features].numpy()

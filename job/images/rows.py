@@ -1,4 +1,4 @@
-"""Rows of images as they come from shards: which replica has them, and what is known of each."""
+"""Images as they come from shards: which rows of which replica they are, and their norms."""
 
 import itertools
 import math
@@ -16,15 +16,15 @@ MAX_SQUARED_NORM = 1e36  # pixels²; distances between such images still fit flo
 
 
 class Loaded(NamedTuple):
-    """Images of one block, all of one replica.
+    """Images of one block that belong to one replica.
 
     Attributes:
-      replica: whose they are.
-      rows: where they lie there.
-      block: the one they come from.
-      part: where they lie in it.
-      shard: the one the block comes from.
-      number: of the block in its shard.
+      replica: the replica's number in this worker.
+      rows: their rows in the replica.
+      block: the block they come from.
+      part: their rows in the block.
+      shard: the shard that the block comes from.
+      number: the number of the block in the shard.
     """
 
     replica: int
@@ -45,30 +45,33 @@ class Loaded(NamedTuple):
 
 
 def squared_pixel_norms(pixels: np.ndarray) -> np.ndarray:
-    """‖x‖² of images [n, d], in pixels²; float64 [n], exact for uint8."""
+    """Computes ‖x‖² of images [n, d], in pixels²; float64 [n], exact for uint8."""
     wide = pixels.astype(np.float64)
     return np.einsum("nd,nd->n", wide, wide)
 
 
 def empty_norms(count: int) -> np.ndarray:
-    """An uninitialised float64 array of `count` norms, which TensorFlow can use without a copy."""
+    """Makes an uninitialised float64 array [count] that TensorFlow can use without a copy."""
     return aligned_empty((count,), "float64")
 
 
 def own_shards(manifest: Manifest, replicas: Replicas) -> tuple[Shard, ...]:
-    """The shards of this worker: shard i belongs to worker i mod W."""
+    """Returns the shards of this worker: shard i belongs to worker i mod W."""
     return manifest.shards[replicas.worker :: replicas.num_workers]
 
 
 def share_rows(manifest: Manifest, replicas: Replicas) -> list[tuple[int, int]]:
-    """(start, stop) of each replica's images among this worker's n: n·r/R … n·(r + 1)/R."""
+    """Divides this worker's n images among its R replicas; (start, stop) of each.
+
+    Replica r has images n·r/R … n·(r + 1)/R, rounded down.
+    """
     count = sum(shard.num_images for shard in own_shards(manifest, replicas))
     cuts = [count * r // replicas.count for r in range(replicas.count + 1)]
     return list(itertools.pairwise(cuts))
 
 
 def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> Iterator[Loaded]:
-    """Reads this worker's images block by block, cut where a replica's share ends.
+    """Reads this worker's images block by block, divided where a replica's share ends.
 
     Raises:
       UserError: a shard is not the one the manifest describes.
@@ -88,10 +91,14 @@ def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> It
 
 
 def squared_norm_total(folder: str, norms: list[np.ndarray], replicas: Replicas) -> float:
-    """Σ‖x‖² over all workers, of which `norms` are this one's, by replica; pixels².
+    """Computes Σ‖x‖² over all workers, in pixels².
+
+    Args:
+      folder: of the shards, for the error.
+      norms: ‖x‖² of this worker's images, by replica.
 
     Raises:
-      UserError: the distances of an image of `folder` do not fit float32.
+      UserError: float32 cannot hold the distances of an image.
     """
     largest = max((float(part.max()) for part in norms if part.size), default=0.0)
     if largest > MAX_SQUARED_NORM:
@@ -104,5 +111,5 @@ def squared_norm_total(folder: str, norms: list[np.ndarray], replicas: Replicas)
 
 
 def least_of_all(replicas: Replicas, value: int) -> int:
-    """The smallest `value` of all workers, which must make states of one shape."""
+    """Returns the smallest `value` of all workers, which must agree on the shape of states."""
     return int(replicas.all_gather(np.array(value)).min())

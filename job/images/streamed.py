@@ -1,6 +1,6 @@
 """Images that stay in their shards: every pass reads the pixels anew, chunk by chunk.
 
-What is known of an image, its norm, its digest and the state of the algorithm, stays in memory.
+The norms and digests of all images, and the states of the algorithm, stay in memory.
 """
 
 import weakref
@@ -22,7 +22,7 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of
 
 CHUNK_BYTES = 16 << 20
-ALIGNED_ROWS = 64  # so that a state's rows of a chunk begin where TensorFlow needs no copy
+ALIGNED_ROWS = 64  # so that TensorFlow can use a chunk's part of a state without a copy
 
 
 class Shares:
@@ -33,10 +33,10 @@ class Shares:
 
 
 class StreamedImages:
-    """Implements `Images` in 16 bytes an image: its pixels are read in every pass."""
+    """Implements `Images` in 16 bytes an image, whose pixels are read in every pass."""
 
     def __init__(self, folder: str, manifest: Manifest, replicas: Replicas):
-        """Reads this worker's shards of `folder` once, to check them and to know where pixels lie.
+        """Reads this worker's shards of `folder` once, to check them and to find their pixels.
 
         Raises:
           UserError: a shard is not the one the manifest describes, or a copy of remote shards does
@@ -83,17 +83,17 @@ class StreamedImages:
         return pixels.astype(self._dtype)
 
     def _on_disk(self, folder: str, manifest: Manifest) -> str:
-        """The folder to read this worker's shards from: a copy of `folder`, if it is remote."""
+        """Returns the folder to read this worker's shards from: a local copy of a remote one."""
         if storage.is_local(folder):
             return folder
-        self._copy = DiskCopy(folder)  # it is removed when these images go
+        self._copy = DiskCopy(folder)  # removed together with these images
         shards = rows.own_shards(manifest, self._replicas)
         for _ in self._copy.add({shard.file: shard.num_bytes for shard in shards}):
             self._replicas.end_if_asked("while loading")
         return self._copy.folder
 
     def _survey(self, folder: str, manifest: Manifest) -> list[list[Run]]:
-        """Sets the norms and `digests` of all images; where those of each replica lie, in order."""
+        """Reads norms and `digests` of all images; returns where each replica's pixels lie."""
         counts = [stop - start for start, stop in rows.share_rows(manifest, self._replicas)]
         self._norms = [rows.empty_norms(count) for count in counts]
         self.digests = [np.empty(count, np.uint64) for count in counts]
@@ -105,7 +105,7 @@ class StreamedImages:
             r, own, path = loaded.replica, loaded.rows, storage.join(folder, loaded.shard.file)
             if at[0] != path:
                 unread = records(path)
-            if at != (path, loaded.number):  # a block that replicas share comes several times
+            if at != (path, loaded.number):  # a block divided among replicas comes several times
                 at = (path, loaded.number)
                 offset = find_pixels(loaded.block.pixels, *next(unread), path)
             self._norms[r][own] = rows.squared_pixel_norms(loaded.pixels)
@@ -115,7 +115,7 @@ class StreamedImages:
         return runs
 
     def _plan(self, runs: list[list[Run]]) -> None:
-        """Decides how many rows are a chunk, and prepares to read them."""
+        """Decides how many rows a chunk has, and makes the readers of all replicas."""
         chunk_rows = CHUNK_BYTES // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
         self._chunk_rows = max(chunk_rows, ALIGNED_ROWS)
         counts = [len(part) for part in self.digests]
@@ -129,17 +129,17 @@ class StreamedImages:
             )
             for own, count in zip(runs, counts, strict=True)
         ]
-        # At the latest when the interpreter ends: then no thread may still want to enter it.
+        # At the latest when the interpreter exits, since no reading thread may call it after that.
         weakref.finalize(self, _close, self._readers)
 
     def _run(self, step: Callable[..., tuple[list, list]], state: Any, shared: Any) -> tuple:
-        """One pass: `step`, of `Replicas.compile_chunk`, on each chunk in turn."""
+        """Runs one pass: calls `step`, made by `Replicas.compile_chunk`, on each chunk in turn."""
         totals: list[np.ndarray] = []
         fresh = None
         for reader in self._readers:
             reader.rewind()
         for chunk in range(self._num_chunks):
-            if self._replicas.num_workers == 1:  # several end together, after the pass
+            if self._replicas.num_workers == 1:  # several workers end together, after the pass
                 self._replicas.end_if_asked("amid a pass")
             own = [self._rows(chunk, len(part)) for part in self.digests]
             pixels = [reader.next() for reader in self._readers]
@@ -154,12 +154,12 @@ class StreamedImages:
         return fresh, self._replicas.all_reduce(totals) if totals else []
 
     def _rows(self, chunk: int, count: int) -> slice:
-        """The rows of a chunk, none where the replica has no such chunk."""
+        """Returns the rows of a chunk; none where a replica of `count` images has no such chunk."""
         start = min(chunk * self._chunk_rows, count)
         return slice(start, min(start + self._chunk_rows, count))
 
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
-        """Pixels [m, d] of images of this worker."""
+        """Reads pixels [m, d] of rows of a replica of this worker."""
         reader = self._readers[replica]
         return np.concatenate([reader.read(slice(row, row + 1)) for row in where])
 
@@ -170,12 +170,15 @@ def _close(readers: list[Reader]) -> None:
 
 
 def _part(state: Any, replica: int, rows: slice) -> Any:
-    """Some rows of a replica's part of a state, as views."""
+    """Returns some rows of a replica's part of a state, as views."""
     return tf.nest.map_structure(lambda shares: shares.arrays[replica][rows], state)
 
 
 def _target(state: Any, part: Any, digests: list[np.ndarray]) -> Any:
-    """Where to store a new state of the form of `part`: in `state` if that has the same form."""
+    """Returns the state to store a new one in that is made of parts such as `part`.
+
+    That is `state` itself if dtypes and shapes are the same.
+    """
     old, new = tf.nest.flatten(state), tf.nest.flatten(part)
     if len(old) == len(new) and all(
         (a.arrays[0].dtype, a.arrays[0].shape[1:]) == (b.dtype, b.shape[1:])
@@ -197,7 +200,7 @@ def _store(state: Any, replica: int, rows: slice, part: Any) -> None:
 
 
 def _added(totals: list[np.ndarray], partial: list[np.ndarray]) -> list[np.ndarray]:
-    """`totals`, none so far or one array for each of `partial`, with these added."""
+    """Adds `partial` to `totals`, array by array; `totals` is empty before the first."""
     if not totals:
         return [np.array(part) for part in partial]
     return [total + part for total, part in zip(totals, partial, strict=True)]

@@ -1,8 +1,9 @@
 """The algorithms: initial centroids, assignments, cluster sums, the loop over iterations.
 
-Here are the one list of algorithms and the one list of initialisations, each next to the protocol
-that its entries implement. An entry is "module:name", imported when it is chosen: the command line
-can name them all without loading TensorFlow. To add one, write its module and add a line here.
+This module holds the one list of algorithms and the one list of initialisations, each next to the
+protocol that its entries implement. An entry is "module:name" and is imported when it is chosen, so
+that the command line can name them all without loading TensorFlow. To add one, write its module and
+add a line here.
 """
 
 import importlib
@@ -31,17 +32,21 @@ class Algorithm(Protocol):
     def clusters(self) -> Any: ...
 
     def start(self) -> None:
-        """Forgets all assignments, before the first of a restart."""
+        """Forgets all assignments; called at the beginning of a restart."""
 
     def assign(self, centroids: "np.ndarray") -> "Change":
-        """Assigns every image to the nearest of `centroids` float64 [k, d], on the grid."""
+        """Assigns every image to its nearest centroid; returns what that changes.
+
+        Args:
+          centroids: float64 [k, d], published units, on the grid.
+        """
 
 
 class Initialisation(Protocol):
-    """Chooses the images that are the initial centroids."""
+    """Chooses the images that become the initial centroids."""
 
     def __call__(self, images: "Images", seeding: "Seeding") -> "np.ndarray":
-        """Pixels [k, d] of the k images chosen.
+        """Returns the pixels [k, d] of the k images it chooses.
 
         Raises:
           UserError: fewer distinct images than k.
@@ -52,7 +57,7 @@ ALGORITHMS = {
     "lloyd": "job.kmeans.lloyd:Lloyd",
     "hamerly": "job.kmeans.hamerly:hamerly",
 }
-# Beside these, a fit takes the path of a .npy file of centroids.
+# Instead of one of these, `--init` may be the path of a .npy file of centroids.
 INITS = {
     "random": "job.kmeans.init:random_initial_images",
     "k-means++": "job.kmeans.kmeans_plus_plus:initial_images",
@@ -61,7 +66,7 @@ INITS = {
 
 
 def chosen_algorithm(config: "FitConfig") -> str:
-    """The name of the algorithm that `config` asks for; `auto` is the fastest one."""
+    """Returns the name of the algorithm that `config` asks for: the fastest one for `auto`."""
     if config.algorithm != "auto":
         return config.algorithm
     # With one centroid there is no second nearest, and nothing to skip.

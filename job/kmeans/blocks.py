@@ -1,7 +1,7 @@
-"""Blocks: how passes walk over the rows of a matrix of images, a cacheful at a time.
+"""Blocks: passes walk over the rows of a matrix of images, as many at a time as fit the cache.
 
-TensorFlow would otherwise make a float32 copy of all pixels, and scores [n, k] of all images. Rows
-of bytes are padded to whole words (`stored`), so that any of them can be gathered on a GPU.
+Without blocks, TensorFlow would hold a float32 copy of all pixels and scores [n, k] of all images
+at once. Rows of bytes are padded to whole words (`stored`), so that a GPU can gather any of them.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ import tensorflow as tf
 WORD = 4
 # TensorFlow's operations on CPUs work on memory that starts at a multiple of this.
 ALIGNED_BYTES = 64
-# The float32 copy of a block: it fits the last-level cache next to its uint8 original.
+# Of the float32 copy of a block: it fits the last-level cache next to its uint8 original.
 BLOCK_BYTES = 6 << 20
 
 
 def images_per_block(num_features: int) -> int:
-    """How many images a block has, so that its float32 copy stays in the cache."""
+    """Returns how many images a block has, so that its float32 copy stays in the cache."""
     rows = int(np.clip(BLOCK_BYTES // (4 * num_features), 64, 16_384))
     return rows // ALIGNED_BYTES * ALIGNED_BYTES
 
@@ -26,7 +26,7 @@ def images_per_block(num_features: int) -> int:
 def by_block(
     function: Callable, count: tf.Tensor, num_features: int, dtypes: list
 ) -> list[tf.Tensor]:
-    """Walks `by_rows` in the blocks that suit images of `num_features` pixels."""
+    """Calls `by_rows` with the block size that suits images of `num_features` pixels."""
     return by_rows(function, count, images_per_block(num_features), dtypes)
 
 
@@ -34,12 +34,13 @@ def by_rows(function: Callable, count: tf.Tensor, rows: int, dtypes: list) -> li
     """Concatenates what `function(start, stop)` returns for each block of `rows` of `count` rows.
 
     Args:
-      function: → a list of tensors [stop − start], one for each of `dtypes`.
+      function: returns a list of tensors [stop − start], one for each of `dtypes`.
       count: int32 scalar.
       rows: how many rows a block has; the last one may have fewer.
       dtypes: of the tensors that `function` returns.
     """
-    size = tf.maximum((count + rows - 1) // rows, 1)  # concat needs a block, if only an empty one
+    # At least one block, even an empty one: TensorArray.concat fails without any.
+    size = tf.maximum((count + rows - 1) // rows, 1)
     arrays = [tf.TensorArray(t, size, infer_shape=False, element_shape=[None]) for t in dtypes]
 
     def body(index, arrays):
@@ -60,7 +61,7 @@ def fill_rows(function: Callable, count: tf.Tensor, num_features: int, width: in
     It is filled in place: concatenating the parts at the end would need the memory twice.
 
     Args:
-      function: → float32 [stop − start, width].
+      function: returns float32 [stop − start, width].
       count: int32 scalar.
       num_features: pixels of an image, which decide how many images a block has.
       width: columns of the matrix.
@@ -70,7 +71,7 @@ def fill_rows(function: Callable, count: tf.Tensor, num_features: int, width: in
     def body(start, matrix):
         stop = tf.minimum(start + rows, count)
         part = function(start, stop)
-        # A GPU makes ranges of int64; those of int32 are made in the host's memory.
+        # First int64, which a GPU makes itself: ranges of int32 are made in the host's memory.
         index = tf.cast(tf.range(tf.cast(start, tf.int64), tf.cast(stop, tf.int64)), tf.int32)
         return stop, tf.raw_ops.InplaceUpdate(x=matrix, i=index, v=part)
 
@@ -82,12 +83,15 @@ def fill_rows(function: Callable, count: tf.Tensor, num_features: int, width: in
 
 
 def row_width(num_features: int, dtype: np.dtype) -> int:
-    """How many pixels a row of `stored` images has: for uint8 a multiple of WORD."""
+    """Returns how many pixels a row of `stored` images has: for uint8 a multiple of WORD."""
     return -(-num_features // WORD) * WORD if dtype == np.uint8 else num_features
 
 
 def stored(pixels: np.ndarray) -> np.ndarray:
-    """Pads images [n, d] as all passes expect them: rows of bytes end in zeros, in whole words."""
+    """Pads images [n, d] to the layout that all passes expect: rows of bytes fill whole words.
+
+    What is added is 0. Rows of float32 stay as they are.
+    """
     border = row_width(pixels.shape[1], pixels.dtype) - pixels.shape[1]
     return np.pad(pixels, [(0, 0), (0, border)]) if border else pixels
 
@@ -100,7 +104,7 @@ def widened(values: tf.Tensor, images: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def between(images: tf.Tensor, start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-    """Slices images[start:stop]: a view, not a copy, where `start` begins a block.
+    """Slices images[start:stop]; where `start` begins a block, without a copy.
 
     TensorFlow copies a slice of a matrix unless each of its rows begins at a multiple of
     ALIGNED_BYTES; of a slice of a vector, only the first element has to.
@@ -113,7 +117,8 @@ def between(images: tf.Tensor, start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
 def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """Gathers `rows` [m] of `stored` images; [m, width].
 
-    No GPU gathers bytes, so four of them are gathered as one float32, whose value nobody reads.
+    TensorFlow has no GPU kernel that gathers bytes. Four of them are gathered as one float32, which
+    is only moved, never computed with.
     """
     if images.dtype != tf.uint8:
         return tf.gather(images, rows)

@@ -1,4 +1,4 @@
-"""Calls of tf.functions, without the time that TensorFlow spends on looking for their traces."""
+"""Faster calls of tf.functions, without TensorFlow's own search for the right trace."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 
 def traced(graph: Any) -> Callable:
-    """The tf.function `graph`, with its traces found by the shapes and dtypes of their arguments.
+    """Wraps the tf.function `graph`: its traces are found by the shapes and dtypes of arguments.
 
-    That saves 0.2 ms a call.
+    That saves 0.2 ms a call, since TensorFlow's own search compares much more.
     """
     traces: dict[tuple, Callable] = {}
 

@@ -1,7 +1,7 @@
 """Initial centroids: images that one of INITS chooses, or those of a file.
 
-Every choice is a minimum over the images of keys that depend on the image alone, so it does not
-matter where the images lie.
+Every choice is the image with the smallest key, and a key depends on the image alone: so it does
+not matter on which replica, or in which order, the images lie.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ class Seeding:
       seed: of all randomness.
       purpose: of this choice; a draw for another purpose is independent of it.
       progress: called with how many images are chosen, where they are chosen one by one.
-      chosen: pixels [d] of the images chosen so far, where they are chosen one by one: those of an
-        earlier run that was killed, or of a larger k. The next ones are appended before `progress`
-        is called.
+      chosen: pixels [d] of the images chosen so far, where they are chosen one by one. It may begin
+        with those of an interrupted run, or of a run with a larger k. Each further image is
+        appended before `progress` is called.
     """
 
     k: int
@@ -46,7 +46,10 @@ def initial_centroids(
     progress: Callable[[int], None],
     chosen: list[np.ndarray],
 ) -> np.ndarray:
-    """Makes the centroids [k, d] that restart number `restart` begins with; float64, published.
+    """Makes the centroids that restart number `restart` begins with.
+
+    Returns:
+      float64 [k, d], published units, on the grid.
 
     Args:
       progress, chosen: see `Seeding`.
@@ -63,18 +66,18 @@ def initial_centroids(
 
 
 def random_initial_images(images: Images, seeding: Seeding) -> np.ndarray:
-    """Pixels of k images drawn at random."""
+    """Returns the pixels [k, d] of k images drawn at random."""
     return random_images(images, seeding.k, seeding.seed, seeding.purpose)
 
 
 def random_images(images: Images, count: int, seed: int, purpose: str) -> np.ndarray:
-    """Pixels of `count` images drawn without replacement: those with the smallest hash."""
+    """Draws `count` images without replacement: pixels of those with the smallest hashes."""
     keys = [hashing.hashes(part, seed, purpose) for part in images.digests]
     return images.take([place for *_, place in images.smallest([keys], count)])
 
 
 def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
-    """Reads the centroids in the file `--init`; float64 [k, d].
+    """Reads the file of centroids that `--init` names; float64 [k, d].
 
     Raises:
       UserError: no such file, or it does not fit k, the images or their range.
@@ -101,5 +104,5 @@ def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
 
 
 def too_few_distinct(distinct: int, k: int) -> UserError:
-    """The error for a set with fewer distinct images than clusters."""
+    """Makes the error for a set with fewer distinct images than clusters."""
     return UserError(f"--k {k}: the set has only {distinct} distinct images; use --k {distinct}")

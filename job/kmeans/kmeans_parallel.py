@@ -23,7 +23,7 @@ OVERSAMPLING = 0.5  # ℓ / k
 
 
 def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
-    """Pixels of k images by k-means||.
+    """Chooses k images by k-means||; returns their pixels [k, d].
 
     Raises:
       UserError: fewer distinct images than k.
@@ -40,12 +40,14 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
 def candidates(
     images: Images, first: np.ndarray, k: int, seed: int, purpose: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [m, d] of m ≥ k candidates, and how many images are nearest to each; float64 [m].
-
-    There are fewer than k where the set has fewer distinct images.
+    """Draws candidates, round by round, and weights them.
 
     Args:
       first: pixels [1, d] of the first candidate.
+
+    Returns:
+      Pixels [m, d] of the candidates, of which some may be equal; and how many images are nearest
+      to each, float64 [m]. At least k, unless the set has fewer distinct images.
     """
     approach = images.compile(_approach, images.units)
     state = images.state(lambda count: (np.full(count, np.inf), np.zeros(count, np.int64)))
@@ -58,7 +60,7 @@ def candidates(
         if potential == 0 or (rounds >= ROUNDS and number >= k):
             break
         drawn = images.take([])
-        while not len(drawn):  # with a small ℓ a round may draw nobody
+        while not len(drawn):  # with a small ℓ a round may draw none
             rounds += 1
             round_purpose = f"{purpose}/{rounds}"
             drawn = images.take(_draw(images, state[0], k, float(potential), seed, round_purpose))
@@ -70,7 +72,15 @@ def candidates(
 def _draw(
     images: Images, nearest, k: int, potential: float, seed: int, purpose: str
 ) -> list[Place]:
-    """The places of images whose number falls below ℓ·D²/Σ D², in the order of the numbers."""
+    """Draws one round's candidates: images whose random number is below ℓ·D²/Σ D².
+
+    Args:
+      nearest: D² to the nearest candidate of each image, a state.
+      potential: Σ D².
+
+    Returns:
+      Their places, by that number in ascending order.
+    """
     rate = k * OVERSAMPLING / potential
     hashes = [hashing.hashes(part, seed, purpose) for part in images.digests]
     keys = []
@@ -85,7 +95,7 @@ def _draw(
 
 
 def _approach(images, squared_norm, state, shared, units):
-    """A step: D² to the nearest candidate and which one that is, with more of them; and Σ D²."""
+    """A step: keeps the nearest candidate of each image and its D², with new ones; sums D²."""
     nearest, owner = state
     scorer, first = shared
     clusters = nearest_centroids(images, squared_norm, scorer, units).clusters
@@ -99,7 +109,7 @@ def _approach(images, squared_norm, state, shared, units):
 
 
 def _count_nearest(images, squared_norm, state, empty):
-    """A step: how many images are nearest to each candidate, of which `empty` has the shape."""
+    """A step: counts the images nearest to each candidate; `empty` has a row for each of them."""
     counts = tf.math.unsorted_segment_sum(tf.ones_like(squared_norm), state[1], tf.shape(empty)[0])
     return state, [counts]
 
@@ -107,7 +117,11 @@ def _count_nearest(images, squared_norm, state, empty):
 def reduce_weighted(
     pixels: np.ndarray, weights: np.ndarray, k: int, seed: int, purpose: str
 ) -> np.ndarray:
-    """Weighted k-means++ on candidates [m, d]: rows [k], fewer if fewer are distinct."""
+    """Chooses k of the candidates [m, d] by weighted k-means++.
+
+    Returns:
+      Their rows, int64 [k]; fewer if fewer are distinct.
+    """
     wide = pixels.astype(np.float64)
     squared_norm = np.einsum("md,md->m", wide, wide)
     rows: list[int] = []

@@ -13,7 +13,7 @@ from job.kmeans.scores import squared_distances_to
 
 
 def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
-    """Pixels of k images, each drawn with probability proportional to D².
+    """Chooses k images, each with probability proportional to D²; returns their pixels [k, d].
 
     D is the distance to the nearest image chosen before. The draw is an exponential race: the image
     with the smallest −ln(u)/D² wins with probability D²/Σ D².
@@ -26,8 +26,8 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
         chosen.append(random_images(images, 1, seed, f"{purpose}/0")[0])
     approach = images.compile(_approach)
     nearest = images.state(lambda count: np.full(count, np.inf))
-    # Of images chosen by an earlier run only the distances are missing, and the last one's are
-    # computed below.
+    # After a resume, the distances to the images chosen before are computed again; the loop below
+    # begins with those to the last one.
     for pixels in chosen[:-1] if len(chosen) < k else ():
         nearest, _ = approach(nearest, pixels)
     while len(chosen) < k:
@@ -45,6 +45,6 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
 
 
 def _approach(images, squared_norm, nearest, chosen):
-    """A step: D² to the nearest chosen image, now that `chosen` [d] is one of them; and Σ D²."""
+    """A step: keeps D² to the nearest chosen image, now that `chosen` [d] is one; sums D²."""
     nearest = tf.minimum(nearest, squared_distances_to(images, squared_norm, chosen))
     return nearest, [tf.reduce_sum(nearest)]

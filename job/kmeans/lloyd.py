@@ -1,4 +1,4 @@
-"""Lloyd's algorithm: every image against every centroid, in every iteration.
+"""Lloyd's algorithm: compares every image with every centroid in every iteration.
 
 Lloyd: Least squares quantization in PCM (IEEE Transactions on Information Theory, 1982).
 """
@@ -13,7 +13,7 @@ from job.kmeans.sums import Change, change_of, moved_sums
 
 
 class Lloyd:
-    """The plain algorithm: 8 bytes an image."""
+    """Implements `Algorithm` in 8 bytes an image, and skips nothing."""
 
     def __init__(self, images: Images, k: int):
         self._images = images
@@ -30,6 +30,6 @@ class Lloyd:
 
 
 def _assign(images, squared_norm, clusters, scorer, units, shape):
-    """A step: assigns every image anew; the moved sums of `shape` [k, d]."""
+    """A step: assigns every image anew; its partial sums are `moved_sums` of `shape` [k, d]."""
     after = nearest_centroids(images, squared_norm, scorer, units).clusters
     return after, list(moved_sums(images, clusters, after, shape))

@@ -1,4 +1,4 @@
-"""The outer loop: initial centroids → iterations → convergence, for each restart."""
+"""The outer loop: for each restart, initial centroids → iterations → convergence."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +23,8 @@ class IterationRecord(NamedTuple):
       inertia: Σ squared distances to the means of the clusters just assigned.
       changed: images that changed cluster.
       shift: Σ squared distances that the centroids moved.
-      empty: clusters that were empty, and were given the farthest images.
-      seconds: of this iteration.
+      empty: clusters that no image was assigned to; they were given the farthest images.
+      seconds: the time this iteration took.
     """
 
     restart: int
@@ -42,9 +42,9 @@ class Fitted(NamedTuple):
     Attributes:
       centroids: float32 [k, d], published units.
       inertia: of its last iteration.
-      iterations: how many.
-      converged: whether it stopped by itself.
-      restart: which one.
+      iterations: how many it took.
+      converged: whether its last iteration changed nothing, or moved centroids no more than `tol`.
+      restart: its number, from 0.
     """
 
     centroids: np.ndarray
@@ -55,26 +55,26 @@ class Fitted(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """Where the time went."""
+    """The time spent on initial centroids and on iterations, over all restarts."""
 
     init: float
     fit: float
 
 
 class State(NamedTuple):
-    """Where a fit stands, after a round of seeding or an iteration: all it needs to go on.
+    """Where a fit stands after a round of seeding or an iteration: all it needs to resume.
 
     Attributes:
-      restart: the one under way; all of them: the fit is done.
+      restart: number of the one under way; once the fit is done, the number of all restarts.
       chosen: images that seeding has chosen so far, [d] each, in the set's dtype.
       iteration: iterations done in this restart.
       before: centroids of its last assignment, float64 [k, d]; None before the first.
-      centroids: those of its next; None while seeding.
-      total: sums of its last assignment.
+      centroids: centroids of its next assignment, float64 [k, d]; None while seeding.
+      total: sums of its last assignment; None before the first.
       inertia: of its last iteration.
-      converged: whether that was the last one needed.
-      best: of the restarts before.
-      seconds: so far.
+      converged: whether no further iteration is needed.
+      best: the best of the restarts before; None in the first.
+      seconds: spent so far.
     """
 
     restart: int = 0
@@ -90,12 +90,16 @@ class State(NamedTuple):
 
 
 class Callback(Protocol):
-    """What wants to know how a fit goes on."""
+    """Follows the progress of a fit."""
 
-    def on_seeding(self, restart: int, num_centroids: int) -> None: ...
-    def on_iteration(self, record: IterationRecord) -> None: ...
+    def on_seeding(self, restart: int, num_centroids: int) -> None:
+        """Called when the restart has so many of its initial centroids."""
+
+    def on_iteration(self, record: IterationRecord) -> None:
+        """Called after every iteration."""
+
     def on_state(self, state: State) -> None:
-        """Told every state from which `run_restarts` can resume."""
+        """Called with every state from which `run_restarts` can resume."""
 
 
 def run_restarts(
@@ -106,12 +110,17 @@ def run_restarts(
     state: State | None = None,
     drawn: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> tuple[Fitted, Seconds]:
-    """The restart with the lowest inertia, the first of equal ones.
+    """Runs all restarts and picks the one with the lowest inertia, the first of equal ones.
 
     Args:
-      state: to go on from, one that an callback was told; the outcome is that of the fit that told
-        it, to the bit.
-      drawn: by restart, images that k-means++ drew for a larger k, all else equal.
+      clock: returns the current time in seconds.
+      state: one that a callback was called with, to resume from; the outcome has the same bits as
+        that of the fit that was interrupted there. None: begins anew.
+      drawn: by restart, the images that k-means++ drew for a larger k with the same options, of
+        which the first are those for this k. They are not drawn again.
+
+    Returns:
+      The best restart, and the time spent.
 
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
@@ -124,19 +133,24 @@ def run_restarts(
                 state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
             state = _seed(images, state, config, callback, clock)
         state = _iterate(images, algorithm, state, config, callback, clock)
-        assert state.centroids is not None
-        fitted = Fitted(
-            state.centroids.astype(np.float32),
-            state.inertia,
-            state.iteration,
-            state.converged,
-            state.restart,
-        )
+        fitted = _fitted(state)
         best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
         state = State(state.restart + 1, best=best, seconds=state.seconds)
         callback.on_state(state)
     assert state.best is not None  # there is at least one restart
     return state.best, state.seconds
+
+
+def _fitted(state: State) -> Fitted:
+    """Makes the outcome of the restart that ends with `state`."""
+    assert state.centroids is not None
+    return Fitted(
+        state.centroids.astype(np.float32),
+        state.inertia,
+        state.iteration,
+        state.converged,
+        state.restart,
+    )
 
 
 def _seed(
@@ -146,7 +160,7 @@ def _seed(
     callback: Callback,
     clock: Callable[[], float],
 ) -> State:
-    """The state with its restart's initial centroids."""
+    """Chooses the initial centroids of the state's restart; returns the state with them."""
     start = clock()
     chosen = list(state.chosen)
 
@@ -169,10 +183,10 @@ def _iterate(
     callback: Callback,
     clock: Callable[[], float],
 ) -> State:
-    """The state at the end of its restart."""
+    """Iterates to the end of the state's restart; returns the state there."""
     algorithm.start()
     if state.before is not None:
-        # The clusters of the last assignment once more; what they add up to is in the state.
+        # After a resume, the images get their clusters again. The state holds the sums of these.
         algorithm.assign(state.before)
     while not state.converged and state.iteration < config.max_iterations:
         state, record = _step(images, algorithm, state, config, clock)
@@ -188,7 +202,7 @@ def _step(
     config: FitConfig,
     clock: Callable[[], float],
 ) -> tuple[State, IterationRecord]:
-    """One iteration."""
+    """Runs one iteration; returns the state after it, and its record."""
     start, before = clock(), state.centroids
     assert before is not None
     change = algorithm.assign(before)
@@ -224,14 +238,22 @@ def _step(
 def _fill_empty(
     images: Images, clusters: Any, centroids: np.ndarray, total: ClusterSums, config: FitConfig
 ) -> ClusterSums:
-    """The sums as if each empty cluster had the image farthest from its centroid.
+    """Moves to each empty cluster the image that is farthest from its own centroid.
 
-    Farthest first, equal ones by hash; never the only image of a cluster.
+    The farthest image goes first, of equally far ones that with the smaller hash. The only image of
+    a cluster is never taken.
+
+    Args:
+      clusters: of all images, a state: it stays as it is, only the sums follow the moves.
+      centroids: float64 [k, d], by which the images were assigned.
+      total: the sums of that assignment.
+
+    Returns:
+      The sums after the moves.
 
     Raises:
-      UserError: no image is away from its centroid: the distinct images are fewer than k.
+      UserError: every image equals its centroid, so there are fewer distinct images than k.
     """
-
     scorer = scorer_of(centroids, images.units, images.precision)
     distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
     sums, counts = total.sums.copy(), total.counts.copy()
@@ -243,7 +265,7 @@ def _fill_empty(
         if key == 0:
             raise init.too_few_distinct(int((counts > 0).sum()), config.k)
         if images.holds(place):
-            far[place.replica][place.row] = 0.0  # taken
+            far[place.replica][place.row] = 0.0  # it is not taken again
         (row,) = images.take([place])
         sums[donor] -= row
         sums[empty] += row
@@ -253,4 +275,5 @@ def _fill_empty(
 
 
 def _own_distances(images, squared_norm, clusters, scorer, units):
+    """A step: makes of clusters the squared distances to their centroids; no partial sums."""
     return squared_distances(images, squared_norm, clusters, scorer, units), []

@@ -12,7 +12,7 @@ For uint8 images centroids lie on a binary grid, so fine that no published digit
 coarse that x·c is exact in float64, whatever the order of its additions: a decision made in float64
 is the same for every block shape and machine.
 
-Pure functions; nothing here knows files, strategies or iterations.
+All functions here are pure, and know nothing of files, strategies or iterations.
 """
 
 from typing import NamedTuple
@@ -29,12 +29,12 @@ from pipeline.shards.pixel_scale import (
     to_squared_distances,
 )
 
-# For so few centroids scores are [k, B]: the product and what follows take half the time.
+# Up to so many centroids scores are laid out as [k, B]: all operations take half the time.
 NARROW = 12
 
 
 class Scorer(NamedTuple):
-    """Centroids, with what scoring blocks of images against them needs.
+    """Centroids, and what it takes to score blocks of images against them.
 
     Attributes:
       centroids: float64 [k, d], published units.
@@ -49,7 +49,7 @@ class Scorer(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """The nearest centroids of some images, and by how much they are nearer than all others.
+    """The nearest centroids of some images, and how much nearer they are than all others.
 
     Attributes:
       clusters: the nearest centroid, int64 [n]; of equally near ones the lowest.
@@ -65,13 +65,13 @@ def scorer_of(centroids: np.ndarray, units: Units, precision: Precision) -> Scor
     """Prepares centroids [k, d] (on the grid, published units) for scoring.
 
     Args:
-      precision: of the float32 products that will make the scores.
+      precision: of the float32 products that the scores will be made of.
     """
     squares = squared_norms(centroids, units)
     bias = units.scale * squares
     largest = 2 * np.sqrt(squares.max())
     # d products, and the rounding of the weights −2c and of the sum with the bias. Twice, since
-    # either of two scores may be off, and a little more for products of errors.
+    # both scores that are compared may be off, and a little more for products of errors.
     terms = centroids.shape[1] + 4
     relative = 2.02 * precision.of_product(terms, pixel_factors(units.step)) * largest
     absolute = 4 * 2.02 * FLOAT32_ROUNDING * bias.max()  # of the bias: no factor of the product
@@ -92,7 +92,7 @@ def nearest_centroids(
       squared_norm: ‖x‖² in pixels², float64 [n].
       scorer: of the centroids.
       units: of the pixels.
-      rows: int32 or int64 [m].
+      rows: int32 or int64 [m]; None: all.
     """
     weights, bias = rounded_weights(scorer, images)
     if rows is not None:
@@ -127,7 +127,7 @@ def _with_near_ties_decided(
         decided = first_lowest(exact_scores(pixels, exact_weights(scorer, images), scorer.bias))
         return start + size, tf.tensor_scatter_nd_update(clusters, index[:, None], decided)
 
-    # Most passes have no near-tie: then the loop does not run at all.
+    # Without a near-tie, as in most passes, the loop does not run at all.
     _, clusters = tf.while_loop(
         lambda start, _: start < tf.size(near_tie), decide, (0, clusters), parallel_iterations=1
     )
@@ -137,9 +137,9 @@ def _with_near_ties_decided(
 def _gaps(
     squared_norm: tf.Tensor, scores: tf.Tensor, differences: tf.Tensor, units: Units
 ) -> tf.Tensor:
-    """√(D + Δ) − √D for the squared distance D of a score and the difference Δ of two scores.
+    """Computes √(D + Δ) − √D: D is the squared distance of a score, Δ a difference of two scores.
 
-    A lower bound if `scores` are upper bounds and `differences` lower bounds; float32 [n].
+    It is a lower bound if `scores` are upper bounds and `differences` lower bounds; float32 [n].
     """
     scale = tf.constant(units.scale, tf.float64)
     squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
@@ -147,33 +147,33 @@ def _gaps(
 
 
 def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
-    """√(squared + difference) − √squared, rounded down; float32 [n]."""
+    """Computes √(squared + difference) − √squared, rounded down; float32 [n]."""
     slack = np.float32(1 - 2.0**-16)
-    # The difference of the roots would cancel: it is difference / (sum of the roots).
+    # Subtracting the roots would cancel; this quotient is the same number.
     root = tf.sqrt(squared + difference) + tf.sqrt(squared)
     return slack * tf.math.divide_no_nan(difference, root)
 
 
 def exact_weights(scorer: Scorer, images: tf.Tensor) -> tf.Tensor:
-    """−2c, as wide as the `stored` images; float64 [k, width]."""
+    """Makes −2c, as wide as the `stored` images; float64 [k, width]."""
     return widened(-2.0 * scorer.centroids, images, 1)
 
 
 def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """−2c, as wide as the `stored` images, float32 [k, width]; and the bias, float32 [k]."""
+    """Makes −2c, as wide as the `stored` images, float32 [k, width], and the bias, float32 [k]."""
     return tf.cast(exact_weights(scorer, images), tf.float32), tf.cast(scorer.bias, tf.float32)
 
 
 def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Scores of images [B, d] with a Scorer's exact weights [k, d] and bias [k]; float64 [B, k].
+    """Scores images [B, d] with a Scorer's exact weights [k, d] and bias [k]; float64 [B, k].
 
-    The same bits for any block shape where the images are bytes.
+    The bits are the same for any block shape where the images are uint8.
     """
     return tf.linalg.matmul(tf.cast(images, tf.float64), weights, transpose_b=True) + bias
 
 
 def first_lowest(scores: tf.Tensor) -> tf.Tensor:
-    """The cluster of the lowest of scores [B, k], int64 [B]; of equal ones the first.
+    """Finds the cluster of the lowest of scores [B, k], of equal ones the first; int64 [B].
 
     tf.argmin does not promise which of equal ones it finds.
     """
@@ -185,10 +185,10 @@ def first_lowest(scores: tf.Tensor) -> tf.Tensor:
 def nearest_two(
     rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the `lowest_two` of the scores rows · weightsᵀ + bias.
+    """Computes scores rows · weightsᵀ + bias, and finds the `lowest_two` of them.
 
     Args:
-      rows: float32 [B, d]; weights: float32 [k, d]; bias: float32 [k], or none.
+      rows: float32 [B, d]; weights: float32 [k, d]; bias: float32 [k], or None for 0.
     """
     k = weights.shape[0]
     if k is None or k > NARROW:
@@ -205,9 +205,9 @@ def nearest_two(
 
 
 def lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The cluster of the lowest of scores [B, k], int64; that score; the lowest of the others."""
+    """Finds the lowest of scores [B, k]: its cluster, int64; the score; the lowest other score."""
     clusters = tf.argmin(scores, axis=1)
-    # Adding infinity takes a third of the time of choosing by a condition.
+    # Adding infinity takes a third of the time of tf.where.
     hidden = tf.one_hot(clusters, tf.shape(scores)[1], on_value=np.float32(np.inf), off_value=0.0)
     return clusters, tf.reduce_min(scores, axis=1), tf.reduce_min(scores + hidden, axis=1)
 
@@ -215,7 +215,7 @@ def lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 def squared_distances(
     images: tf.Tensor, squared_norm: tf.Tensor, clusters: tf.Tensor, scorer: Scorer, units: Units
 ) -> tf.Tensor:
-    """Squared distance of every image to the centroid of its cluster, published units².
+    """Computes the squared distance of every image to its cluster's centroid, published units².
 
     Args:
       images: [n, d], as `stored`; squared_norm: float64 [n], pixels²; clusters: int64 [n].
@@ -236,7 +236,7 @@ def squared_distances(
 
 
 def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Squared distance of every image to one image `other` [d] of the same set, in pixels².
+    """Computes the squared distance of every image to `other` [d], one of them, in pixels².
 
     Args:
       images: [n, d], as `stored`; squared_norm: float64 [n], pixels².

@@ -1,7 +1,7 @@
 """Cluster sums: pixels and images added up by cluster, and the means and inertia they give.
 
-For uint8 images all sums are exact integers, so that the order of additions does not matter: not
-that of images, blocks, replicas or workers.
+For uint8 images all sums are exact integers. So it does not matter in which order images, blocks,
+replicas and workers are added.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import tensorflow as tf
 from job.kmeans.blocks import images_per_block, take
 from pipeline.shards.pixel_scale import Units, on_grid, squared_norms
 
-# Sums of uint8 stay below 2²⁴, exact in float32, up to this many images (× 255).
+# Up to so many images, sums of uint8 pixels stay below 2²⁴ and are exact in float32.
 MAX_EXACT_IMAGES = 65_793
 
 
@@ -38,10 +38,10 @@ class ClusterSums(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one assignment changes.
+    """What an assignment changes.
 
     Attributes:
-      sums: to add to the cluster sums of the assignment before.
+      sums: the new cluster sums, less those of the assignment before.
       changed: how many images changed cluster.
     """
 
@@ -56,13 +56,13 @@ def change_of(totals: list[np.ndarray]) -> Change:
 
 
 def means(total: ClusterSums, units: Units) -> np.ndarray:
-    """The clusters' means, float64 [k, d], on the grid; those of empty clusters are 0."""
+    """Computes the clusters' means, float64 [k, d], on the grid; 0 for empty clusters."""
     counts = np.maximum(total.counts, 1)[:, None]
     return on_grid(total.sums / (units.scale * counts), units)
 
 
 def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float:
-    """Σ squared distances to the clusters' own means: Σ‖x‖² − Σ‖S‖² / n, in published units²."""
+    """Computes Σ squared distances to the clusters' means, Σ‖x‖² − Σ‖S‖² / n; published units²."""
     squares = np.einsum("kd,kd->k", total.sums, total.sums) / np.maximum(total.counts, 1)
     return max(0.0, float(squared_norm_total - squares.sum())) / units.scale**2
 
@@ -70,7 +70,11 @@ def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units
 def inertia(
     squared_norm_total: float, total: ClusterSums, centroids: np.ndarray, units: Units
 ) -> float:
-    """Σ squared distances of the images in `total` to their centroids [k, d], published units²."""
+    """Computes Σ squared distances of the images in `total` to their centroids [k, d].
+
+    Returns:
+      Published units².
+    """
     own = np.einsum("kd,kd->k", total.sums, centroids)
     score = units.scale * total.counts * squared_norms(centroids, units) - 2 * own
     return max(0.0, float(squared_norm_total / units.scale + score.sum())) / units.scale
@@ -83,16 +87,16 @@ def moved_sums(
     shape: tf.TensorShape | tuple[int, int],
     rows: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Computes what the images that changed cluster add to the cluster sums.
+    """Computes how the images that changed cluster change the cluster sums.
 
-    Only images that moved are read: few after the first iterations. Where `before` is −1, which is
-    no cluster, an image is added and taken from nowhere.
+    Only these images are read, which are few after the first iterations. An image whose `before` is
+    −1, no cluster, is added to its new cluster and taken from none.
 
     Args:
       images: uint8 or float32 [n, d], as `stored`.
       before, after: clusters of all images or of those in `rows`, int64.
       shape: [k, d].
-      rows: int64 [m].
+      rows: int64 [m]; None: all.
 
     Returns:
       Sums float64 [k, d] in pixels, counts float64 [k], and the number of moved images, float64:
@@ -123,17 +127,17 @@ def moved_sums(
 def _gains(
     pixels: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What each cluster gains from the images [m, d] of one block, less what it loses.
+    """Sums what each cluster gains from the images [m, d] of one block, less what it loses.
 
     Returns:
       Sums float64 [k, d] and counts float64 [k].
     """
-    # Float images have no exact sums to keep; float64 keeps what they have.
+    # Sums of uint8 are exact in float32; those of float images are not, and need float64.
     wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
-    # One sum for both: segments 0 … k − 1 are what clusters lose, k … 2k − 1 what they gain.
+    # One segment sum makes both: segments 0 … k − 1 are losses, k … 2k − 1 gains.
     segments = tf.concat([before, after + num_clusters], 0)
-    # A sum over sorted segments costs the same for any k, unlike a one-hot product. Sorting moves
-    # what was in no cluster, −1, to the front, where it is cut off.
+    # A sum over sorted segments costs the same for any k, unlike a product with one-hot rows.
+    # Losses of no cluster, −1, are sorted to the front and cut off.
     order = tf.cast(tf.argsort(segments), tf.int64)[tf.math.count_nonzero(segments < 0) :]
     segments = tf.gather(segments, order)
     sums = tf.sparse.segment_sum(

@@ -1,12 +1,12 @@
 """Lloyd's assignments with less work: bounds per image, then a screen in few dimensions.
 
-1. Bounds on an image's distances shrink as centroids move; while they do not overlap, its cluster
-   cannot have changed, and the image is not looked at (Hamerly: Making k-means even faster, SDM
-   2010).
+1. Every image keeps bounds on its distances to its own and to all other centroids, which grow
+   looser as centroids move. While they do not overlap, its cluster cannot have changed, and the
+   image is skipped (Hamerly: Making k-means even faster, SDM 2010).
 2. Images in doubt are screened: images and centroids are projected into few dimensions, which
    bounds all distances from both sides. A centroid whose upper bound is below the lower bounds of
-   all others is the nearest, and most doubts end here.
-3. What is still in doubt is assigned as Lloyd's algorithm does.
+   all others is the nearest. For most images that decides.
+3. Images still in doubt are assigned as Lloyd's algorithm does.
 
 Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
 as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
@@ -17,13 +17,14 @@ from job.kmeans import Algorithm
 from job.kmeans.hamerly.few import FewCentroids
 from job.kmeans.hamerly.many import ManyCentroids
 
-# From so many centroids on, distances to a few cost less than to all.
+# From so many centroids on, it pays to compute an image's distances to a few of them only.
 MANY_CENTROIDS = 200
 # How many dimensions the screen has for few, some and many centroids. That of few spans all of
-# them, and has the images' leading directions besides, in which centroids move; that of many never
-# spans them all. An image's row has two more columns, which fills vector registers.
+# them, and the images' leading directions besides, in which centroids move; that of many never
+# spans them all. An image's row has two more columns: together a multiple of 16, as vector
+# registers like it.
 FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
-# Where memory is left for fewer, a screen is worth less than the pass that makes it.
+# A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
 
 
@@ -36,7 +37,7 @@ def hamerly(images: Images, k: int) -> Algorithm:
 
 
 def _screen_columns(images: Images, wanted: int) -> int:
-    """How many of `wanted` dimensions a screen may have; 0: too few to be worth it."""
+    """Returns how many of `wanted` dimensions a screen may have; 0 if too few to be worth it."""
     widest = images.num_features // 4
     columns = min(wanted, widest, images.spare_row_bytes // 4 - 2)
     return 0 if columns < min(LEAST_COLUMNS, widest) else columns

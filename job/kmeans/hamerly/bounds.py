@@ -12,12 +12,12 @@ from job.kmeans.scores import Assignment
 from pipeline.shards.pixel_scale import Units
 
 FAST_SHARE = 0.2  # of the centroids: those that all images are screened against
-# A bound that float32 rounded a little is a bound again once it is multiplied by one of these.
+# Multiplied by one of these, a bound that float32 rounded a few times is a bound again.
 SMALLER, LARGER = np.float32(1 - 2.0**-20), np.float32(1 + 2.0**-20)
 
 
 class Bounds(NamedTuple):
-    """What an image carries from one assignment to the next.
+    """The bounds that images keep from one assignment to the next.
 
     Attributes:
       clusters: int64 [n].
@@ -36,8 +36,8 @@ class Moves(NamedTuple):
     Attributes:
       of_own: of each centroid, float32 [k].
       fast: the centroids that moved farthest, int64 [m].
-      places: where a centroid is in `fast`, −1: not there; int64 [k].
-      of_slow: the farthest of the others, float32.
+      places: where each centroid is in `fast`, int64 [k]; −1: it is not.
+      of_slow: how far the others moved at most, float32.
     """
 
     of_own: np.ndarray
@@ -58,19 +58,19 @@ def moves_of(centroids: np.ndarray, before: np.ndarray) -> Moves:
 
 
 def unknown(count: int) -> Bounds:
-    """The bounds of images before their first assignment."""
+    """Makes the bounds of images before their first assignment."""
     infinite = np.full(count, np.inf, np.float32)
     return Bounds(np.full(count, -1, np.int64), infinite, np.zeros(count, np.float32))
 
 
 def known(found: Assignment) -> Bounds:
-    """The bounds of images that were assigned as Lloyd's algorithm does."""
-    # All other centroids are farther than the own one by the gap: so at least as far as the gap.
+    """Makes the bounds of images that were assigned as Lloyd's algorithm does."""
+    # Other centroids are farther than the own one by the gap, so at least as far as the gap.
     return Bounds(found.clusters, tf.fill(tf.shape(found.gaps), np.float32(np.inf)), found.gaps)
 
 
 def updated(bounds: Bounds, rows: tf.Tensor, found: Bounds) -> Bounds:
-    """The bounds with what was found for the images in `rows`."""
+    """Replaces the bounds of the images in `rows` by those found."""
     pairs = zip(bounds, found, strict=True)
     return Bounds(*(tf.tensor_scatter_nd_update(old, rows[:, None], new) for old, new in pairs))
 
@@ -83,7 +83,10 @@ def moved(
     screen: Screen,
     units: Units,
 ) -> Bounds:
-    """The bounds after centroids moved: screened against the fast ones, looser by the others.
+    """Makes the bounds hold after centroids moved.
+
+    Lower bounds come from a screening of all images against the fast centroids, and from the old
+    ones, looser by the moves of the slow centroids.
 
     Args:
       rows: of the screen, float32 [n, d' + 2].
@@ -94,7 +97,7 @@ def moved(
 
     def block(start, stop):
         norm = tf.cast(tf.sqrt(squared_norm[start:stop]) / units.scale, tf.float32)
-        # Adding infinity is faster than choosing by a condition: see scores.lowest_two.
+        # Adding infinity hides the own centroid: see scores.lowest_two.
         own = tf.one_hot(places[start:stop], fast.weights.shape[0], np.float32(np.inf), 0.0)
         lowest = tf.reduce_min(lower_bounds(rows[start:stop], fast) + own, axis=1)
         return [at_least(norm, lowest - (screen.rounding[0] * norm + screen.rounding[1]))]
@@ -107,14 +110,14 @@ def moved(
 
 
 def at_least(norm: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
-    """The distance for a lower bound of ‖y − c‖² − ‖y‖², rounded down."""
+    """Converts a lower bound of ‖y − c‖² − ‖y‖² to one of the distance, rounded down."""
     square = tf.square(norm)
     squared = tf.maximum(square + score - 4 * FLOAT32_ROUNDING * square, 0.0)
     return SMALLER * tf.sqrt(squared)
 
 
 def at_most(norm: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
-    """The distance for an upper bound of ‖y − c‖² − ‖y‖², rounded up."""
+    """Converts an upper bound of ‖y − c‖² − ‖y‖² to one of the distance, rounded up."""
     square = tf.square(norm)
     squared = tf.maximum(square + score + 4 * FLOAT32_ROUNDING * square, 0.0)
     return LARGER * tf.sqrt(squared)

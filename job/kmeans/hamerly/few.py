@@ -1,8 +1,8 @@
-"""Hamerly's algorithm for few centroids: one number an image, and a screen that spans them all.
+"""Hamerly's algorithm for few centroids: one bound an image, and a screen that spans them all.
 
-The number is a lower bound of how much farther the second nearest centroid is than the nearest:
-the difference of Hamerly's two bounds. It shrinks by how far the own centroid moved, and by the
-farthest move of any other.
+The bound is one below the gap, by which the second nearest centroid is farther than the nearest:
+the difference of Hamerly's two bounds. It shrinks by how far the image's own centroid moved, and by
+the farthest move of any other.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ from pipeline.shards.pixel_scale import Units
 
 
 class FewCentroids:
-    """An algorithm in 12 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
+    """Implements `Algorithm` in 12 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
 
     Attributes:
       bounds: of all images: clusters, and lower bounds of their gaps.
     """
 
     def __init__(self, images: Images, k: int, columns: int):
-        """Takes the number of dimensions of the screen; 0: without one."""
+        """Takes the number of dimensions of the screen, `columns`; 0: there is no screen."""
         self._images = images
         self._screen = ScreenUpkeep(images, k, columns)
         self._assign_all = images.compile(_assign_all, images.units)
@@ -57,7 +57,7 @@ class FewCentroids:
         if screen.is_due:
             screen.renew(centroids, centroids if before is None else before)
         if before is None or (screen.columns and screen.basis is None):
-            # Most images are in doubt: no need for a graph that picks them.
+            # Without bounds or a screen most images are in doubt: picking them would not pay.
             probes = screen.probes().astype(np.float32)
             self.bounds, outcome = self._assign_all(self.bounds, (scorer, probes))
             *totals, directions = outcome
@@ -72,21 +72,21 @@ class FewCentroids:
 
 
 def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """How much the gap of an image of each cluster may have shrunk, rounded up; float32 [k].
+    """Computes how much the gaps of a cluster's images may have shrunk, rounded up; float32 [k].
 
-    By how far its own centroid moved, and that of all others which moved farthest.
+    That is how far the cluster's centroid moved, and the farthest move of any other.
     """
     moves = np.sqrt(np.square(centroids - before).sum(axis=1))
     order = np.argsort(moves)
     others = np.full(len(moves), moves[order[-1]])
     others[order[-1]] = moves[order[-2]] if len(moves) > 1 else 0.0
-    # A little more, for the float32 subtraction from the gap, which is at most ‖c‖ + ‖c'‖.
+    # A little more, since float32 rounds the gap less the loss, and a gap is at most ‖c‖ + ‖c'‖.
     largest = np.sqrt(np.einsum("kd,kd->k", centroids, centroids).max())
     return ((moves + others) * (1 + 2.0**-20) + 2.0**-22 * largest).astype(np.float32)
 
 
 def _unknown(count: int) -> Assignment:
-    """The bounds of images before their first assignment."""
+    """Makes the bounds of images before their first assignment."""
     return Assignment(np.full(count, -1, np.int64), np.zeros(count, np.float32))
 
 
@@ -104,7 +104,7 @@ def _assign_all(images, squared_norm, bounds, shared, units):
 def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
     """A step: assigns the images whose gap may be gone, with the screen if there is one.
 
-    The partial sums end with how many images were in doubt, and how many were scored in full.
+    The partial sums end with the number of images in doubt, and of those scored in full.
     """
     bounds, rows = state
     scorer, losses, basis = shared
@@ -127,7 +127,7 @@ def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
 
 
 def _updated(bounds: Assignment, rows: tf.Tensor, found: Assignment) -> Assignment:
-    """The bounds with what was found for the images in `rows`."""
+    """Replaces the bounds of the images in `rows` by those found."""
     pairs = zip(bounds, found, strict=True)
     return Assignment(*(tf.tensor_scatter_nd_update(old, rows[:, None], new) for old, new in pairs))
 
@@ -135,7 +135,7 @@ def _updated(bounds: Assignment, rows: tf.Tensor, found: Assignment) -> Assignme
 def _screened(
     rows: tf.Tensor, squared_norm: tf.Tensor, doubt: tf.Tensor, screen: Screen, units: Units
 ) -> Assignment:
-    """Assigns the images in `doubt` as far as the screen can tell: gaps are 0 where it cannot.
+    """Assigns the images in `doubt` by the screen alone; gaps are 0 where it cannot tell.
 
     Args:
       rows: of the screen, float32 [n, d' + 2].
@@ -147,7 +147,7 @@ def _screened(
         index = doubt[start:stop]
         row = tf.gather(rows, index)
         clusters, lowest, others = nearest_two(row, screen.weights)
-        # The screen gives lower bounds: of the nearest, an upper one is needed.
+        # The screen gives lower bounds; of the nearest centroid, the gap needs an upper one.
         upper = lowest + tf.gather(screen.widths, clusters) * row[:, -2]
         norm = image_norms(squared_norm, index, units)
         margin = screen.rounding[0] * norm + screen.rounding[1]
@@ -158,7 +158,7 @@ def _screened(
 
 
 def _gaps(norm: tf.Tensor, upper: tf.Tensor, others: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
-    """Lower bounds of gaps from bounds of ‖y − c‖² − ‖y‖² for the nearest and all others."""
+    """Makes lower bounds of gaps from bounds of ‖y − c‖² − ‖y‖² for the nearest and the others."""
     slack = margin + 4 * FLOAT32_ROUNDING * tf.square(norm)
     distance = tf.maximum(tf.square(norm) + upper + slack, 0.0)
     return gap_of(distance, tf.maximum(others - upper - margin, 0.0))

@@ -1,14 +1,13 @@
 """Hamerly's algorithm for many centroids: distances to the own centroid and to its rivals.
 
-Of each image an upper bound of the distance to its own centroid and a lower bound of that to all
-others are kept (Hamerly: Making k-means even faster, SDM 2010). While they overlap, they are
-tightened in this order:
+Every image keeps an upper bound of the distance to its own centroid and a lower bound of those to
+all others (Hamerly: Making k-means even faster, SDM 2010). After centroids moved, in this order:
 
-1. The centroids that moved farthest are few, and would spoil the lower bounds of all images: all
-   images are screened against these few, so that lower bounds fall only by what the others moved.
-2. The upper bound becomes the distance to the own centroid.
-3. The image is screened against all centroids; of those that may be nearer, its rivals, the
-   distances are computed.
+1. All images are screened against the few centroids that moved farthest, so that lower bounds fall
+   only by what the others moved.
+2. Where the bounds overlap, the upper one becomes the distance to the own centroid.
+3. Where they still overlap, the image is screened against all centroids, and its distances to its
+   rivals are computed: those that may be nearer than the own one.
 4. What is still in doubt is assigned as Lloyd's algorithm does.
 """
 
@@ -28,14 +27,14 @@ from job.kmeans.sums import Change, change_of, moved_sums
 
 
 class ManyCentroids:
-    """An algorithm in 16 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
+    """Implements `Algorithm` in 16 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
 
     Attributes:
       bounds: of all images.
     """
 
     def __init__(self, images: Images, k: int, columns: int):
-        """Takes the number of dimensions of the screen, which it needs."""
+        """Takes the number of dimensions of the screen, `columns`, at least one."""
         self._images = images
         self._screen = ScreenUpkeep(images, k, columns)
         self._guess = images.compile(_guess, images.units, images.precision)
@@ -65,7 +64,7 @@ class ManyCentroids:
         return self._assign_in_doubt(centroids, before, scorer)
 
     def _assign_first(self, centroids: np.ndarray, scorer: Scorer) -> Change:
-        """Guesses by the screen, which is often right, and corrects the guesses."""
+        """Guesses every cluster by the screen, then corrects the guesses that are wrong."""
         screen = self._screen
         screen.renew(centroids, centroids)
         state = (self.bounds, screen.rows)
@@ -75,7 +74,7 @@ class ManyCentroids:
         return Change(sums, self._images.num_images)
 
     def _assign_all(self, scorer: Scorer) -> Change:
-        """Assigns every image as Lloyd's algorithm does, where no screen is any help."""
+        """Assigns every image as Lloyd's algorithm does, where no screen helps."""
         shared = (scorer, self._screen.probes().astype(np.float32))
         self.bounds, (*totals, directions) = self._all(self.bounds, shared)
         self._screen.note_full_pass(directions)
@@ -120,15 +119,15 @@ def _assign_all(images, squared_norm, bounds, shared, units):
 def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
     """A step: assigns the images whose bounds overlap.
 
-    The partial sums end with how many were screened, and what assigning them cost: images that
-    could have been scored in full.
+    The partial sums end with how many were screened, and with what assigning them cost, as a number
+    of images that could have been scored in full at that cost.
     """
     bounds, rows = state
     scorer, moves, basis = shared
     screen = screen_of(scorer, basis, units, precision)
     bounds = moved(bounds, rows, squared_norm, moves, screen, units)
     doubt = tf.where(bounds.upper >= bounds.lower)[:, 0]
-    # Images of a cluster follow each other: `rivals` multiplies them by a few centroids then.
+    # By cluster: then the own centroids of a block are few, which `rivals` relies on.
     doubt = tf.gather(doubt, tf.argsort(tf.gather(bounds.clusters, doubt)))
     before = Bounds(*(tf.gather(part, doubt) for part in bounds))
     found, num_screened, cost = compared(

@@ -1,8 +1,8 @@
 """The third step for many centroids: the distances of an image in doubt to its rivals.
 
-Of each image a row of the screen is at hand, which bounds its distances to all centroids from
-below. The rivals are the centroids whose bound is not above the distance to the own one: mostly
-few. Distances to them cost less than scores of all centroids.
+The screen bounds an image's distances to all centroids from below. Its rivals are the centroids
+whose bound is not above the distance to the own one. Mostly they are few, and distances to them
+cost less than scores of all centroids.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from job.kmeans.scores import Scorer, rounded_weights
 from pipeline.shards.pixel_scale import Units
 
 DISTANCE_COST = 40  # of a distance to a single centroid, in products with one column
-RIVALS = 1024  # whose distances are computed at a time
-GROUP = 32  # centroids that one lowest bound stands for
+RIVALS = 1024  # pairs of an image and a rival whose distances are computed at a time
+GROUP = 32  # centroids of which only the lowest bound is looked at first
 
 
 class _Products(NamedTuple):
-    """What makes rounded ‖y − c‖² − ‖y‖² of pixels: their product with the weights, and the bias.
+    """The factors of ‖y − c‖² − ‖y‖², rounded: pixels times weights, plus the bias.
 
     Attributes:
       weights: −2c / scale, float32 [k, d], as wide as `stored` images.
@@ -35,13 +35,13 @@ class _Products(NamedTuple):
 
 
 class _Own(NamedTuple):
-    """Images [m] and their own centroids.
+    """What is known of images [m] and their own centroids.
 
     Attributes:
       clusters: int64.
       scores: rounded ‖y − c‖² − ‖y‖² of the own centroid, float32.
       norms: ‖y‖, float32.
-      margins: two scores of the image that are closer may be in the wrong order, float32.
+      margins: two scores of an image that are closer than this may be in the wrong order, float32.
     """
 
     clusters: tf.Tensor
@@ -60,7 +60,7 @@ def compared(
     screen: Screen,
     units: Units,
 ) -> tuple[Bounds, tf.Tensor, tf.Tensor]:
-    """Assigns the images in `doubt` as far as distances to few centroids tell.
+    """Assigns the images in `doubt` as far as distances to a few centroids can tell.
 
     Args:
       images: [n, d], as `stored`; rows: of the screen, float32 [n, d' + 2].
@@ -68,8 +68,9 @@ def compared(
       doubt: rows of images, int64 [m]; before: their bounds, by cluster in ascending order.
 
     Returns:
-      Their bounds, which overlap where more is to be done; how many were screened; and what the
-      distances to their rivals cost: images that could have been scored in full. Float64.
+      Their bounds, which still overlap where these distances did not decide; how many were
+      screened; and what the distances to their rivals cost, as a number of images that could have
+      been scored in full at that cost. The last two are float64.
     """
     scale = np.float32(units.scale)
     products = _Products(*(part / scale for part in rounded_weights(scorer, images)))
@@ -110,13 +111,14 @@ def _with_rivals(
     products: _Products,
     most: float,
 ) -> tuple[Bounds, tf.Tensor]:
-    """Bounds of images [m] after the distances to their rivals, and how many these were.
+    """Computes distances of images [m] to their rivals; returns their bounds, and how many pairs.
 
     Args:
       pixels: float32 [B, d], of which the images are those at `places`, int64 [m].
       row: of the screen, float32 [m, d' + 2].
       own: of the images.
-      most: rivals an image may have; with more it gets bounds that overlap.
+      most: rivals an image may have; of one with more no distances are computed, and its bounds
+        stay overlapping.
     """
     rough = screen.rounding[0] * own.norms + screen.rounding[1]
     near = lower_bounds(row, screen)
@@ -130,7 +132,7 @@ def _with_rivals(
 
 
 def _in_whole_groups(screen: Screen) -> Screen:
-    """Adds centroids that are infinitely far, until there is a multiple of GROUP."""
+    """Pads the screen with infinitely far centroids to a multiple of GROUP."""
     num_clusters, width = screen.weights.shape
     border = np.zeros((-num_clusters % GROUP, width), np.float32)
     border[:, -1] = np.inf
@@ -138,12 +140,12 @@ def _in_whole_groups(screen: Screen) -> Screen:
 
 
 def _own_products(pixels: tf.Tensor, own: tf.Tensor, products: _Products) -> tf.Tensor:
-    """Products of images [m, d] with the weights of their clusters `own`, ascending; [m].
+    """Multiplies images [m, d] by the weights of their clusters `own`, ascending; [m].
 
-    One product of matrices: the clusters between the first and the last one are few of all, or the
-    images are few.
+    One product of matrices with all clusters from the first to the last of them: these are few of
+    all clusters, or the images are few.
     """
-    nowhere = tf.zeros([1], tf.int64)  # so that there is a first and a last of no image
+    nowhere = tf.zeros([1], tf.int64)  # gives a block without images a first and a last cluster
     first = tf.concat([own, nowhere], 0)[0]
     last = tf.concat([nowhere, own], 0)[-1]
     found = tf.linalg.matmul(pixels, products.weights[first : last + 1], transpose_b=True)
@@ -155,7 +157,7 @@ def _nearer(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Finds the centroids, other than the own one, that may be as near as `limit`.
 
-    Centroids are looked at in groups, most of which are too far away.
+    Centroids are compared group by group, since most groups are too far as a whole.
 
     Args:
       lower: bounds, float32 [m, k]; limit: float32 [m]; own: clusters, int64 [m].
@@ -187,10 +189,13 @@ def _nearer(
 def _of_few(
     image: tf.Tensor, clusters: tf.Tensor, count: tf.Tensor, most: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Which of `count` images have at most `most` rivals, bool [count]; their pairs, int64 [p].
+    """Keeps the pairs of the images with at most `most` rivals.
 
     Args:
-      image, clusters: pairs of an image and a rival, int64 [p].
+      image, clusters: pairs of an image, of `count`, and a rival, int64 [p].
+
+    Returns:
+      Which images have so few, bool [count]; their pairs, as images and clusters, int64.
     """
     rivals = tf.math.unsorted_segment_sum(tf.ones_like(image, tf.float32), image, count)
     few = rivals <= most
@@ -201,10 +206,11 @@ def _of_few(
 def _scores_of_pairs(
     pixels: tf.Tensor, image: tf.Tensor, clusters: tf.Tensor, products: _Products
 ) -> tf.Tensor:
-    """Rounded ‖y − c‖² − ‖y‖² of pairs, images number `image` of pixels [m, d]; float32 [p].
+    """Computes ‖y − c‖² − ‖y‖² of pairs, rounded; float32 [p].
 
     Args:
-      image, clusters: int64 [p].
+      pixels: float32 [m, d].
+      image, clusters: rows of `pixels` and clusters, int64 [p].
     """
 
     def some(start, stop):
@@ -219,10 +225,13 @@ def _scores_of_pairs(
 def _lowest_two(
     scores: tf.Tensor, clusters: tf.Tensor, image: tf.Tensor, own: _Own
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the nearest of an image's own centroid and its rivals; equal ones leave no gap.
+    """Finds the nearest and the second nearest of an image's own centroid and its rivals.
+
+    Of two equally near ones, one is the nearest and the other the second nearest: no gap is left.
 
     Args:
-      scores: float32 [p], of the centroids of `clusters` and the images number `image`, int64.
+      scores: of the pairs, float32 [p].
+      clusters, image: the pairs' clusters, and their rows in `own`, int64 [p].
       own: of images [m].
 
     Returns:
@@ -230,7 +239,8 @@ def _lowest_two(
     """
     count = tf.size(own.clusters)
     nearest = tf.math.unsorted_segment_min(scores, image, count)
-    # One winner even of equal ones: the last pair. No GPU finds the highest of integers.
+    # Of equal scores the last pair wins. Pairs are numbered in float32, since TensorFlow has no GPU
+    # kernel for the segment maximum of integers.
     number = tf.range(tf.cast(tf.size(image), tf.float32))
     ties = tf.where(scores == tf.gather(nearest, image), number, -1.0)
     winner = tf.math.unsorted_segment_max(ties, image, count)

@@ -6,8 +6,9 @@ and e_j what it leaves of c_j,
     ‖y − c_j‖² − ‖y‖² = ‖c_j‖² − 2 z·z_j − 2 r·e_j,    |r·e_j| ≤ ‖r‖ ‖e_j‖
 
 which bounds the distance to every centroid by a product of d' + 2 columns: an image's row is z, ‖r‖
-and 1 (compare block vectors: Bottesch, Bühler, Kächele, ICML 2016). Every bound carries a margin
-for how products of float32 round.
+and 1 (compare the block vectors of Bottesch, Bühler, Kächele: Speeding up k-means by approximating
+Euclidean distances via block vectors, ICML 2016). Every bound carries a margin for how products of
+float32 round.
 """
 
 from typing import NamedTuple
@@ -20,21 +21,21 @@ from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
 from job.kmeans.scores import Scorer
 from pipeline.shards.pixel_scale import Units
 
-# How many of a replica's images the leading directions are those of.
+# From so many images of a replica its leading directions are computed.
 SAMPLE_IMAGES = 2048
 SUBSPACE_ITERATIONS = 3
 SCREEN_BYTES = 4 << 20  # of the bounds [B, k] of a block
-# A little more than 1, for the products of rounding errors, which bounds leave out.
+# A little more than 1, for products of rounding errors, which `of_product` leaves out.
 HIGHER_ORDERS = 1.01
 
 
 class Basis(NamedTuple):
-    """What images are projected into.
+    """The basis of the few dimensions that images and centroids are projected into.
 
     Attributes:
       columns: V, orthonormal, float32 [d, d'].
       gram: VᵀV, the identity but for rounding, float64 [d', d'].
-      spread: a bound of ‖|V|‖₂, by which rounding in a projection may grow.
+      spread: a bound of ‖|V|‖₂, the factor by which a projection may enlarge rounding errors.
     """
 
     columns: tf.Tensor
@@ -43,13 +44,13 @@ class Basis(NamedTuple):
 
 
 class Screen(NamedTuple):
-    """The centroids in a basis.
+    """The centroids, projected into a basis.
 
     Attributes:
       weights: float32 [k, d' + 2]; their product with an image's row is a lower bound of
         ‖y − c_j‖² − ‖y‖².
       widths: 4 ‖e_j‖, float32 [k]; times ‖r‖ it is how far an upper bound is above the lower one.
-      rounding: float32 [2]: relative to ‖y‖, and absolute.
+      rounding: float32 [2]; bounds may be off by rounding[0] · ‖y‖ + rounding[1].
     """
 
     weights: tf.Tensor
@@ -62,10 +63,14 @@ def basis_of(
 ) -> Basis:
     """Finds leading directions of centroids [k, d] and of how they just moved, then of images.
 
-    Subspace iteration from `start` [d, d'], then what it leaves of `directions` [d, d']: any
-    orthonormal columns give right bounds, leading ones give tight bounds. In TensorFlow, whose
-    threads and those of another library would wait for each other; on the host, since even a GPU's
-    QR decomposition takes its matrix from there, and leaves its factors there.
+    Bounds hold for any orthonormal columns, and are tight for leading ones. They are computed by
+    TensorFlow, since NumPy's threads would compete with TensorFlow's for the cores, and on the
+    host, since even the QR decomposition of a GPU exchanges its matrices with the host.
+
+    Args:
+      before: the centroids before they moved, [k, d].
+      start: what subspace iterations begin with, [d, d'].
+      directions: leading directions of images, [d, d'], for the columns that centroids leave free.
     """
     with tf.device("CPU:0"):
         moves = tf.concat([centroids, centroids - before], axis=0)  # [2k, d]
@@ -89,11 +94,11 @@ def screen_of(scorer: Scorer, basis: Basis, units: Units, precision: Precision) 
     d, columns = basis.columns.shape
     z = tf.matmul(scorer.centroids, tf.cast(basis.columns, tf.float64))
     squares = scorer.bias / units.scale
-    # ‖c − Vz‖², and some rounding.
+    # ‖c − Vz‖², rounded up.
     rest = squares + tf.reduce_sum(z * (tf.matmul(z, basis.gram) - 2 * z), axis=1)
     rho = tf.sqrt(tf.maximum(rest, 0.0) + 2.0**-40 * squares)
-    # Of z, a product with pixels, and of the screen's own product, whose factors are both float32:
-    # each twice, as a factor of −2 has it, and for either of two values that are compared.
+    # Two products round: z, a product with pixels, and the screen's own, of two float32 factors.
+    # Each counts four times: for the factor −2, and for both of two values that are compared.
     in_z = 4 * HIGHER_ORDERS * precision.of_product(d + 4, pixel_factors(units.step))
     in_product = 4 * HIGHER_ORDERS * precision.of_product(columns + 8, 2)
     largest = tf.sqrt(tf.reduce_max(squares))
@@ -127,11 +132,11 @@ def leading(images: tf.Tensor, probes: tf.Tensor) -> tf.Tensor:
 
 
 def project(images, squared_norm, _, basis, units, precision):
-    """A step: the rows of the screen, for a new basis; without partial sums."""
+    """A step: projects images into `basis`; its state is the rows of the screen, without sums."""
     matrix = widened(basis.columns / np.float32(units.scale), images, 0)
     terms = images.shape[1] + 8
-    # ‖r‖² = ‖y‖² − ‖z‖² has to be rounded up, by what is relative to ‖y‖²: the rounding of z makes
-    # twice as much in ‖z‖²; the other sums and V, nearly orthonormal, are rounded to float32.
+    # ‖r‖² = ‖y‖² − ‖z‖² has to be rounded up, by a share of ‖y‖²: an error of z counts twice in
+    # ‖z‖²; the other sums, and V, which is only nearly orthonormal, are rounded to float32.
     of_z = 2 * HIGHER_ORDERS * precision.of_product(terms, pixel_factors(units.step))
     slack = np.float32(of_z) * basis.spread + np.float32(2 * FLOAT32_ROUNDING * terms)
 
@@ -148,15 +153,15 @@ def project(images, squared_norm, _, basis, units, precision):
 
 
 def screened_per_block(screen: Screen) -> int:
-    """How many images are screened at a time, so that their bounds stay in the cache."""
+    """Returns how many images are screened at a time, so that their bounds stay in the cache."""
     return int(np.clip(SCREEN_BYTES // (4 * max(screen.weights.shape)), 256, 16_384))
 
 
 def lower_bounds(row: tf.Tensor, screen: Screen) -> tf.Tensor:
-    """Lower bounds of ‖y − c_j‖² − ‖y‖² for rows of a screen; float32 [B, k]."""
+    """Computes lower bounds of ‖y − c_j‖² − ‖y‖² for rows of a screen; float32 [B, k]."""
     return tf.linalg.matmul(row, screen.weights, transpose_b=True)
 
 
 def image_norms(squared_norm: tf.Tensor, index: tf.Tensor, units: Units) -> tf.Tensor:
-    """‖y‖ of the images in `index`, float32."""
+    """Returns ‖y‖ of the images in `index`, float32."""
     return tf.cast(tf.sqrt(tf.gather(squared_norm, index)) / units.scale, tf.float32)

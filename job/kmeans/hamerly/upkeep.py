@@ -1,4 +1,4 @@
-"""When a screen is made anew: once the old one has lost as much as a new one costs."""
+"""Decides when a screen is made anew: once the old one has lost as much as a new one costs."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ class ScreenUpkeep:
     doubt. All costs are counted in images scored in full, against all centroids.
 
     Attributes:
-      columns: dimensions of the screen; 0: there is never one.
-      basis: into which images are projected; None: there is no screen now.
+      columns: dimensions of the screen, d'; 0: there is never one.
+      basis: the one that images are projected into; None: there is no screen now.
       rows: of the screen: z, ‖r‖ and 1 for each image, float32 [n, d' + 2]; () without a screen.
     """
 
@@ -43,7 +43,7 @@ class ScreenUpkeep:
         self.basis: Basis | None = None
         self.rows: Any = ()
         self._loss = 0.0  # what a fresh screen would have saved since this one was made
-        self._price = self._cost  # what it has to save
+        self._price = self._cost  # what a new screen has to save
         # Of the images screened, the share that had to be scored when the screen was fresh.
         self._fresh_share: float | None = None
 
@@ -60,7 +60,7 @@ class ScreenUpkeep:
         self._loss, self._fresh_share = 0.0, None
 
     def probes(self) -> np.ndarray:
-        """Random directions [d, d'], the same each time, that subspace iterations begin with."""
+        """Draws directions [d, d'] that subspace iterations begin with, the same each time."""
         return np.random.default_rng(0).standard_normal((self._num_features, self.columns))
 
     def note_full_pass(self, directions: np.ndarray) -> None:
@@ -73,12 +73,12 @@ class ScreenUpkeep:
 
         Args:
           num_screened: images that were in doubt.
-          cost: of assigning those that the screen left in doubt.
+          cost: of assigning those that the screen left in doubt, in images scored in full.
         """
         share = cost / max(num_screened, 1)
         self._fresh_share = share if self._fresh_share is None else self._fresh_share
         self._loss += max(0.0, share - self._fresh_share) * num_screened
         if cost > WORTHWHILE * self._num_images:
-            # For these images screens may never be worth it: the next try comes later.
+            # For these images no screen may ever be worth it, so the next one has to save more.
             self.basis, self.rows, self._loss = None, (), 0.0
             self._price *= 2

@@ -71,6 +71,20 @@ def as_float32(images, squared_norm, state, shared):
     return tf.cast(state, tf.float32) + shared, []
 
 
+def test_passes_are_made_once_until_they_are_forgotten(shards):
+    _, images = both(shards[0])
+    run = images.compile(count_up)
+    assert images.compile(count_up) is run
+    images.forget_passes()
+    assert images.compile(count_up) is not run
+
+
+def test_an_image_lies_in_its_worker(shards):
+    for images in both(shards[0]):
+        assert images.holds(Place(0, 0, 5))
+        assert not images.holds(Place(1, 0, 5))
+
+
 def test_a_pass_sees_every_image_once_and_in_order(shards, small_chunks):
     folder, pixels = shards
     _, images = both(folder)
@@ -129,68 +143,6 @@ def test_read_into_fills_or_refuses(tmp_path):
         storage.read_into(str(path), 91, memoryview(target))
     with pytest.raises(UserError, match="cannot read"):
         storage.read_into(str(tmp_path / "none"), 0, memoryview(target))
-
-
-def machine(folder, available_kib, **cgroup):
-    files = {"proc/meminfo": f"MemTotal: 9 kB\nMemAvailable: {available_kib} kB\n", **cgroup}
-    for name, text in files.items():
-        path = folder / name.replace("__", "/").replace("_DOT_", ".")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(folder)
-
-
-V2, V1 = "sys/fs/cgroup/", "sys/fs/cgroup/memory/"
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "expected"),
-    [
-        ({}, 1000 * 1024),
-        ({V2 + "memory.max": "max\n", V2 + "memory.current": "5\n"}, 1000 * 1024),
-        ({V2 + "memory.max": "5000\n", V2 + "memory.current": "2000\n"}, 3000),
-        (
-            {
-                V2 + "memory.max": "5000\n",
-                V2 + "memory.current": "2000\n",
-                V2 + "memory.stat": "anon 900\ninactive_file 1000\n",
-            },
-            4000,
-        ),
-        (
-            {
-                V1 + "memory.limit_in_bytes": "7000\n",
-                V1 + "memory.usage_in_bytes": "3000\n",
-                V1 + "memory.stat": "total_inactive_file 500\n",
-            },
-            4500,
-        ),
-    ],
-)
-def test_the_tighter_of_machine_and_cgroup_counts(tmp_path, cgroup, expected):
-    assert memory.available_bytes(machine(tmp_path, 1000, **cgroup)) == expected
-
-
-def test_auto_streams_what_does_not_fit(shards, monkeypatch):
-    folder, pixels = shards
-    manifest, replicas = load_manifest(folder), local_replicas()
-    needed = len(pixels) * (30 * pixels.itemsize + memory.STATE_BYTES)
-    for available, fits in [(needed * 1.5, True), (needed, False)]:
-        monkeypatch.setattr(memory, "available_bytes", lambda value=available: value)
-        assert memory.fits(FitConfig(folder, "", k=2), manifest, replicas) is fits
-        for forced in ("resident", "stream"):
-            config = FitConfig(folder, "", k=2, memory=forced)
-            assert memory.fits(config, manifest, replicas) is (forced == "resident")
-
-
-def test_a_state_takes_little_beside_many_images(monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: 32 << 30)
-    assert memory.spare_row_bytes(8_100_000, 8_100_000 * 784) == 98  # an eighth
-    assert memory.spare_row_bytes(8_100_000, 0) == (512 << 20) // 8_100_000
-    assert memory.spare_row_bytes(60_000, 60_000 * 784) == (512 << 20) // 60_000
-    monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
-    assert memory.spare_row_bytes(60_000, 60_000 * 784) == (50 << 20) // 60_000
-    assert memory.spare_row_bytes(0, 0) == 50 << 20  # a worker without images
 
 
 class FewerElsewhere(Replicas):

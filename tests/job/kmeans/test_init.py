@@ -4,37 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import chi2
+from draws import LINE, check_counts, draws
 
 from job.config import FitConfig
-from job.distribute.replicas import local_replicas
-from job.images.places import Place
 from job.images.resident import ResidentImages
 from job.kmeans import INITS, init
-from job.kmeans.init import Seeding
-from job.kmeans.kmeans_plus_plus import initial_images as draw_images
 from pipeline.errors import UserError
-from pipeline.shards.manifest import load_manifest
-
-LINE = np.array([[0, 3], [10, 3], [40, 3], [100, 3]], np.uint8)
-
-
-@pytest.fixture(scope="module")
-def images_of(make_shards):
-    """Images [n, d] resident on some replicas."""
-
-    def make(pixels: np.ndarray, replicas: int = 1, **how) -> ResidentImages:
-        folder = make_shards(pixels, **how)
-        return ResidentImages(folder, load_manifest(folder), local_replicas(replicas))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def line(images_of) -> ResidentImages:
-    return images_of(LINE)
 
 
 def centroids_of(images: ResidentImages, k: int, restart: int = 0, **options) -> np.ndarray:
@@ -43,15 +18,6 @@ def centroids_of(images: ResidentImages, k: int, restart: int = 0, **options) ->
 
 
 # Functions of the images alone.
-
-
-@pytest.fixture(scope="module")
-def arrangements(images_of) -> tuple[np.ndarray, list[ResidentImages]]:
-    """The same images on one replica, and in another order on three."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (150, 12), dtype=np.uint8)
-    how = {"order": rng.permutation(150), "num_shards": 4, "block_rows": 9}
-    return pixels, [images_of(pixels), images_of(pixels, replicas=3, **how)]
 
 
 @pytest.mark.parametrize("method", INITS)
@@ -91,47 +57,10 @@ def test_as_many_centroids_as_images(line, method):
 # Distributions.
 
 
-def check_counts(counts: dict, shares: dict) -> None:
-    """Pearson's test of the counts of draws against the shares they should have."""
-    assert counts.keys() <= shares.keys()
-    total = sum(counts.values())
-    expected = {key: share * total for key, share in shares.items()}
-    statistic = sum((counts.get(key, 0) - e) ** 2 / e for key, e in expected.items())
-    assert statistic < chi2.ppf(0.999, len(shares) - 1)
-
-
-def draws(function, count: int) -> dict:
-    """How often each sequence of images of LINE is drawn with the seeds 0 … count − 1."""
-    found: dict = {}
-    for seed in range(count):
-        key = tuple(int(pixel) for pixel in function(seed)[:, 0])
-        found[key] = found.get(key, 0) + 1
-    return found
-
-
 def test_random_draws_without_replacement(line):
     counts = draws(lambda seed: init.random_images(line, 2, seed, "init/0"), 2000)
     pairs = list(itertools.permutations(LINE[:, 0].tolist(), 2))
     check_counts(counts, dict.fromkeys(pairs, 1 / len(pairs)))
-
-
-def test_k_means_plus_plus_draws_in_proportion_to_the_squared_distance(line):
-    shares = {}
-    for a, b, c in itertools.permutations(LINE[:, 0].astype(int).tolist(), 3):
-        others = LINE[:, 0].astype(int)
-        second = np.square(others - a)
-        third = np.minimum(second, np.square(others - b))
-        of = {int(x): i for i, x in enumerate(others)}
-        shares[a, b, c] = second[of[b]] / second.sum() * third[of[c]] / third.sum() / 4
-
-    def draw(seed: int) -> np.ndarray:
-        return draw_images(line, Seeding(3, seed, "init/0", lambda _: None, []))
-
-    counts = draws(draw, 1200)
-    rare = {key for key, share in shares.items() if share * 1200 < 5}
-    for table in (counts, shares):
-        table["rare"] = sum(table.pop(key, 0) for key in rare)
-    check_counts(counts, shares)
 
 
 @pytest.mark.parametrize("method", ["k-means++", "k-means||"])
@@ -145,51 +74,11 @@ def test_far_groups_are_all_found(images_of, method):
         assert len(np.unique(found, axis=0)) == 8
 
 
-def test_progress_is_told(line):
-    told: list[int] = []
-    draw_images(line, Seeding(4, 0, "init/0", told.append, []))
-    assert told == [1, 2, 3, 4]
-
-
-def test_seeding_goes_on_from_what_is_chosen(arrangements):
-    images = arrangements[1][1]
-    whole = draw_images(images, Seeding(9, 0, "init/0", lambda _: None, []))
-    chosen = list(whole[:4])
-    told: list[int] = []
-    rest = draw_images(images, Seeding(9, 0, "init/0", told.append, chosen))
-    np.testing.assert_array_equal(rest, whole)
-    np.testing.assert_array_equal(chosen, whole)
-    assert told == [4, 5, 6, 7, 8, 9]
-
-
 @pytest.mark.parametrize("method", ["k-means++", "k-means||"])
 def test_fewer_distinct_images_than_k(images_of, method):
     images = images_of(np.repeat(LINE[:3], 4, axis=0))
     with pytest.raises(UserError, match=r"--k 4: .*only 3 distinct images"):
         centroids_of(images, 4, init=method)
-
-
-# The smallest keys.
-
-
-@settings(deadline=None)
-@given(
-    parts=st.lists(st.lists(st.integers(0, 3)), min_size=1),
-    count=st.integers(1, 9),
-    random=st.randoms(),
-)
-def test_smallest_against_a_sort(line, parts, count, random):
-    """Many equal first keys, decided by a second that has none; a list for each replica."""
-    total = sum(map(len, parts))
-    numbers = iter(random.sample(range(total), total))
-    ties = [[next(numbers) for _ in part] for part in parts]
-    keys = [[np.array(part, float) for part in parts], [np.array(part, int) for part in ties]]
-    ranked = sorted(
-        (first, second, Place(0, replica, row))
-        for replica, (part, tie) in enumerate(zip(parts, ties, strict=True))
-        for row, (first, second) in enumerate(zip(part, tie, strict=True))
-    )
-    assert line.smallest(keys, count) == ranked[:count]
 
 
 # Given centroids.

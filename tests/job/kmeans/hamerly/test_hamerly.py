@@ -67,3 +67,45 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
             assert (gaps <= second - own).all()
         skipped.append((gaps > 0).mean())
     assert skipped[-1] > 0.5, skipped
+
+
+class Room:
+    """Images that leave some memory, of which no pass is ever run."""
+
+    num_images = 1000
+    units = precision = None
+
+    def __init__(self, num_features: int, columns: int):
+        """Takes the columns of the widest screen that fits."""
+        self.num_features = num_features
+        self.spare_row_bytes = 4 * (columns + 2)
+
+    def compile(self, step, *options):
+        return None
+
+    def state(self, make):
+        return make(self.num_images)
+
+
+@pytest.mark.parametrize(
+    ("k", "num_features", "room", "kind", "columns"),
+    [
+        (10, 784, 500, "FewCentroids", hamerly.FEW_COLUMNS),
+        (23, 784, 500, "FewCentroids", hamerly.FEW_COLUMNS),
+        (24, 784, 500, "FewCentroids", hamerly.SOME_COLUMNS),
+        (199, 784, 500, "FewCentroids", hamerly.SOME_COLUMNS),
+        (200, 784, 500, "ManyCentroids", hamerly.MANY_COLUMNS),
+        (200, 100, 500, "ManyCentroids", 25),  # a quarter of the pixels
+        (200, 784, 20, "ManyCentroids", 20),  # what the memory has room for
+        (200, 784, 15, "FewCentroids", 0),  # a screen so narrow is not worth it
+        (10, 784, 16, "FewCentroids", 16),
+        (10, 784, 15, "FewCentroids", 0),
+        (10, 20, 500, "FewCentroids", 5),  # of narrow images a narrow one is
+        (10, 3, 500, "FewCentroids", 0),
+        (200, 3, 500, "FewCentroids", 0),
+    ],
+)
+def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, kind, columns):
+    algorithm = hamerly.hamerly(Room(num_features, room), k)
+    assert type(algorithm).__name__ == kind
+    assert algorithm._screen.columns == columns

@@ -1,0 +1,101 @@
+"""Which replica has which rows of a set, and what is known of them."""
+
+import itertools
+
+import numpy as np
+import pytest
+import shard_set
+import tensorflow as tf
+
+from job.distribute.preemption import InterruptedFit
+from job.distribute.replicas import Replicas
+from job.images import rows
+from pipeline.errors import UserError
+
+
+class Worker(Replicas):
+    """A worker among several, with some replicas, that never talks to the others."""
+
+    def __init__(self, number: int = 0, num_workers: int = 1, count: int = 1):
+        super().__init__(tf.distribute.get_strategy())
+        self.worker, self.num_workers, self.count = number, num_workers, count
+
+    def all_reduce(self, arrays):
+        return list(arrays)
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory):
+    """A folder of shards of 101, 100, 100 images in blocks of 40, its manifest, its images."""
+    folder = tmp_path_factory.mktemp("set")
+    pixels = np.random.default_rng(0).integers(0, 256, (301, 5), np.uint8)
+    return str(folder), shard_set.write_plain(folder, pixels), pixels
+
+
+@pytest.mark.parametrize(("num_workers", "count"), [(1, 1), (1, 4), (2, 3), (3, 2), (5, 2)])
+def test_every_image_is_in_one_place(small_set, num_workers, count):
+    folder, manifest, pixels = small_set
+    found = []
+    for number in range(num_workers):
+        worker = Worker(number, num_workers, count)
+        shares = rows.share_rows(manifest, worker)
+        assert len(shares) == count
+        sizes = [stop - start for start, stop in shares]
+        assert max(sizes) - min(sizes) <= 1
+        filled = [np.zeros((size, 5), np.uint8) for size in sizes]
+        ids = [[""] * size for size in sizes]
+        for loaded in rows.blocks_by_replica(folder, manifest, worker):
+            filled[loaded.replica][loaded.rows] = loaded.pixels
+            ids[loaded.replica][loaded.rows] = loaded.ids
+            assert loaded.shard in rows.own_shards(manifest, worker)
+        found += zip(itertools.chain(*ids), np.concatenate(filled).tolist(), strict=True)
+    assert sorted(found) == [(f"i{n:05d}", row) for n, row in enumerate(pixels.tolist())]
+
+
+def test_shards_go_round_the_workers(small_set):
+    manifest = small_set[1]
+    own = [rows.own_shards(manifest, Worker(number, 2)) for number in (0, 1)]
+    assert own == [manifest.shards[::2], manifest.shards[1::2]]
+
+
+def test_more_replicas_than_images(tmp_path):
+    manifest = shard_set.write_plain(tmp_path, np.zeros((2, 3), np.uint8), 1)
+    worker = Worker(count=4)
+    sizes = [stop - start for start, stop in rows.share_rows(manifest, worker)]
+    assert sorted(sizes) == [0, 0, 1, 1]
+    loaded = [part.replica for part in rows.blocks_by_replica(str(tmp_path), manifest, worker)]
+    assert loaded == [replica for replica, size in enumerate(sizes) if size]
+
+
+def test_a_worker_that_is_to_end_stops_loading(small_set):
+    folder, manifest, _ = small_set
+    worker = Worker()
+    blocks = rows.blocks_by_replica(folder, manifest, worker)
+    next(blocks)
+    worker.ask_to_end()
+    with pytest.raises(InterruptedFit, match="while loading"):
+        list(blocks)
+
+
+def test_norms():
+    pixels = np.full((2, 784), 255, np.uint8)
+    pixels[1, 1:] = 0
+    assert rows.squared_pixel_norms(pixels).tolist() == [784 * 255**2, 255**2]
+    floats = np.array([[1e18, 1], [3e-20, 4e-20]], np.float32)
+    exact = np.square(floats.astype(np.float64)).sum(axis=1)
+    np.testing.assert_allclose(rows.squared_pixel_norms(floats), exact, rtol=1e-15)
+    norms = rows.empty_norms(7)
+    assert (norms.dtype, norms.shape) == (np.float64, (7,))
+
+
+def test_norms_are_added_over_replicas():
+    norms = [np.array([1.0, 4.0]), np.array([]), np.array([25.0])]
+    assert rows.squared_norm_total("set", norms, Worker()) == 30
+    assert rows.squared_norm_total("set", [np.array([])], Worker()) == 0
+
+
+@pytest.mark.parametrize("norm", [1.01e36, np.inf])
+def test_an_image_whose_distances_overflow_float32_is_refused(norm):
+    with pytest.raises(UserError, match=r"^a/set: an image of norm .*divide the images by"):
+        rows.squared_norm_total("a/set", [np.array([1.0]), np.array([norm])], Worker())
+    assert rows.squared_norm_total("a/set", [np.array([1e36])], Worker()) == 1e36

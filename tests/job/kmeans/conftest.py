@@ -1,0 +1,37 @@
+"""Sets of images in memory, as initialisations and the loop see them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from draws import LINE
+
+from pipeline.shards.manifest import load_manifest
+
+
+@pytest.fixture(scope="session")
+def images_of(make_shards, cpus) -> Callable:
+    """Images [n, d] resident on some replicas."""
+    from job.distribute.replicas import local_replicas
+    from job.images.resident import ResidentImages
+
+    def make(pixels: np.ndarray, replicas: int = 1, **how) -> ResidentImages:
+        folder = make_shards(pixels, **how)
+        return ResidentImages(folder, load_manifest(folder), local_replicas(replicas))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def line(images_of):
+    """The images of LINE."""
+    return images_of(LINE)
+
+
+@pytest.fixture(scope="session")
+def arrangements(images_of) -> tuple[np.ndarray, list]:
+    """The same images on one replica, and in another order on three."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (150, 12), dtype=np.uint8)
+    how = {"order": rng.permutation(150), "num_shards": 4, "block_rows": 9}
+    return pixels, [images_of(pixels), images_of(pixels, replicas=3, **how)]
