@@ -4,14 +4,19 @@ An engine calls them on any machine, perhaps twice for the same piece. So each o
 repeated: it writes the same bytes again under the same names.
 """
 
+import functools
+import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
+from pipeline.shards import ids, plan
 from pipeline.shards.block import Block, Fingerprint, ShardWriter
 from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
 from pipeline.shards.plan import Listing, Piece
@@ -25,6 +30,26 @@ from pipeline.shards.rejected import (
 )
 from pipeline.sources import Rejection, Source
 from pipeline.sources.checks import digit_names
+from pipeline.sources.labels import MAX_LABELS, NONE, Label, Unnamed, names_of
+from pipeline.sources.protocol import Renamable
+
+logger = logging.getLogger(__name__)
+
+
+class SeenLabels(NamedTuple):
+    """The labels of some images.
+
+    Attributes:
+      numbers: the labels as they are written, without −1.
+      unnamed: labels that no number is known for.
+    """
+
+    numbers: frozenset[int] = frozenset()
+    unnamed: frozenset[Label] = frozenset()
+
+    def merge(self, other: "SeenLabels") -> "SeenLabels":
+        """Returns the labels of both."""
+        return SeenLabels(self.numbers | other.numbers, self.unnamed | other.unnamed)
 
 
 class WrittenPiece(Protocol):
@@ -34,6 +59,7 @@ class WrittenPiece(Protocol):
       number: the number of the piece.
       shard: the manifest's entry for the file.
       num_rejected: images of the piece that could not be read and are not in the file.
+      labels: what was seen of the labels of its images.
     """
 
     @property
@@ -42,6 +68,11 @@ class WrittenPiece(Protocol):
     def shard(self) -> Shard: ...
     @property
     def num_rejected(self) -> int: ...
+    @property
+    def labels(self) -> SeenLabels: ...
+
+
+W = TypeVar("W", bound=WrittenPiece)
 
 
 class WrittenShard(NamedTuple):
@@ -52,14 +83,14 @@ class WrittenShard(NamedTuple):
       shard: its entry in the manifest.
       fingerprint: the fingerprint of its images.
       num_rejected: images of the piece that could not be read and are not in the shard.
-      num_labels: 1 + the largest label of its images; 0 in an unlabelled set.
+      labels: what was seen of the labels of its images.
     """
 
     number: int
     shard: Shard
     fingerprint: Fingerprint
     num_rejected: int
-    num_labels: int
+    labels: SeenLabels
 
 
 def write_shard(
@@ -70,47 +101,72 @@ def write_shard(
     Raises:
       UserError: the source cannot be read, or the shard cannot be written.
     """
-    name = shard_file(piece.number, num_shards)
-    rejections: list[Rejection] = []
-    num_labels = 0
+    reader = PieceReader(source, piece)
+    written = _write_blocks(reader, folder, num_shards)
+    reader.write_notes(folder, num_shards)
+    return written
+
+
+def _write_blocks(reader: "PieceReader", folder: str, num_shards: int) -> WrittenShard:
+    number = reader.piece.number
+    name = shard_file(number, num_shards)
     with storage.publish(storage.join(folder, name)) as file:
         writer = ShardWriter(file)
-        for block in read_piece(source, piece, rejections):
+        for block in reader:
             writer.write(block)
-            num_labels = max(num_labels, count_labels(block))
-    write_rejections(rejections, folder, piece.number, num_shards)
-    shard = writer.shard(name)
-    return WrittenShard(piece.number, shard, writer.fingerprint, len(rejections), num_labels)
+    shard, rejected = writer.shard(name), len(reader.rejections)
+    return WrittenShard(number, shard, writer.fingerprint, rejected, reader.labels)
 
 
-def read_piece(
-    source: Source, piece: Piece | Listing, rejections: list[Rejection]
-) -> Iterator[Block]:
-    """Yields the images of a piece; appends to `rejections` those that cannot be read."""
-    for found in source.read(piece):
-        if isinstance(found, Rejection):
-            rejections.append(found)
-        else:
-            yield found
+class PieceReader:
+    """Yields the images of one piece of a source, and keeps what is noted about them.
 
+    Attributes:
+      rejections: the images that cannot be read.
+      labels: what was seen of the labels.
+    """
 
-def count_labels(block: Block) -> int:
-    """Returns 1 + the largest label of `block`; 0 if its images have none."""
-    return 0 if block.labels is None else 1 + int(block.labels.max())
+    def __init__(self, source: Source, piece: Piece | Listing):
+        self.source, self.piece = source, piece
+        self.rejections: list[Rejection] = []
+        self._numbers: set[int] = set()
+        self._unnamed: set[Label] = set()
+        self._hashes: list[np.ndarray] | None = [] if isinstance(source, Renamable) else None
 
+    def __iter__(self) -> Iterator[Block]:
+        for found in self.source.read(self.piece):
+            match found:
+                case Rejection():
+                    self.rejections.append(found)
+                case Unnamed():
+                    self._unnamed.add(found.label)
+                    if len(self._unnamed) > MAX_LABELS:
+                        names_of(self._unnamed, f"--input {self.source.request}")
+                case Block():
+                    if found.labels is not None:
+                        self._numbers.update(np.unique(found.labels).tolist())
+                    if self._hashes is not None:
+                        self._hashes.append(ids.hashed(found.ids))
+                    yield found
 
-def write_rejections(
-    rejections: Sequence[Rejection], folder: str, number: int, num_shards: int
-) -> None:
-    """Writes the rejected images of piece `number`, if any, as a part of rejected.jsonl."""
-    if rejections:
-        write_part(storage.join(folder, part_file(number, num_shards)), rejections)
+    @property
+    def labels(self) -> SeenLabels:
+        return SeenLabels(frozenset(self._numbers - {NONE}), frozenset(self._unnamed))
+
+    def write_notes(self, folder: str, num_shards: int) -> None:
+        """Writes the rejections, if any, and the hashes of ids that the images bring."""
+        number = self.piece.number
+        if self.rejections:
+            write_part(storage.join(folder, part_file(number, num_shards)), self.rejections)
+        if self._hashes is not None:
+            path = storage.join(folder, ids.part_file(number, num_shards))
+            ids.write_part(path, self._hashes)
 
 
 def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
     """Reads the images of one piece block by block, for a transform that is learned from all."""
     accumulator = source.accumulator()
-    for block in read_piece(source.source, piece, []):
+    for block in PieceReader(source.source, piece):
         accumulator.add(block.pixels)
     return accumulator
 
@@ -136,10 +192,21 @@ def complete_set(
     for number in set(range(num_shards)) - by_number.keys():
         by_number[number] = write_shard(source, Listing(number, []), folder, num_shards)
     ordered = [by_number[number] for number in sorted(by_number)]
+    if isinstance(source, Renamable):
+        if notes_are_gone(folder, num_shards):
+            return
+        source, ordered = rewritten(
+            source,
+            ordered,
+            folder,
+            num_shards,
+            lambda source, piece: _write_blocks(PieceReader(source, piece), folder, num_shards),
+        )
     manifest = make_manifest(source, ordered)
     settle(ordered, folder, num_shards, max_rejected)
     # Last: a reader that sees the manifest may rely on everything else.
     storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
+    remove_id_notes(folder)
 
 
 def settle(
@@ -183,7 +250,7 @@ def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
         num_features=math.prod(source.image_shape),
         dtype=source.dtype,
         num_images=sum(part.shard.num_images for part in written),
-        label_names=label_names(source, max(part.num_labels for part in written)),
+        label_names=label_names(source, written),
         shards=tuple(part.shard for part in written),
         num_rejected=sum(part.num_rejected for part in written),
         source=source.request.describe(),
@@ -199,13 +266,86 @@ def remove_leftovers(folder: str) -> None:
             storage.remove(storage.join(folder, name))
 
 
-def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
-    """Returns names of the labels 0 … `num_labels` − 1, or of more; None in an unlabelled set.
+def notes_are_gone(folder: str, num_shards: int) -> bool:
+    """Whether an earlier call completed the set, and was interrupted while it cleaned up."""
+    names = set(storage.list_names(folder))
+    notes = {ids.part_file(number, num_shards) for number in range(num_shards)}
+    return MANIFEST in names and not notes <= names
+
+
+def rewritten(
+    source: Renamable,
+    written: Sequence[W],
+    folder: str,
+    num_shards: int,
+    write: Callable[[Source, Piece], W],
+) -> tuple[Source, list[W]]:
+    """Writes those pieces again whose ids repeat, or whose labels had no number yet.
+
+    An id that repeats says nothing, and the randomness of a fit follows from ids: so every image
+    that brings one is called by its file and position, as images without an id are. Only few sets
+    need it, so it is done here, one piece after the other.
+
+    Args:
+      written: all pieces, in order.
+      write: writes one piece, but no notes: what is noted about ids must stay as it was, in case
+        this function is called again.
+
+    Returns:
+      The source that the files follow from, and all pieces.
+    """
+    where = f"--input {source.request}"
+    paths = [storage.join(folder, ids.part_file(part.number, num_shards)) for part in written]
+    repeated = ids.repeated(paths, sum(part.shard.num_images for part in written))
+    seen = functools.reduce(SeenLabels.merge, (part.labels for part in written))
+    names = source.label_names or ()
+    if seen.unnamed:
+        names = names_of({*seen.unnamed, *(names or seen.numbers)}, where)
+    doubled = [ids.count_in(path, repeated) if len(repeated) else 0 for path in paths]
+    settled = source.renamed(names, repeated)
+    pieces = plan.pieces(source.num_images, num_shards)
+    if sum(doubled):
+        first = pieces[int(np.argmax(np.array(doubled) > 0))]
+        logger.warning(
+            f"{where}: {sum(doubled):,} of {sum(part.shard.num_images for part in written):,} "
+            f"images bring an id that another one has too, like {_example(source, first, repeated)}"
+            "; they are called by their file and position"
+        )
+    again = [bool(seen.unnamed) or count > 0 for count in doubled]
+    made = [
+        write(settled, piece) if needed else part
+        for piece, part, needed in zip(pieces, written, again, strict=True)
+    ]
+    return settled, made
+
+
+def _example(source: Source, piece: Piece, repeated: np.ndarray) -> str:
+    """Returns the first id of a piece that repeats."""
+    for block in PieceReader(source, piece):
+        found = np.isin(ids.hashed(block.ids), repeated)
+        if found.any():
+            return block.ids[int(found.argmax())]
+    raise ValueError("no id of the piece repeats")
+
+
+def remove_id_notes(folder: str) -> None:
+    """Removes the hashes of ids, which nothing needs any more."""
+    for name in storage.list_names(folder):
+        if name.startswith("ids-"):
+            storage.remove(storage.join(folder, name))
+
+
+def label_names(source: Source, written: Sequence[WrittenPiece]) -> tuple[str, ...] | None:
+    """Returns names of all labels in `written`, and perhaps of more; None if there is no label.
 
     Raises:
       UserError: the source has names for fewer labels.
     """
     names = source.label_names
+    numbers = functools.reduce(SeenLabels.merge, (part.labels for part in written)).numbers
+    num_labels = 1 + max(numbers, default=-1)
+    if not num_labels:
+        return None
     if names == ():
         return digit_names(num_labels)
     if names is not None and num_labels > len(names):
