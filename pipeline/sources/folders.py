@@ -150,11 +150,11 @@ class FolderSource:
 def open_folders(request: Request, paths: list[str]) -> FolderSource:
     """Opens folders of images, with one sub-folder for each label or none, or image files."""
     request.refuse_test_split()
+    paths = _outermost(paths, request)
     base = paths[0]
     if len(paths) > 1 or not storage.is_folder(base):
         base = storage.common_folder(paths)
     roots = ["" if path == base else storage.relative(path, base) for path in paths]
-    roots = _outermost(roots, request)
     links = Links.among(base, roots)
     folders, num_images = _with_images(request, base, roots, links)
     if not folders:
@@ -173,19 +173,23 @@ def open_folders(request: Request, paths: list[str]) -> FolderSource:
     return dataclasses.replace(source, image_shape=first.pixels.shape)
 
 
-def _outermost(roots: list[str], request: Request) -> list[str]:
-    """Leaves out the roots that lie in another one, which is read with all that is below it."""
-    inner = {
-        root
-        for root in roots
-        for other in roots
-        if _lies_in(root, other) and not _is_hidden(_below(root, other))
-    }
+def _outermost(paths: list[str], request: Request) -> list[str]:
+    """Leaves out the paths that lie in another one, which is read with all that is below it."""
+    real = {path: _real(path) if storage.is_local(path) else path.rstrip("/") for path in paths}
+    given = set(real.values())
+    inner = {path for path in paths if any(folder in given for folder in _reading(real[path]))}
     if inner:
         logger.warning(
             f"--input {request}: {min(inner)} lies in a folder that is given too; it is read once"
         )
-    return [root for root in roots if root not in inner]
+    return [path for path in paths if path not in inner]
+
+
+def _reading(path: str) -> Iterator[str]:
+    """Yields the folders above `path` that are read with it: hidden ones are not."""
+    while not _is_hidden(os.path.basename(path)) and (folder := os.path.dirname(path)) != path:
+        yield folder
+        path = folder
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -53,7 +53,7 @@ def _once(paths: list[str], request: Request) -> list[str]:
     for path in paths:
         first.setdefault(storage.identity(path), path)
     given = set(first.values())
-    once = [path for path in first.values() if path.removesuffix(".gz") not in given - {path}]
+    once = [path for path in first.values() if not (path[-3:] == ".gz" and path[:-3] in given)]
     if left := len(paths) - len(once):
         kept = set(once)
         example = next((path for path in paths if path not in kept), paths[0])

@@ -56,7 +56,7 @@ def distinct(path: str, column: str) -> set[Any]:
         found: set[Any] = set()
         batches = file.iter_batches(_DISTINCT_ROWS, columns=[column], use_threads=False)
         for values in (batch.column(column) for batch in batches):
-            found.update(pc.unique(values).to_pylist())
+            found.update(pc.unique(_without_views(values)).to_pylist())
         return found
 
 
@@ -108,7 +108,12 @@ def _values(column: pa.Array) -> Any:
     """Returns the values of a column; lists of floats as arrays, which take far less memory."""
     if is_floats(column.type):
         return column.to_numpy(zero_copy_only=False)
-    return column.to_pylist()
+    return _without_views(column).to_pylist()
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    """Returns a column of views of strings as one of strings: of views Arrow loses the nulls."""
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 @contextlib.contextmanager
