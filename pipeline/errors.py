@@ -67,6 +67,11 @@ def decoding(where: str, kind: str) -> Iterator[None]:
         raise UserError(f"{where}: damaged or not {kind} ({text}); make it again") from error
 
 
+def install_hint(extra: str) -> str:
+    """Says how to install an extra of this package, installed or run from a checkout."""
+    return f"pip install 'kmeans-job[{extra}]' (in a checkout: pip install '.[{extra}]')"
+
+
 def from_engine(error: Exception) -> UserError | None:
     """Finds the UserError behind what a Beam engine raised; None if it was another exception.
 

@@ -166,7 +166,7 @@ def open_npz(request: Request, paths: list[str]) -> Planned:
             if f"x_{name}" not in members:
                 raise UserError(
                     f"--split {request.split}: {path} has no x_{name}, "
-                    f"only {', '.join(sorted(members))}"
+                    f"only {', '.join(sorted(members))}; give a --split that it has"
                 )
             labels = Array(path, members[f"y_{name}"]) if f"y_{name}" in members else None
             parts.append(make_part(folder + name, Array(path, members[f"x_{name}"]), labels))

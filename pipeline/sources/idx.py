@@ -84,7 +84,8 @@ def _split_files(request: Request, folder: str) -> list[str]:
     for split in splits:
         if split not in found:
             raise UserError(
-                f"--split {request.split}: {folder} has no {SPLITS[split]}-images-idx3-ubyte[.gz]"
+                f"--split {request.split}: {folder} has no "
+                f"{SPLITS[split]}-images-idx3-ubyte[.gz]; give a --split that it has"
             )
     return [found[split] for split in splits]
 

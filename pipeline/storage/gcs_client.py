@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.errors import Conflict, TransientError, UserError
+from pipeline.errors import Conflict, TransientError, UserError, install_hint
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two bytes
@@ -134,8 +134,7 @@ def _meaning(
 ) -> UserError | None:
     """The UserError for `error`, without its text, which may name accounts and projects."""
     if isinstance(error, ModuleNotFoundError):
-        remedy = "pip install 'kmeans-job[gcp]'"
-        return UserError(f"{what}: google-cloud-storage is not installed; {remedy}")
+        return UserError(f"{what}: google-cloud-storage is not installed; {install_hint('gcp')}")
     from google.api_core.exceptions import RetryError
     from google.auth import exceptions as auth
 

@@ -118,7 +118,7 @@ def test_what_dead_workers_left_is_removed(tmp_path):
 
 def test_too_many_rejected(tmp_path):
     with pytest.raises(
-        UserError, match=r"--max-rejected 0\.09: 4 of 40 images cannot be read; the"
+        UserError, match=r"^4 of 40 images cannot be read, more than the 9 % allowed; the"
     ):
         write(Numbers(), tmp_path, max_rejected=0.09)
     assert "manifest.json" not in sets.contents(tmp_path)
