@@ -5,19 +5,17 @@ repeated: it writes the same bytes again under the same names.
 """
 
 import functools
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
-
-import numpy as np
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
-from pipeline.shards import ids, plan
-from pipeline.shards.block import Block, Fingerprint, ShardWriter
+from pipeline.pieces import PieceReader, SeenLabels, WrittenPiece
+from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
+from pipeline.shards.block import Fingerprint, ShardWriter
 from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import (
@@ -26,53 +24,10 @@ from pipeline.shards.rejected import (
     check_fraction,
     merge_parts,
     part_file,
-    write_part,
 )
-from pipeline.sources import Rejection, Source
+from pipeline.sources import Source
 from pipeline.sources.checks import digit_names
-from pipeline.sources.labels import MAX_LABELS, NONE, Label, Unnamed, names_of
 from pipeline.sources.protocol import Renamable
-
-logger = logging.getLogger(__name__)
-
-
-class SeenLabels(NamedTuple):
-    """The labels of some images.
-
-    Attributes:
-      numbers: the labels as they are written, without −1.
-      unnamed: labels that no number is known for.
-    """
-
-    numbers: frozenset[int] = frozenset()
-    unnamed: frozenset[Label] = frozenset()
-
-    def merge(self, other: "SeenLabels") -> "SeenLabels":
-        """Returns the labels of both."""
-        return SeenLabels(self.numbers | other.numbers, self.unnamed | other.unnamed)
-
-
-class WrittenPiece(Protocol):
-    """A piece whose file is written, be it a shard or assignments.
-
-    Attributes:
-      number: the number of the piece.
-      shard: the manifest's entry for the file.
-      num_rejected: images of the piece that could not be read and are not in the file.
-      labels: what was seen of the labels of its images.
-    """
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def shard(self) -> Shard: ...
-    @property
-    def num_rejected(self) -> int: ...
-    @property
-    def labels(self) -> SeenLabels: ...
-
-
-W = TypeVar("W", bound=WrittenPiece)
 
 
 class WrittenShard(NamedTuple):
@@ -107,7 +62,7 @@ def write_shard(
     return written
 
 
-def _write_blocks(reader: "PieceReader", folder: str, num_shards: int) -> WrittenShard:
+def _write_blocks(reader: PieceReader, folder: str, num_shards: int) -> WrittenShard:
     number = reader.piece.number
     name = shard_file(number, num_shards)
     with storage.publish(storage.join(folder, name)) as file:
@@ -116,51 +71,6 @@ def _write_blocks(reader: "PieceReader", folder: str, num_shards: int) -> Writte
             writer.write(block)
     shard, rejected = writer.shard(name), len(reader.rejections)
     return WrittenShard(number, shard, writer.fingerprint, rejected, reader.labels)
-
-
-class PieceReader:
-    """Yields the images of one piece of a source, and keeps what is noted about them.
-
-    Attributes:
-      rejections: the images that cannot be read.
-      labels: what was seen of the labels.
-    """
-
-    def __init__(self, source: Source, piece: Piece | Listing):
-        self.source, self.piece = source, piece
-        self.rejections: list[Rejection] = []
-        self._numbers: set[int] = set()
-        self._unnamed: set[Label] = set()
-        self._hashes: list[np.ndarray] | None = [] if isinstance(source, Renamable) else None
-
-    def __iter__(self) -> Iterator[Block]:
-        for found in self.source.read(self.piece):
-            match found:
-                case Rejection():
-                    self.rejections.append(found)
-                case Unnamed():
-                    self._unnamed.add(found.label)
-                    if len(self._unnamed) > MAX_LABELS:
-                        names_of(self._unnamed, f"--input {self.source.request}")
-                case Block():
-                    if found.labels is not None:
-                        self._numbers.update(np.unique(found.labels).tolist())
-                    if self._hashes is not None:
-                        self._hashes.append(ids.hashed(found.ids))
-                    yield found
-
-    @property
-    def labels(self) -> SeenLabels:
-        return SeenLabels(frozenset(self._numbers - {NONE}), frozenset(self._unnamed))
-
-    def write_notes(self, folder: str, num_shards: int) -> None:
-        """Writes the rejections, if any, and the hashes of ids that the images bring."""
-        number = self.piece.number
-        if self.rejections:
-            write_part(storage.join(folder, part_file(number, num_shards)), self.rejections)
-        if self._hashes is not None:
-            path = storage.join(folder, ids.part_file(number, num_shards))
-            ids.write_part(path, self._hashes)
 
 
 def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
@@ -263,75 +173,6 @@ def remove_leftovers(folder: str) -> None:
     """Removes parts of rejected.jsonl, and temporary files of workers that died."""
     for name in storage.list_names(folder):
         if name.startswith("rejected-") or name.endswith(storage.TEMPORARY_SUFFIX):
-            storage.remove(storage.join(folder, name))
-
-
-def notes_are_gone(folder: str, num_shards: int) -> bool:
-    """Whether an earlier call completed the set, and was interrupted while it cleaned up."""
-    names = set(storage.list_names(folder))
-    notes = {ids.part_file(number, num_shards) for number in range(num_shards)}
-    return MANIFEST in names and not notes <= names
-
-
-def rewritten(
-    source: Renamable,
-    written: Sequence[W],
-    folder: str,
-    num_shards: int,
-    write: Callable[[Source, Piece], W],
-) -> tuple[Source, list[W]]:
-    """Writes those pieces again whose ids repeat, or whose labels had no number yet.
-
-    An id that repeats says nothing, and the randomness of a fit follows from ids: so every image
-    that brings one is called by its file and position, as images without an id are. Only few sets
-    need it, so it is done here, one piece after the other.
-
-    Args:
-      written: all pieces, in order.
-      write: writes one piece, but no notes: what is noted about ids must stay as it was, in case
-        this function is called again.
-
-    Returns:
-      The source that the files follow from, and all pieces.
-    """
-    where = f"--input {source.request}"
-    paths = [storage.join(folder, ids.part_file(part.number, num_shards)) for part in written]
-    repeated = ids.repeated(paths, sum(part.shard.num_images for part in written))
-    seen = functools.reduce(SeenLabels.merge, (part.labels for part in written))
-    names = source.label_names or ()
-    if seen.unnamed:
-        names = names_of({*seen.unnamed, *(names or seen.numbers)}, where)
-    doubled = [ids.count_in(path, repeated) if len(repeated) else 0 for path in paths]
-    settled = source.renamed(names, repeated)
-    pieces = plan.pieces(source.num_images, num_shards)
-    if sum(doubled):
-        first = pieces[int(np.argmax(np.array(doubled) > 0))]
-        logger.warning(
-            f"{where}: {sum(doubled):,} of {sum(part.shard.num_images for part in written):,} "
-            f"images bring an id that another one has too, like {_example(source, first, repeated)}"
-            "; they are called by their file and position"
-        )
-    again = [bool(seen.unnamed) or count > 0 for count in doubled]
-    made = [
-        write(settled, piece) if needed else part
-        for piece, part, needed in zip(pieces, written, again, strict=True)
-    ]
-    return settled, made
-
-
-def _example(source: Source, piece: Piece, repeated: np.ndarray) -> str:
-    """Returns the first id of a piece that repeats."""
-    for block in PieceReader(source, piece):
-        found = np.isin(ids.hashed(block.ids), repeated)
-        if found.any():
-            return block.ids[int(found.argmax())]
-    raise ValueError("no id of the piece repeats")
-
-
-def remove_id_notes(folder: str) -> None:
-    """Removes the hashes of ids, which nothing needs any more."""
-    for name in storage.list_names(folder):
-        if name.startswith("ids-"):
             storage.remove(storage.join(folder, name))
 
 

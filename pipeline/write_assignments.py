@@ -11,6 +11,8 @@ import numpy as np
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.nearest import Model, NearestCentroid, read_model
+from pipeline.pieces import PieceReader, SeenLabels
+from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
 from pipeline.shards.assignments import (
     ASSIGNMENTS,
     Assigned,
@@ -24,16 +26,7 @@ from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Source
 from pipeline.sources.protocol import Renamable
-from pipeline.write import (
-    PieceReader,
-    SeenLabels,
-    label_names,
-    notes_are_gone,
-    remove_id_notes,
-    remove_leftovers,
-    rewritten,
-    settle,
-)
+from pipeline.write import label_names, remove_leftovers, settle
 
 
 class WrittenAssignments(NamedTuple):

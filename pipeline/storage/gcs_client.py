@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.errors import Conflict, TransientError, UserError, install_hint
+from pipeline.errors import Conflict, TransientError, UserError
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two bytes
@@ -134,7 +134,8 @@ def _meaning(
 ) -> UserError | None:
     """The UserError for `error`, without its text, which may name accounts and projects."""
     if isinstance(error, ModuleNotFoundError):
-        return UserError(f"{what}: google-cloud-storage is not installed; {install_hint('gcp')}")
+        remedy = "pip install 'kmeans-job[gcp]'"
+        return UserError(f"{what}: google-cloud-storage is not installed; {remedy}")
     from google.api_core.exceptions import RetryError
     from google.auth import exceptions as auth
 

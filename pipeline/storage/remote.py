@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from pipeline.errors import Conflict, TransientError, UserError, install_hint
+from pipeline.errors import Conflict, TransientError, UserError
 from pipeline.storage.local import TEMPORARY_SUFFIX
 from pipeline.storage.protocol import Log
 from pipeline.storage.transfer import GrowingObject, RecentCopies, View, on_disk
@@ -265,7 +265,11 @@ class RemoteFiles:
         name = type(error).__name__
         if isinstance(error, ImportError):
             extra = self._backend.extra
-            remedy = install_hint(extra) if extra else "install the fsspec backend for it"
+            remedy = (
+                f"pip install 'kmeans-job[{extra}]' (in a checkout: pip install '.[{extra}]')"
+                if extra
+                else "install the fsspec backend for it"
+            )
             return UserError(f"{what}: what reads {self._scheme}:// is not installed; {remedy}")
         if any(part in name for part in _CREDENTIALS):
             return UserError(f"{what}: no credentials that work; {self._backend.login}")
