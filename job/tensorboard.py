@@ -13,7 +13,7 @@ import tensorflow as tf
 from job.callbacks import DoNothing
 from job.kmeans.loop import IterationRecord, State
 from job.report import pictures
-from pipeline.errors import UserError
+from pipeline.errors import UserError, install_hint
 
 FLUSH_SECONDS = 10  # how long TensorFlow may keep what is written to itself
 MAX_PICTURES = 100  # of centroids, the first ones
@@ -24,7 +24,7 @@ def check(folder: str | None) -> None:
     if folder is not None and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             f"--tensorboard {folder}: the package tensorboard is not installed; "
-            "pip install 'kmeans-job[tensorboard]'"
+            f"{install_hint('tensorboard')}"
         )
 
 

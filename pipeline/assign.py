@@ -22,7 +22,7 @@ from pipeline.transforms.runner import make_pipeline, run_pipeline
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names of the files in the output folder, and of those that an interrupted run leaves there.
 OURS = re.compile(
-    rf"assignments|(rejected(-\d{{5,}}-of-\d{{5,}})?\.jsonl|manifest\.json){_TEMPORARY}"
+    rf"assignments|(rejected(-\d{{5,}}-of-\d{{5,}})?\.jsonl|ids-\d{{5,}}-of-\d{{5,}}\.hashes|manifest\.json){_TEMPORARY}"
 )
 OUR_ASSIGNMENTS = re.compile(rf"assignments-\d{{5,}}-of-\d{{5,}}\.parquet{_TEMPORARY}")
 

@@ -3,7 +3,9 @@
 A UserError is the fault of the input, an option or the storage; a JobError is nobody's fault.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 MAX_CHARACTERS = 2_000  # of a message: names in a bucket may be very long
 # What Beam appends to the text of an exception.
@@ -38,6 +40,36 @@ class JobError(Exception):
     """
 
     status = 1
+
+
+@contextlib.contextmanager
+def decoding(where: str, kind: str) -> Iterator[None]:
+    """Translates whatever a decoder of foreign files raises into one line about `where`.
+
+    Decoders raise anything when a file is damaged, encrypted or odd: no list of their exceptions
+    is complete. Keep the block small, because mistakes of our own are translated as well.
+
+    Args:
+      where: the file, and the member or record of it.
+      kind: what the file should be, as in "damaged or not an npz file".
+
+    Raises:
+      UserError: the decoder raised. Errors of the file system and of this project pass unchanged.
+    """
+    try:
+        yield
+    except (UserError, JobError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{where}: damaged or not {kind} ({text}); make it again") from error
+
+
+def install_hint(extra: str) -> str:
+    """Says how to install an extra of this package, installed or run from a checkout."""
+    return f"pip install 'kmeans-job[{extra}]' (in a checkout: pip install '.[{extra}]')"
 
 
 def from_engine(error: Exception) -> UserError | None:

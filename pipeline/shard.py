@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS, REMOTE_PROGRESS_SECONDS = 0.5, 5.0
 # Names of the files in a folder of shards, and of those that an interrupted run leaves there.
 OURS = re.compile(
-    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|manifest\.json|"
+    r"(images-\d{5,}-of-\d{5,}\.tfrecord|rejected(-\d{5,}-of-\d{5,})?\.jsonl|ids-\d{5,}-of-\d{5,}\.hashes|manifest\.json|"
     rf"{'|'.join(map(re.escape, TRANSFORM_FILES))})"
     rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 )
@@ -86,7 +86,9 @@ def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:
       UserError: it is larger than the number of images.
     """
     if asked is None:
-        asked = max(least, plan.default_num_shards(source.num_images, image_bytes_of(source)))
+        suitable = plan.default_num_shards(source.num_images, image_bytes_of(source))
+        # Few large images make fewer shards than their bytes would.
+        asked = min(max(least, suitable), source.num_images)
     plan.check_num_shards(source.num_images, asked)
     return asked
 

@@ -4,15 +4,18 @@ An engine calls them on any machine, perhaps twice for the same piece. So each o
 repeated: it writes the same bytes again under the same names.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
-from pipeline.shards.block import Block, Fingerprint, ShardWriter
+from pipeline.pieces import PieceReader, SeenLabels, WrittenPiece
+from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
+from pipeline.shards.block import Fingerprint, ShardWriter
 from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import (
@@ -21,27 +24,10 @@ from pipeline.shards.rejected import (
     check_fraction,
     merge_parts,
     part_file,
-    write_part,
 )
-from pipeline.sources import Rejection, Source
+from pipeline.sources import Source
 from pipeline.sources.checks import digit_names
-
-
-class WrittenPiece(Protocol):
-    """A piece whose file is written, be it a shard or assignments.
-
-    Attributes:
-      number: the number of the piece.
-      shard: the manifest's entry for the file.
-      num_rejected: images of the piece that could not be read and are not in the file.
-    """
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def shard(self) -> Shard: ...
-    @property
-    def num_rejected(self) -> int: ...
+from pipeline.sources.protocol import Renamable
 
 
 class WrittenShard(NamedTuple):
@@ -52,14 +38,14 @@ class WrittenShard(NamedTuple):
       shard: its entry in the manifest.
       fingerprint: the fingerprint of its images.
       num_rejected: images of the piece that could not be read and are not in the shard.
-      num_labels: 1 + the largest label of its images; 0 in an unlabelled set.
+      labels: what was seen of the labels of its images.
     """
 
     number: int
     shard: Shard
     fingerprint: Fingerprint
     num_rejected: int
-    num_labels: int
+    labels: SeenLabels
 
 
 def write_shard(
@@ -70,47 +56,27 @@ def write_shard(
     Raises:
       UserError: the source cannot be read, or the shard cannot be written.
     """
-    name = shard_file(piece.number, num_shards)
-    rejections: list[Rejection] = []
-    num_labels = 0
+    reader = PieceReader(source, piece)
+    written = _write_blocks(reader, folder, num_shards)
+    reader.write_notes(folder, num_shards)
+    return written
+
+
+def _write_blocks(reader: PieceReader, folder: str, num_shards: int) -> WrittenShard:
+    number = reader.piece.number
+    name = shard_file(number, num_shards)
     with storage.publish(storage.join(folder, name)) as file:
         writer = ShardWriter(file)
-        for block in read_piece(source, piece, rejections):
+        for block in reader:
             writer.write(block)
-            num_labels = max(num_labels, count_labels(block))
-    write_rejections(rejections, folder, piece.number, num_shards)
-    shard = writer.shard(name)
-    return WrittenShard(piece.number, shard, writer.fingerprint, len(rejections), num_labels)
-
-
-def read_piece(
-    source: Source, piece: Piece | Listing, rejections: list[Rejection]
-) -> Iterator[Block]:
-    """Yields the images of a piece; appends to `rejections` those that cannot be read."""
-    for found in source.read(piece):
-        if isinstance(found, Rejection):
-            rejections.append(found)
-        else:
-            yield found
-
-
-def count_labels(block: Block) -> int:
-    """Returns 1 + the largest label of `block`; 0 if its images have none."""
-    return 0 if block.labels is None else 1 + int(block.labels.max())
-
-
-def write_rejections(
-    rejections: Sequence[Rejection], folder: str, number: int, num_shards: int
-) -> None:
-    """Writes the rejected images of piece `number`, if any, as a part of rejected.jsonl."""
-    if rejections:
-        write_part(storage.join(folder, part_file(number, num_shards)), rejections)
+    shard, rejected = writer.shard(name), len(reader.rejections)
+    return WrittenShard(number, shard, writer.fingerprint, rejected, reader.labels)
 
 
 def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
     """Reads the images of one piece block by block, for a transform that is learned from all."""
     accumulator = source.accumulator()
-    for block in read_piece(source.source, piece, []):
+    for block in PieceReader(source.source, piece):
         accumulator.add(block.pixels)
     return accumulator
 
@@ -136,10 +102,21 @@ def complete_set(
     for number in set(range(num_shards)) - by_number.keys():
         by_number[number] = write_shard(source, Listing(number, []), folder, num_shards)
     ordered = [by_number[number] for number in sorted(by_number)]
+    if isinstance(source, Renamable):
+        if notes_are_gone(folder, num_shards):
+            return
+        source, ordered = rewritten(
+            source,
+            ordered,
+            folder,
+            num_shards,
+            lambda source, piece: _write_blocks(PieceReader(source, piece), folder, num_shards),
+        )
     manifest = make_manifest(source, ordered)
     settle(ordered, folder, num_shards, max_rejected)
     # Last: a reader that sees the manifest may rely on everything else.
     storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
+    remove_id_notes(folder)
 
 
 def settle(
@@ -183,7 +160,7 @@ def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
         num_features=math.prod(source.image_shape),
         dtype=source.dtype,
         num_images=sum(part.shard.num_images for part in written),
-        label_names=label_names(source, max(part.num_labels for part in written)),
+        label_names=label_names(source, written),
         shards=tuple(part.shard for part in written),
         num_rejected=sum(part.num_rejected for part in written),
         source=source.request.describe(),
@@ -199,13 +176,17 @@ def remove_leftovers(folder: str) -> None:
             storage.remove(storage.join(folder, name))
 
 
-def label_names(source: Source, num_labels: int) -> tuple[str, ...] | None:
-    """Returns names of the labels 0 … `num_labels` − 1, or of more; None in an unlabelled set.
+def label_names(source: Source, written: Sequence[WrittenPiece]) -> tuple[str, ...] | None:
+    """Returns names of all labels in `written`, and perhaps of more; None if there is no label.
 
     Raises:
       UserError: the source has names for fewer labels.
     """
     names = source.label_names
+    numbers = functools.reduce(SeenLabels.merge, (part.labels for part in written)).numbers
+    num_labels = 1 + max(numbers, default=-1)
+    if not num_labels:
+        return None
     if names == ():
         return digit_names(num_labels)
     if names is not None and num_labels > len(names):

@@ -11,6 +11,8 @@ import numpy as np
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.nearest import Model, NearestCentroid, read_model
+from pipeline.pieces import PieceReader, SeenLabels
+from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
 from pipeline.shards.assignments import (
     ASSIGNMENTS,
     Assigned,
@@ -22,15 +24,9 @@ from pipeline.shards.assignments import (
 from pipeline.shards.manifest import MANIFEST, Shard
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
-from pipeline.sources import Rejection, Source
-from pipeline.write import (
-    count_labels,
-    label_names,
-    read_piece,
-    remove_leftovers,
-    settle,
-    write_rejections,
-)
+from pipeline.sources import Source
+from pipeline.sources.protocol import Renamable
+from pipeline.write import label_names, remove_leftovers, settle
 
 
 class WrittenAssignments(NamedTuple):
@@ -40,14 +36,14 @@ class WrittenAssignments(NamedTuple):
       number: the number of the piece.
       shard: the manifest's entry for their file.
       num_rejected: images of the piece that could not be read and are not in the file.
-      num_labels: 1 + the largest label of the images; 0 where they have none.
+      labels: what was seen of the labels of the images.
       cluster_sizes: number of images in each cluster, int64 [k].
     """
 
     number: int
     shard: Shard
     num_rejected: int
-    num_labels: int
+    labels: SeenLabels
     cluster_sizes: np.ndarray
 
 
@@ -59,24 +55,29 @@ def write_assignments(
     Raises:
       UserError: the source cannot be read, or the assignments cannot be written.
     """
-    name = assignments_file(piece.number, num_shards)
-    rejections: list[Rejection] = []
+    reader = PieceReader(source, piece)
+    written = _write_rows(reader, nearest, folder, num_shards)
+    reader.write_notes(folder, num_shards)
+    return written
+
+
+def _write_rows(
+    reader: PieceReader, nearest: NearestCentroid, folder: str, num_shards: int
+) -> WrittenAssignments:
+    number, source = reader.piece.number, reader.source
+    name = assignments_file(number, num_shards)
     sizes = np.zeros(nearest.num_clusters, np.int64)
-    num_labels = 0
 
     def assigned() -> Iterator[Assigned]:
-        nonlocal num_labels
-        for block in read_piece(source, piece, rejections):
+        for block in reader:
             yield (found := nearest(block))
             np.add.at(sizes, found.clusters, 1)
-            num_labels = max(num_labels, count_labels(block))
 
     with storage.publish(storage.join(folder, ASSIGNMENTS, name)) as file:
         writer = ChecksumWriter(file)
         write_rows(writer, assigned(), source.label_names)
-    write_rejections(rejections, folder, piece.number, num_shards)
     shard = writer.shard(name, int(sizes.sum()))
-    return WrittenAssignments(piece.number, shard, len(rejections), num_labels, sizes)
+    return WrittenAssignments(number, shard, len(reader.rejections), reader.labels, sizes)
 
 
 def complete_assignments(
@@ -104,6 +105,19 @@ def complete_assignments(
             source, empty, NearestCentroid(model), folder, num_shards
         )
     ordered = [by_number[number] for number in sorted(by_number)]
+    if isinstance(source, Renamable):
+        if notes_are_gone(folder, num_shards):
+            return
+        nearest = NearestCentroid(model)
+        source, ordered = rewritten(
+            source,
+            ordered,
+            folder,
+            num_shards,
+            lambda source, piece: _write_rows(
+                PieceReader(source, piece), nearest, folder, num_shards
+            ),
+        )
     settle(ordered, folder, num_shards, max_rejected)
     remove_leftovers(storage.join(folder, ASSIGNMENTS))
     sizes = np.sum([part.cluster_sizes for part in ordered], axis=0)
@@ -112,12 +126,13 @@ def complete_assignments(
         num_images=int(sizes.sum()),
         num_clusters=len(sizes),
         cluster_sizes=tuple(sizes.tolist()),
-        label_names=label_names(source, max(part.num_labels for part in ordered)),
+        label_names=label_names(source, ordered),
         files=tuple(part.shard for part in ordered),
         num_rejected=sum(part.num_rejected for part in ordered),
         source=source.request.describe(),
     )
     storage.write_once(storage.join(folder, MANIFEST), manifest.to_json())
+    remove_id_notes(folder)
 
 
 def read_same_model(folder: str, fingerprint: str) -> Model:

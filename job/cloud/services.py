@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pipeline.errors import JobError, UserError
+from pipeline.errors import JobError, UserError, install_hint
 from pipeline.storage.gcs_client import LOGIN
 
 RETRY_SECONDS = 600.0  # how long a request is retried while it fails with a transient error
@@ -37,7 +37,7 @@ def vertex_types() -> Any:
         from google.cloud import aiplatform_v1
     except ImportError as error:
         raise UserError(
-            "submit: google-cloud-aiplatform is not installed; pip install 'kmeans-job[gcp]'"
+            f"submit: google-cloud-aiplatform is not installed; {install_hint('gcp')}"
         ) from error
     return aiplatform_v1
 
@@ -52,7 +52,7 @@ def dataflow_types() -> Any:
         from google.cloud import dataflow
     except ImportError as error:
         raise UserError(
-            "submit: apache-beam[gcp] is not installed; pip install 'kmeans-job[gcp]'"
+            f"submit: apache-beam[gcp] is not installed; {install_hint('gcp')}"
         ) from error
     return dataflow
 

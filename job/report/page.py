@@ -83,6 +83,7 @@ def view(result: Result) -> dict[str, Any]:
     described = clusters.describe(result, contingency, names)
     return {
         "metrics": metrics,
+        "num_labelled": 0 if contingency is None else int(contingency.sum()),
         "measures": list(present(metrics)),
         "clusters": described,
         "heat": None if contingency is None else confusions.heat(contingency, names),

@@ -19,8 +19,8 @@ class Tally(NamedTuple):
       squared_norm_total: Σ‖x‖², pixels², float64.
       distances: Σ distance to the own centroid by cluster, published units, float64 [k].
       silhouettes: Σ simplified silhouette of the images, float64.
-      contingency: numbers of images by cluster and label, int64 [k, labels]; no columns in an
-        unlabelled set.
+      contingency: numbers of images by cluster and label, int64 [k, labels], of those that
+        have one; no columns in an unlabelled set.
     """
 
     sums: np.ndarray
@@ -57,7 +57,8 @@ class Tally(NamedTuple):
         counts = np.bincount(clusters, minlength=k)
         contingency = np.zeros((k, num_labels), np.int64)
         if block.labels is not None:
-            np.add.at(contingency, (clusters, block.labels), 1)
+            known = block.labels >= 0
+            np.add.at(contingency, (clusters[known], block.labels[known]), 1)
         block_tally = Tally(
             sums=_sums_by_cluster(block.pixels, clusters, counts),
             counts=counts,

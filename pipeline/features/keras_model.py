@@ -117,7 +117,7 @@ def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embed
             f"--transform keras:{path}: a Keras model is a {' or '.join(ENDINGS)} file; save it "
             "with model.save('model.keras')"
         )
-    if not storage.exists(path):
+    if not storage.is_file(path):
         raise UserError(f"--transform keras:{path}: no such file")
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, f"model{ending}")

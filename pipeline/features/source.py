@@ -27,7 +27,8 @@ from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.rejected import Rejection
-from pipeline.sources.protocol import Listed, Planned, Request, Source
+from pipeline.sources.labels import Unnamed
+from pipeline.sources.protocol import Listed, Planned, Renamable, Request, Source
 
 CHUNK_BYTES = 1 << 20
 
@@ -70,11 +71,11 @@ class Transformed:
     def label_names(self) -> tuple[str, ...] | None:
         return self.source.label_names
 
-    def read(self, piece: Any) -> Iterator[Block | Rejection]:
+    def read(self, piece: Any) -> Iterator[Block | Rejection | Unnamed]:
         transform = self.transform or self.load()
         size = plan.images_per_block(4 * self.num_features)
         for found in self.source.read(piece):
-            if isinstance(found, Rejection):
+            if not isinstance(found, Block):
                 yield found
                 continue
             # Vectors longer than images would make a block too large.
@@ -152,6 +153,16 @@ class TransformedListed(Transformed):
         return self.source.list_part(part)
 
 
+@dataclasses.dataclass(frozen=True)
+class TransformedRenamable(Transformed):
+    """A source of vectors, made of images whose ids and labels are settled at the end."""
+
+    source: Renamable
+
+    def renamed(self, label_names: tuple[str, ...], repeated: np.ndarray) -> Renamable:
+        return dataclasses.replace(self, source=self.source.renamed(label_names, repeated))
+
+
 def transformed(source: Planned | Listed, spec: str, folder: str) -> Transformed:
     """Views `source` through the transform `spec`, whose file is to be in `folder`.
 
@@ -223,6 +234,8 @@ def is_same_transform(spec: str | None, file: TransformFile | None) -> bool:
 def _transformed(source: Planned | Listed, spec: str, path: str, num_features: int) -> Transformed:
     if isinstance(source, Listed):
         return TransformedListed(source, spec, path, num_features)
+    if isinstance(source, Renamable):
+        return TransformedRenamable(source, spec, path, num_features)
     return Transformed(source, spec, path, num_features)
 
 

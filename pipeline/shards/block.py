@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
     Attributes:
       ids: B strings, unique in the set.
-      labels: int64 [B], or None in an unlabelled set.
+      labels: int64 [B], −1 where an image has none; or None in an unlabelled set.
       pixels: uint8 or float32 [B, d], a flattened image in each row.
     """
 
@@ -101,7 +101,8 @@ def encode_block(block: Block) -> bytes:
     feature = example.features.feature
     feature["images"].bytes_list.value.append(np.ascontiguousarray(block.pixels).tobytes())
     feature["ids"].bytes_list.value.extend(image_id.encode() for image_id in block.ids)
-    if block.labels is not None:
+    # Absent where no image has a label: a set may turn out to be unlabelled only at its end.
+    if block.labels is not None and (block.labels >= 0).any():
         feature["labels"].int64_list.value.extend(block.labels.tolist())
     return example.SerializeToString(deterministic=True)
 
@@ -114,6 +115,8 @@ def decode_block(data: bytes, manifest: Manifest) -> Block:
     if manifest.label_names is not None:
         labels = np.array(feature["labels"].int64_list.value, np.int64)
     ids = [image_id.decode() for image_id in feature["ids"].bytes_list.value]
+    if labels is not None and not len(labels):
+        labels = np.full(len(ids), -1)
     return Block(ids, labels, pixels.reshape(len(ids), manifest.num_features))
 
 

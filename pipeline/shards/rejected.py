@@ -52,7 +52,9 @@ def check_fraction(num_rejected: int, num_images: int, allowed: float, folder: s
         return
     with storage.open_read(path := storage.join(folder, REJECTED)) as file:
         first = Rejection(**json.loads(file.readline()))
+    limit = f", more than the {100 * allowed:g} % allowed" if num_images else ""
+    remedy = ", or allow more by --max-rejected" if num_images else ""
     raise UserError(
-        f"--max-rejected {allowed:g}: {num_rejected:,} of {total:,} images cannot be read; the "
-        f"first, {first.id}: {first.reason}; mend what {path} lists, or allow more"
+        f"{num_rejected:,} of {total:,} images cannot be read{limit}; the first, {first.id}: "
+        f"{first.reason}; mend what {path} lists{remedy}"
     )

@@ -15,9 +15,10 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources.checks import integer_names, numbered_ids
+from pipeline.sources.checks import numbered_ids
 from pipeline.sources.converted import converted
 from pipeline.sources.formats import NAMED_SETS, loaded
+from pipeline.sources.labels import names_in
 from pipeline.sources.protocol import Planned, Request
 from pipeline.terminal import without_loading_lines
 
@@ -57,7 +58,7 @@ class NamedSource:
     request: Request
     num_images: int
     image_shape: tuple[int, ...]
-    label_names: tuple[str, ...]
+    label_names: tuple[str, ...] | None
     dtype: str = "uint8"
 
     def read(self, piece: plan.Piece) -> Iterator[Block]:
@@ -79,7 +80,9 @@ def open_named(request: Request) -> Planned:
     splits, names = _load(request)
     labels = [split.labels for split in splits]
     num_images, image_shape = sum(map(len, labels)), splits[0].images.shape[1:]
-    return converted(NamedSource(request, num_images, image_shape, names or integer_names(*labels)))
+    return converted(
+        NamedSource(request, num_images, image_shape, names or names_in(labels, str(request)))
+    )
 
 
 # A worker reads many pieces of one set, and should load it once.

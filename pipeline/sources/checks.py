@@ -1,17 +1,19 @@
 """Checks of arrays of images and labels, and names of images and labels, for every format."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
 
-MAX_LABEL = 65_535
+MAX_PIXEL = 255  # of uint8
 
 
-def check_images(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
-    """Raises UserError unless an array of `shape` and `dtype` is a set of images."""
+def check_images(shape: tuple[int, ...], where: str) -> None:
+    """Raises UserError unless an array of `shape` is a set of images."""
     if not 2 <= len(shape) <= 4:
         raise UserError(
             f"{where}: an array of rank {len(shape)}, shape {shape}; images are n × h × w, "
@@ -19,23 +21,42 @@ def check_images(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
         )
     if 0 in shape:
         raise UserError(f"{where}: 0 images or pixels (shape {shape}); nothing to cluster")
-    if dtype not in (np.dtype("uint8"), np.dtype("<f4")):
-        raise UserError(
-            f"{where}: dtype {dtype}; images are uint8 or float32: convert with "
-            "x.astype('uint8') or x.astype('float32')"
-        )
 
 
-def check_labels(labels: np.ndarray, num_images: int, where: str) -> np.ndarray:
-    """Returns labels as int64 [n]; raises UserError unless there is one from 0 for each image."""
-    if labels.size != num_images or labels.shape[0] != num_images:
-        raise UserError(f"{where}: {len(labels)} labels for {num_images} images")
-    labels = labels.reshape(-1)
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
+def stored_dtype(dtype: np.dtype, limits: Callable[[], tuple[int, int]], where: str) -> str:
+    """Returns the dtype that pixels of `dtype` are stored with: uint8 or float32.
+
+    Floats become float32. Booleans and integers become uint8 if all of them fit.
+
+    Args:
+      limits: returns the least and the largest pixel; called only for other integers than uint8.
+
+    Raises:
+      UserError: there is none that would keep the values.
+    """
+    if dtype == np.uint8 or dtype.kind == "b":
+        return "uint8"
+    if dtype.kind == "f":
+        return "float32"
+    if dtype.kind not in "iu":
+        raise UserError(f"{where}: dtype {dtype}; images are uint8 or float32")
+    low, high = limits()
+    if low >= 0 and high <= MAX_PIXEL:
+        return "uint8"
+    raise UserError(
+        f"{where}: {dtype} values {low} … {high}; images are uint8, 0 … {MAX_PIXEL}, or float32: "
+        f"scale them to 0 … {MAX_PIXEL} before x.astype('uint8'), or keep them as they are with "
+        "x.astype('float32')"
+    )
+
+
+def check_label_shape(shape: tuple[int, ...], num_images: int, where: str) -> None:
+    """Raises UserError unless an array of `shape` has a row for each image."""
+    if not shape or shape[0] != num_images:
         raise UserError(
-            f"{where}: labels of dtype {labels.dtype}; integers 0 … {MAX_LABEL} are needed"
+            f"{where}: labels of shape {shape} for {num_images} images; give one for each image, "
+            f"shape ({num_images},)"
         )
-    return labels.astype(np.int64)
 
 
 def check_finite(pixels: np.ndarray, ids: list[str], where: str) -> None:
@@ -45,11 +66,6 @@ def check_finite(pixels: np.ndarray, ids: list[str], where: str) -> None:
         row = int(np.argmin(good))
         value = pixels[row][~np.isfinite(pixels[row])][0]
         raise UserError(f"{where}: image {ids[row]} has a pixel that is {value}; remove or mend it")
-
-
-def integer_names(*labels: np.ndarray) -> tuple[str, ...]:
-    """Names integer labels by their digits, from 0 to the largest in `labels`."""
-    return digit_names(1 + max(int(part.max()) for part in labels))
 
 
 def digit_names(num_labels: int) -> tuple[str, ...]:
@@ -62,10 +78,19 @@ def numbered_ids(prefix: str, start: int, stop: int) -> list[str]:
     return [f"{prefix}/{index:05d}" for index in range(start, stop)]
 
 
+def text_of(name: bytes) -> str:
+    r"""Returns a name as text; two different names never become the same text.
+
+    Bytes that are not UTF-8 are written out: 0xff as `\xff`. A backslash that would look like the
+    beginning of such an escape is written out itself, as `\x5c`.
+    """
+    return re.sub(rb"\\(?=x[0-9a-f]{2})", rb"\\x5c", name).decode("utf-8", "backslashreplace")
+
+
 def short_names(paths: Sequence[str]) -> list[str]:
     """Returns paths relative to the innermost folder that holds all of them.
 
     Ids begin with them, so that they are short and yet differ between files.
     """
     base = storage.common_folder(paths)
-    return [storage.relative(path, base) for path in paths]
+    return [text_of(os.fsencode(storage.relative(path, base))) for path in paths]

@@ -3,13 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.shards.rejected import Rejection
 from pipeline.sources.protocol import Planned, Request
+
+if TYPE_CHECKING:
+    from pipeline.sources.protocol import Found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Converted:
     def label_names(self) -> tuple[str, ...] | None:
         return self.source.label_names
 
-    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection]:
+    def read(self, piece: plan.Piece) -> "Iterator[Found]":
         size = plan.images_per_block(math.prod(self.image_shape))
         for found in self.source.read(piece):
-            if isinstance(found, Rejection):
+            if not isinstance(found, Block):
                 yield found
                 continue
             # Enlarged images would make a block too large.

@@ -8,16 +8,26 @@ import io
 import re
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import UserError
 from pipeline.sources.formats import IMAGE_FORMATS, image_formats_text
+from pipeline.sources.metadata import PngHeader, picture_in, png_header
 from pipeline.sources.protocol import Request
 
 MAX_PIXELS = 1 << 26
 _PILLOW_FORMATS = tuple(map(str.upper, IMAGE_FORMATS))
 _PNG_START = b"\x89PNG\r\n"
-_PNG_END = b"IEND\xaeB`\x82"
+# By EXIF's orientation: what turns an image upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -35,13 +45,15 @@ def decode(data: bytes, request: Request) -> np.ndarray:
     if not data:
         raise Unreadable("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as opened:
+        picture = picture_in(data)
+        with Image.open(io.BytesIO(picture.data), formats=_PILLOW_FORMATS) as opened:
             _check_size(*opened.size)
             # Pillow reads a PNG file that was cut short without an error.
-            if opened.format == "PNG" and _PNG_END not in data:
+            if not picture.is_whole:
                 raise Unreadable("damaged: it ends before its last chunk")
-            upright = opened if opened.format == "PNG" else ImageOps.exif_transpose(opened)
-            return convert(upright, request)
+            turn = _TURNS.get(picture.orientation)
+            image = _eight_bits_of_png(opened, picture.data)
+            return convert(image if turn is None else image.transpose(turn), request)
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -103,6 +115,40 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise Unreadable(f"more than {MAX_PIXELS:,} pixels")
+
+
+def _eight_bits_of_png(image: Image.Image, data: bytes) -> Image.Image:
+    """Makes transparent pixels black and keeps grey grey where Pillow's modes do not tell.
+
+    Pillow compares the transparent grey or colour of a PNG file with pixels that it has scaled from
+    1, 2 or 4 bits, or cut to 8, and it reads deep grey with alpha as colour.
+    """
+    header = png_header(data)
+    if header is None:
+        return image
+    if header.key:
+        clear = _clear(image, data, header)
+        image.info.pop("transparency", None)
+        pixels = np.array(_eight_bits(image))
+        pixels[clear] = 0
+        return Image.fromarray(pixels)
+    return _eight_bits(image).convert("L") if header.is_grey else image
+
+
+def _clear(image: Image.Image, data: bytes, header: PngHeader) -> np.ndarray:
+    """Finds the pixels [h, w] that are transparent because they equal the key of the file."""
+    pixels = np.asarray(image).astype(np.int64)
+    key = np.array(header.key)
+    if header.is_grey:
+        # Pillow has spread the levels of 1, 2 or 4 bits over 0 … 255, or 0 … 1 for one bit.
+        top = {1: 1, 16: 1}.get(header.depth, 255 // ((1 << header.depth) - 1))
+        return pixels == key[0] * top
+    if header.depth == 16:
+        # Pillow cuts colours to their high bytes; read as of the other byte order, to the low ones.
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as low:
+            low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+            pixels = pixels << 8 | np.asarray(low)
+    return (pixels == key).all(axis=-1)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

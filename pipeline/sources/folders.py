@@ -4,9 +4,11 @@ Such a folder may hold millions of files, so nobody holds the list of all of the
 the sub-folders, and read the images that their piece is made of.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -19,10 +21,14 @@ from pipeline.errors import TransientError, UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
+from pipeline.sources.checks import text_of
 from pipeline.sources.decode import Unreadable, decode
 from pipeline.sources.formats import IMAGE_ENDING, image_formats_text
+from pipeline.sources.labels import NONE, Unnamed
 from pipeline.sources.protocol import Request
 from pipeline.sources.rows import Row, assemble, first_row, read_row
+
+logger = logging.getLogger(__name__)
 
 _IMAGE = re.compile(f".*{IMAGE_ENDING}", re.DOTALL)
 
@@ -34,11 +40,13 @@ class Folder(NamedTuple):
       path: relative to the source's base.
       deep: whether what lies in its sub-folders belongs to it.
       label: the label of all its images; −1: they have none.
+      root: the value of `--input` that it belongs to, relative to the source's base.
     """
 
     path: str
     deep: bool
     label: int
+    root: str
 
     def images(self, base: str) -> Iterator[str]:
         """Yields the paths of its images relative to `base`, in any order."""
@@ -51,6 +59,49 @@ class Folder(NamedTuple):
                 yield os.path.join(self.path, name)
 
 
+class Links(NamedTuple):
+    """Tells which files are read already where no link leads to them.
+
+    Attributes:
+      base: of the paths.
+      roots: relative to the base → where they really are; empty if the files are remote.
+    """
+
+    base: str
+    roots: dict[str, str]
+
+    @classmethod
+    def among(cls, base: str, roots: list[str]) -> "Links":
+        """Looks at the folders among the `roots`."""
+        if not storage.is_local(base):
+            return cls(base, {})
+        folders = [root for root in roots if storage.is_folder(storage.join(base, root))]
+        return cls(base, {root: os.path.realpath(storage.join(base, root)) for root in folders})
+
+    def doubles(self, name: str, root: str) -> bool:
+        """Whether the file `name`, found in `root`, is read under its own name as well."""
+        if root not in self.roots:
+            return False
+        path = os.path.join(self.base, name)
+        if os.path.islink(path):
+            real = os.path.realpath(path)
+        else:
+            real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
+        if real == os.path.join(self.roots[root], _below(name, root)):
+            return False
+        below = (_below(real, folder) for folder in self.roots.values() if _lies_in(real, folder))
+        return bool(_IMAGE.fullmatch(real)) and any(not _is_hidden(path) for path in below)
+
+
+@functools.lru_cache(maxsize=64)  # asked for each file of a folder
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
     """Image files, listed by the workers; their ids are their paths relative to `base`."""
@@ -61,6 +112,7 @@ class FolderSource:
     label_names: tuple[str, ...] | None
     num_images: int
     image_shape: tuple[int, ...]
+    links: Links
     dtype: str = "uint8"
 
     def parts(self) -> list[int]:
@@ -70,7 +122,8 @@ class FolderSource:
         """Yields paths relative to `base`, in the file system's bytes, and labels."""
         folder = self.folders[part]
         for name in folder.images(self.base):
-            yield os.fsencode(name), folder.label
+            if not self.links.doubles(name, folder.root):
+                yield os.fsencode(name), folder.label
 
     def rows(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Row | Rejection]:
         """Reads the images that references stand for, in their order."""
@@ -78,11 +131,9 @@ class FolderSource:
         references, again = itertools.tee(references)
         files = storage.read_each(self.base, (os.fsdecode(path) for path, _ in again))
         for (path, label), data in zip(references, files, strict=True):
-            missing = self.label_names is not None and label < 0
-            read = functools.partial(self._pixels, data)
-            yield read_row(_text(os.fsdecode(path)), None if missing else label, read)
+            yield read_row(text_of(path), label, functools.partial(self._pixels, data))
 
-    def read(self, piece: plan.Listing) -> Iterator[Block | Rejection]:
+    def read(self, piece: plan.Listing) -> Iterator[Block | Rejection | Unnamed]:
         labelled = self.label_names is not None
         rows = self.rows(piece.references())
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
@@ -99,44 +150,93 @@ class FolderSource:
 def open_folders(request: Request, paths: list[str]) -> FolderSource:
     """Opens folders of images, with one sub-folder for each label or none, or image files."""
     request.refuse_test_split()
+    paths = _outermost(paths, request)
     base = paths[0]
     if len(paths) > 1 or not storage.is_folder(base):
         base = storage.common_folder(paths)
     roots = ["" if path == base else storage.relative(path, base) for path in paths]
-    folders = [folder for root in roots for folder in _folders(base, root)]
-    sizes = [sum(1 for _ in folder.images(base)) for folder in folders]
-    if not sum(sizes):
+    links = Links.among(base, roots)
+    folders, num_images = _with_images(request, base, roots, links)
+    if not folders:
         raise UserError(
             f"--input {request}: no {image_formats_text()} files; other formats are given as "
             "files, e.g. 'FOLDER/*.parquet'"
         )
-    folders = [folder for folder, size in zip(folders, sizes, strict=True) if size]
     names = tuple(sorted({_label(folder) for folder in folders if folder.deep}))
     labelled = tuple(
         folder._replace(label=names.index(_label(folder))) if folder.deep else folder
         for folder in folders
     )
-    source = FolderSource(request, base, labelled, names or None, sum(sizes), ())
+    source = FolderSource(request, base, labelled, names or None, num_images, (), links)
     references = (found for part in source.parts() for found in source.list_part(part))
     first = first_row(source.rows(references), request)
     return dataclasses.replace(source, image_shape=first.pixels.shape)
 
 
+def _outermost(paths: list[str], request: Request) -> list[str]:
+    """Leaves out the paths that lie in another one, which is read with all that is below it."""
+    real = {path: _real(path) if storage.is_local(path) else path.rstrip("/") for path in paths}
+    given = set(real.values())
+    inner = {path for path in paths if any(folder in given for folder in _reading(real[path]))}
+    if inner:
+        logger.warning(
+            f"--input {request}: {min(inner)} lies in a folder that is given too; it is read once"
+        )
+    return [path for path in paths if path not in inner]
+
+
+def _reading(path: str) -> Iterator[str]:
+    """Yields the folders above `path` that are read with it: hidden ones are not."""
+    while not _is_hidden(os.path.basename(path)) and (folder := os.path.dirname(path)) != path:
+        yield folder
+        path = folder
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path != folder and (not folder or path.startswith(folder + "/"))
+
+
+def _below(path: str, folder: str) -> str:
+    """Returns a path as it is seen from a folder that it lies in."""
+    return path[len(folder) + 1 :] if folder else path
+
+
 def _folders(base: str, root: str) -> list[Folder]:
     """Lists a root without its sub-folders, and each of its sub-folders."""
-    found = [Folder(root, deep=False, label=-1)]
+    found = [Folder(root, False, NONE, root)]
     if storage.is_folder(path := storage.join(base, root)):
-        found += [Folder(os.path.join(root, n), True, -1) for n in storage.folders(path)]
+        found += [Folder(os.path.join(root, n), True, NONE, root) for n in storage.folders(path)]
     return found
 
 
+def _with_images(
+    request: Request, base: str, roots: list[str], links: Links
+) -> tuple[list[Folder], int]:
+    """Finds the folders that hold images, and counts these; says what is left out."""
+    folders, images, doubled, beside = [], 0, 0, 0
+    for folder in (folder for root in roots for folder in _folders(base, root)):
+        doubles = collections.Counter(
+            links.doubles(name, folder.root) for name in folder.images(base)
+        )
+        images, doubled = images + doubles[False], doubled + doubles[True]
+        if doubles[False]:
+            folders.append(folder)
+            beside += 0 if folder.deep else doubles[False]
+    if doubled:
+        logger.warning(
+            f"--input {request}: {doubled:,} links lead to images that are read under another "
+            "name; each image is read once"
+        )
+    if beside and any(folder.deep for folder in folders):
+        logger.warning(
+            f"--input {request}: {beside:,} of {images:,} images lie in no folder of a label; "
+            "they have none"
+        )
+    return folders, images
+
+
 def _label(folder: Folder) -> str:
-    return _text(os.path.basename(folder.path))
-
-
-def _text(path: str) -> str:
-    """Writes a path as valid UTF-8, which the names of files need not be."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text_of(os.fsencode(os.path.basename(folder.path)))
 
 
 def _reason(error: UserError) -> str:

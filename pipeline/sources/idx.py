@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import UserError, decoding
 from pipeline.sources.arrays import Array, exactly, make_part, make_source
 from pipeline.sources.checks import short_names
 from pipeline.sources.converted import converted
@@ -30,17 +30,14 @@ class IdxArray(Array):
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
-        with storage.open_unpacked(self.path) as file:
-            try:
-                zeros, kind, rank = (magic := exactly(file, 4))[:2], magic[2], magic[3]
-                if zeros != b"\0\0" or not 1 <= rank <= 4:
-                    raise UserError(f"{self}: not an idx file (it begins with {magic.hex()})")
-                if kind != _UINT8:
-                    raise UserError(f"{self}: idx type 0x{kind:02x}; only bytes, 0x08, are read")
-                shape = tuple(np.frombuffer(exactly(file, 4 * rank), ">u4").tolist())
-                yield file, shape, np.dtype("uint8")
-            except EOFError as error:
-                raise UserError(f"{self}: damaged idx file ({error}); copy it again") from error
+        with storage.open_unpacked(self.path) as file, decoding(str(self), "an idx file"):
+            zeros, kind, rank = (magic := exactly(file, 4))[:2], magic[2], magic[3]
+            if zeros != b"\0\0" or not 1 <= rank <= 4:
+                raise UserError(f"{self}: not an idx file (it begins with {magic.hex()})")
+            if kind != _UINT8:
+                raise UserError(f"{self}: idx type 0x{kind:02x}; only bytes, 0x08, are read")
+            shape = tuple(np.frombuffer(exactly(file, 4 * rank), ">u4").tolist())
+            yield file, shape, np.dtype("uint8")
 
 
 def images_in(folder: str) -> dict[str, str]:
@@ -49,7 +46,7 @@ def images_in(folder: str) -> dict[str, str]:
     for split, name in SPLITS.items():
         for ending in ("-images-idx3-ubyte", "-images.idx3-ubyte"):
             for path in (storage.join(folder, name + ending + gz) for gz in ("", ".gz")):
-                if storage.exists(path):
+                if storage.is_file(path):
                     found.setdefault(split, path)
     return found
 
@@ -78,7 +75,7 @@ def labels_beside(path: str) -> str | None:
     folder, name = os.path.split(path)
     name = re.sub(r"images([-.])idx\d-ubyte(\.gz)?$", r"labels\1idx1-ubyte", name)
     candidates = (storage.join(folder, name + gz) for gz in ("", ".gz"))
-    return next(filter(storage.exists, candidates), None)
+    return next(filter(storage.is_file, candidates), None)
 
 
 def _split_files(request: Request, folder: str) -> list[str]:
@@ -87,7 +84,8 @@ def _split_files(request: Request, folder: str) -> list[str]:
     for split in splits:
         if split not in found:
             raise UserError(
-                f"--split {request.split}: {folder} has no {SPLITS[split]}-images-idx3-ubyte[.gz]"
+                f"--split {request.split}: {folder} has no "
+                f"{SPLITS[split]}-images-idx3-ubyte[.gz]; give a --split that it has"
             )
     return [found[split] for split in splits]
 
@@ -100,5 +98,7 @@ def _prefixes(files: list[str]) -> list[str]:
     splits = [_split_of(path) for path in files]
     if len(set(splits)) == len(files):
         return splits
-    matches = (NAME.fullmatch(name) for name in short_names(files))
-    return [match["name"] for match in matches if match]
+    names = short_names(files)
+    short = [match["name"] for match in map(NAME.fullmatch, names) if match]
+    # train-images-idx3-ubyte and train.images.idx3-ubyte differ only in what is left out.
+    return short if len(set(short)) == len(files) else names

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,19 +16,60 @@ from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import short_names
 from pipeline.sources.decode import Unreadable, check_convertible, decode
-from pipeline.sources.parquet_rows import is_floats, read_rows, read_schema
+from pipeline.sources.labels import (
+    MAX_LABEL,
+    NONE,
+    Label,
+    Unnamed,
+    names_of,
+    number_of,
+    plain,
+)
+from pipeline.sources.parquet_rows import (
+    are_within,
+    distinct,
+    is_floats,
+    read_rows,
+    read_schema,
+)
 from pipeline.sources.protocol import Request
 from pipeline.sources.rows import FLOAT_KEYS, Row, assemble, first_row, read_row
+
+logger = logging.getLogger(__name__)
 
 IMAGE, LABEL = "image", "label"
 
 
 class TableFile(NamedTuple):
-    """A Parquet file; `name` is the beginning of the ids of its images."""
+    """A Parquet file.
+
+    Attributes:
+      name: the beginning of the ids of its images.
+      label: the type of its labels; None if it has none.
+      class_names: names of its labels 0, 1, …; () if it names none.
+    """
 
     path: str
     name: str
     num_rows: int
+    label: pa.DataType | None
+    class_names: tuple[str, ...]
+
+    def named(self, value: Any, where: str) -> Label | None:
+        """Returns a label as its name, if the file has names for its integers.
+
+        Raises:
+          UserError: it is no label, or it has no name.
+        """
+        label = plain(value, where)
+        if not (self.class_names and isinstance(label, int)):
+            return label
+        if not 0 <= label < len(self.class_names):
+            raise UserError(
+                f"{where}: label {label}, but the file has {len(self.class_names)} names of "
+                "labels; correct the label or add the name"
+            )
+        return self.class_names[label]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +78,12 @@ class ParquetSource:
 
     Attributes:
       column: the column of the images.
-      string_labels: whether the files hold names of labels instead of integers.
     """
 
     request: Request
     files: tuple[TableFile, ...]
     column: str
     label_names: tuple[str, ...] | None
-    string_labels: bool
     image_shape: tuple[int, ...] = ()
     dtype: str = "uint8"
 
@@ -51,27 +91,25 @@ class ParquetSource:
     def num_images(self) -> int:
         return sum(file.num_rows for file in self.files)
 
-    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection]:
+    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection | Unnamed]:
         labelled = self.label_names is not None
         rows = self.rows(piece)
         return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
 
     def rows(self, piece: plan.Piece) -> Iterator[Row | Rejection]:
         """Reads the images of a piece, one by one."""
-        columns = [self.column, *([LABEL] if self.label_names is not None else [])]
+        numbers = {name: index for index, name in enumerate(self.label_names or ())}
         for index, start, stop in plan.overlaps(piece, (f.num_rows for f in self.files)):
             file = self.files[index]
+            columns = [self.column, *([LABEL] if file.label is not None else [])]
             values = read_rows(file.path, columns, start, stop)
-            for number, (value, *label) in enumerate(values, start):
+            for row, (value, *label) in enumerate(values, start):
+                where = f"{file.path}: row {row}"
+                number = number_of(file.named(label[0], where), numbers) if label else NONE
+                if number is None:
+                    raise UserError(f"{where}: label {label[0]} is new; do not change the file")
                 read = functools.partial(self._pixels, value)
-                yield read_row(f"{file.name}/{number:05d}", self._label(label), read)
-
-    def _label(self, label: list[Any]) -> int | None:
-        if not label:
-            return -1
-        if label[0] is None or not self.string_labels:
-            return label[0]
-        return _index(self.label_names or ())[label[0]]
+                yield read_row(f"{file.name}/{row:05d}", number, read)
 
     def _pixels(self, value: Any) -> np.ndarray:
         if isinstance(value, dict):
@@ -99,13 +137,16 @@ def open_parquet(request: Request, paths: list[str]) -> ParquetSource:
     files, schemas = [], []
     for path, name in zip(paths, short_names(paths), strict=True):
         num_rows, schema = read_schema(path)
-        files.append(TableFile(path, name, num_rows))
+        labelled = LABEL in _columns(schema, path)
+        label = schema.field(LABEL).type if labelled else None
+        files.append(TableFile(path, name, num_rows, label, _class_names(schema)))
         schemas.append(schema)
     columns = {_image_column(s, path) for s, path in zip(schemas, paths, strict=True)}
     if len(columns) > 1:
         raise UserError(f"--input {request}: images in several columns: {sorted(columns)}")
-    names, string_labels = _label_names(files, schemas, request)
-    source = ParquetSource(request, tuple(files), columns.pop(), names, string_labels)
+    _say_unlabelled(files, schemas, request)
+    names = _label_names([file for file in files if file.label is not None], request)
+    source = ParquetSource(request, tuple(files), columns.pop(), names)
     first = first_row(source.rows(plan.Piece(0, 0, source.num_images)), request)
     check_convertible(first.pixels.shape, first.pixels.dtype.name, request)
     return dataclasses.replace(
@@ -115,7 +156,7 @@ def open_parquet(request: Request, paths: list[str]) -> ParquetSource:
 
 def _image_column(schema: pa.Schema, path: str) -> str:
     for name in FLOAT_KEYS:
-        if name in schema.names and _is_images(schema.field(name).type):
+        if name in _columns(schema, path) and _is_images(schema.field(name).type):
             return name
     held = ", ".join(f"{field.name}: {field.type}" for field in schema)
     raise UserError(
@@ -124,31 +165,83 @@ def _image_column(schema: pa.Schema, path: str) -> str:
     )
 
 
+def _columns(schema: pa.Schema, path: str) -> list[str]:
+    """Returns the names of the columns; raises UserError if one that is read repeats."""
+    for name in (*FLOAT_KEYS, LABEL):
+        if schema.names.count(name) > 1:
+            raise UserError(
+                f"{path}: {schema.names.count(name)} columns are called {name}; rename all but one"
+            )
+    return schema.names
+
+
 def _is_images(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_images(kind.value_type)
     if pa.types.is_struct(kind):
         return "bytes" in {field.name for field in kind}
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or is_floats(kind)
+    return _is_binary(kind) or is_floats(kind)
 
 
-def _label_names(
-    files: list[TableFile], schemas: list[pa.Schema], request: Request
-) -> tuple[tuple[str, ...] | None, bool]:
-    """Finds the names of the labels, as Source has them, and whether the files hold names.
+def _is_binary(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in tests)
 
-    Where they do, the column is read whole: the numbers of labels follow from the names' order.
-    """
-    if not all(LABEL in schema.names for schema in schemas):
-        return None, False
-    kinds = {schema.field(LABEL).type for schema in schemas}
-    if all(pa.types.is_integer(kind) for kind in kinds):
-        return _class_names(schemas[0]), False
-    if not all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in kinds):
-        raise UserError(
-            f"--input {request}: labels of type {', '.join(sorted(map(str, kinds)))}; "
-            "integers or strings are needed"
+
+def _say_unlabelled(files: list[TableFile], schemas: list[pa.Schema], request: Request) -> None:
+    """Logs a line where images have no label though there may be some to read."""
+    bare = [file.path for file in files if file.label is None]
+    others = {name for schema in schemas for name in schema.names} - {*FLOAT_KEYS, LABEL}
+    if bare and len(bare) < len(files):
+        logger.warning(f"--input {request}: no column {LABEL}, so no labels: {', '.join(bare)}")
+    elif bare and others:
+        logger.warning(
+            f"--input {request}: no column {LABEL}, so no labels; not read: "
+            f"{', '.join(sorted(others))}"
         )
-    rows = (row for file in files for row in read_rows(file.path, [LABEL], 0, file.num_rows))
-    return tuple(sorted({name for (name,) in rows if name is not None})), True
+
+
+def _label_names(files: list[TableFile], request: Request) -> tuple[str, ...] | None:
+    """Finds the names of the labels, as Source has them.
+
+    Integers that every file names alike keep their numbers. Otherwise labels of several files are
+    brought together by name. Labels that no file names are read, if they may need names.
+
+    Args:
+      files: those with labels.
+
+    Raises:
+      UserError: some labels are integers without names, others are names.
+    """
+    if not files:
+        return None
+    named = [file for file in files if file.class_names]
+    if named and len({file.class_names for file in files}) == 1:
+        return tuple(dict.fromkeys(named[0].class_names))
+    labels: set[Label] = {name for file in named for name in file.class_names}
+    for file in files:
+        if not (file.class_names or _keeps_numbers(file, alone=not named)):
+            labels |= _labels_in(file)
+    return names_of(labels, f"--input {request}")
+
+
+def _keeps_numbers(file: TableFile, alone: bool) -> bool:
+    """Whether all labels of a file are their own numbers, as far as is known without reading."""
+    if not alone or file.label is None or not pa.types.is_integer(file.label):
+        return False
+    return are_within(file.path, LABEL, NONE, MAX_LABEL)
+
+
+def _labels_in(file: TableFile) -> set[Label]:
+    """Reads the distinct labels of a file."""
+    values: Iterable[Any]
+    if file.label is None or pa.types.is_nested(file.label):
+        rows = read_rows(file.path, [LABEL], 0, file.num_rows)
+        values = (value for (value,) in rows)
+    else:
+        values = distinct(file.path, LABEL)
+    found = (plain(value, f"{file.path}: {LABEL}") for value in values)
+    return {label for label in found if label is not None}
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:
@@ -158,9 +251,3 @@ def _class_names(schema: pa.Schema) -> tuple[str, ...]:
         return tuple(facts["info"]["features"][LABEL]["names"])
     except (KeyError, TypeError, ValueError):
         return ()
-
-
-# Asked for each row, but there is one tuple of names.
-@functools.lru_cache(maxsize=1)
-def _index(names: tuple[str, ...]) -> dict[str, int]:
-    return {name: index for index, name in enumerate(names)}

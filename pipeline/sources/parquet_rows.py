@@ -7,16 +7,19 @@ is to be read is copied to this machine's disk first.
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import decoding
 
+_DISTINCT_ROWS = 65_536
 BATCH_ROWS = 64  # decoded at a time: a row may be a large picture
 _BUFFER_BYTES = 1 << 20
 _MAGIC_BYTES = 4  # "PAR1", at the beginning and at the end
@@ -45,6 +48,28 @@ def read_rows(path: str, columns: list[str], start: int, stop: int) -> Iterator[
     with _opened(path, columns, start, stop) as file:
         for group, first in _row_groups(file.metadata, start, stop):
             yield from _group_rows(file, group, columns, start - first, stop - first)
+
+
+def distinct(path: str, column: str) -> set[Any]:
+    """Reads the distinct values of a column that holds no lists or structs."""
+    with _opened(path, [column], 0, sys.maxsize) as file:
+        found: set[Any] = set()
+        batches = file.iter_batches(_DISTINCT_ROWS, columns=[column], use_threads=False)
+        for values in (batch.column(column) for batch in batches):
+            found.update(pc.unique(_without_views(values)).to_pylist())
+        return found
+
+
+def are_within(path: str, column: str, low: int, high: int) -> bool:
+    """Whether the statistics in a file say that the integers of a column are all low … high."""
+    with _opened(path) as file:
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+        known = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column]
+        return all(
+            each is not None and each.has_min_max and low <= each.min and each.max <= high
+            for each in known
+        )
 
 
 def is_floats(kind: pa.DataType) -> bool:
@@ -83,7 +108,12 @@ def _values(column: pa.Array) -> Any:
     """Returns the values of a column; lists of floats as arrays, which take far less memory."""
     if is_floats(column.type):
         return column.to_numpy(zero_copy_only=False)
-    return column.to_pylist()
+    return _without_views(column).to_pylist()
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    """Returns a column of views of strings as one of strings: of views Arrow loses the nulls."""
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 @contextlib.contextmanager
@@ -96,20 +126,17 @@ def _opened(
       UserError: the file is damaged, or no Parquet file; raised within the block as well.
     """
     # Opened for a local file too: it names the file if it cannot be read.
-    with storage.open_read(path) as file, contextlib.ExitStack() as stack:
-        try:
-            if not storage.is_local(path):
-                copied = _copied(file, columns, start, stop)
-                path_on_disk = stack.enter_context(copied)
-            else:
-                path_on_disk = path
-            native = stack.enter_context(pa.OSFile(os.fsencode(path_on_disk)))
-            yield stack.enter_context(_parquet(native))
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise  # of the file system; Arrow's own have no number
-            text = str(error).split("\n")[0]
-            raise UserError(f"{path}: damaged or no Parquet file ({text})") from error
+    with (
+        storage.open_read(path) as file,
+        decoding(path, "a Parquet file"),
+        contextlib.ExitStack() as stack,
+    ):
+        if not storage.is_local(path):
+            path_on_disk = stack.enter_context(_copied(file, columns, start, stop))
+        else:
+            path_on_disk = path
+        native = stack.enter_context(pa.OSFile(os.fsencode(path_on_disk)))
+        yield stack.enter_context(_parquet(native))
 
 
 def _parquet(source: Any) -> pq.ParquetFile:

@@ -9,7 +9,13 @@ from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import Rejection
 
 if TYPE_CHECKING:  # it loads numpy, which the formats in the help text do not need
+    import numpy as np
+
     from pipeline.shards.block import Block
+    from pipeline.sources.labels import Unnamed
+
+    # What reading a piece yields.
+    Found = Block | Rejection | Unnamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Source(Protocol):
       image_shape: (h, w), (h, w, c) or (d,).
       dtype: "uint8" or "float32".
       label_names: names of labels 0, 1, …; () where labels are named by their digits, up to the
-        largest one read; None in an unlabelled set.
+        largest one read; None in an unlabelled set. If no image has a label, names do not matter.
     """
 
     @property
@@ -77,15 +83,31 @@ class Source(Protocol):
     @property
     def label_names(self) -> tuple[str, ...] | None: ...
 
-    def read(self, piece: Any) -> "Iterator[Block | Rejection]":
+    def read(self, piece: Any) -> "Iterator[Found]":
         """Reads the images of one piece, block by block; the same blocks each time."""
+        ...
+
+
+@runtime_checkable
+class Renamable(Source, Protocol):
+    """A source whose images bring ids or labels that only all of them together can settle.
+
+    Ids may repeat, and labels may have to be numbered, which is known when all pieces are written.
+    """
+
+    def renamed(self, label_names: tuple[str, ...], repeated: "np.ndarray") -> "Renamable":
+        """Returns the source with these names of labels, and other ids for those that repeat.
+
+        Args:
+          repeated: hashes of the ids that repeat, sorted; see `shards.ids`.
+        """
         ...
 
 
 class Planned(Source, Protocol):
     """A source whose images are numbered: its pieces are known before anything is read."""
 
-    def read(self, piece: Piece) -> "Iterator[Block | Rejection]": ...
+    def read(self, piece: Piece) -> "Iterator[Found]": ...
 
 
 @runtime_checkable
@@ -103,4 +125,4 @@ class Listed(Source, Protocol):
         """
         ...
 
-    def read(self, piece: Listing) -> "Iterator[Block | Rejection]": ...
+    def read(self, piece: Listing) -> "Iterator[Found]": ...

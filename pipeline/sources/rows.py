@@ -11,8 +11,9 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
-from pipeline.sources.checks import MAX_LABEL, check_finite
+from pipeline.sources.checks import check_finite
 from pipeline.sources.decode import Unreadable, shape_text
+from pipeline.sources.labels import Unnamed
 from pipeline.sources.protocol import Request
 
 FLOAT_KEYS = ("image", "features", "embedding")  # fields that may hold a row of floats
@@ -22,7 +23,7 @@ class Row(NamedTuple):
     """One image.
 
     Attributes:
-      label: −1 in an unlabelled set.
+      label: its number; −1: it has none.
       pixels: uint8 [h, w] or [h, w, 3], or float32 [d].
     """
 
@@ -31,21 +32,15 @@ class Row(NamedTuple):
     pixels: np.ndarray
 
 
-def read_row(image_id: str, label: int | None, pixels: Callable[[], np.ndarray]) -> Row | Rejection:
-    """Makes a row with the result of `pixels`, or a rejection if that raises Unreadable.
-
-    Args:
-      label: None where an image of a labelled set has none, which is a reason to reject it.
-    """
-    if label is None:
-        return Rejection(image_id, "no label, though others have one")
+def read_row(image_id: str, label: int, pixels: Callable[[], np.ndarray]) -> Row | Rejection:
+    """Makes a row with the result of `pixels`, or a rejection if that raises Unreadable."""
     try:
         return Row(image_id, label, pixels())
     except Unreadable as error:
         return Rejection(image_id, str(error))
 
 
-def first_row(rows: Iterable[Row | Rejection], request: Request) -> Row:
+def first_row(rows: Iterable[Row | Rejection | Unnamed], request: Request) -> Row:
     """Returns the first image that can be read: its shape and dtype are those of the set.
 
     Raises:
@@ -55,7 +50,8 @@ def first_row(rows: Iterable[Row | Rejection], request: Request) -> Row:
     for row in rows:
         if isinstance(row, Row):
             return row
-        rejected = rejected or row
+        if isinstance(row, Rejection):
+            rejected = rejected or row
     if rejected is None:
         raise UserError(f"--input {request}: 0 images; nothing to cluster")
     raise UserError(
@@ -64,13 +60,13 @@ def first_row(rows: Iterable[Row | Rejection], request: Request) -> Row:
 
 
 def assemble(
-    rows: Iterable[Row | Rejection],
+    rows: Iterable[Row | Rejection | Unnamed],
     shape: tuple[int, ...],
     dtype: str,
     labelled: bool,
     request: Request,
-) -> Iterator[Block | Rejection]:
-    """Yields blocks of about 1 MiB of the images in `rows`, and the rejections in their order.
+) -> Iterator[Block | Rejection | Unnamed]:
+    """Yields blocks of about 1 MiB of the images in `rows`, and all else in its order.
 
     Raises:
       UserError: images differ in shape; raised at the end, when each shape has been counted.
@@ -79,7 +75,7 @@ def assemble(
     shapes = collections.Counter({shape: 0})
     pending: list[Row] = []
     for row in rows:
-        if isinstance(row, Rejection):
+        if not isinstance(row, Row):
             yield row
             continue
         shapes[row.pixels.shape] += 1
@@ -95,21 +91,14 @@ def assemble(
 
 
 def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
-    """Makes a block of rows of one shape; raises UserError if a pixel or a label is none."""
+    """Makes a block of rows of one shape; raises UserError if a pixel is none."""
     ids = [row.id for row in rows]
     pixels = np.stack([row.pixels.reshape(-1) for row in rows])
     if pixels.dtype != np.uint8:
         check_finite(pixels, ids, str(request))
     if not labelled:
         return Block(ids, None, pixels)
-    labels = np.array([row.label for row in rows], np.int64)
-    wrong = np.flatnonzero((labels < 0) | (labels > MAX_LABEL))
-    if len(wrong):
-        raise UserError(
-            f"{request}: image {ids[wrong[0]]} has label {labels[wrong[0]]}; "
-            f"integers 0 … {MAX_LABEL} are needed"
-        )
-    return Block(ids, labels, pixels)
+    return Block(ids, np.array([row.label for row in rows], np.int64), pixels)
 
 
 def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:

@@ -19,10 +19,12 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
+from pipeline.shards.ids import hashed
 from pipeline.shards.rejected import Rejection
 from pipeline.shards.tfrecord import DamagedRecord, Example, read_records, record_offsets
-from pipeline.sources.checks import short_names
+from pipeline.sources.checks import short_names, text_of
 from pipeline.sources.decode import Unreadable, check_convertible, decode, from_array, shape_text
+from pipeline.sources.labels import NONE, Label, Unnamed, names_of, number_of, plain
 from pipeline.sources.protocol import Request
 from pipeline.sources.rows import FLOAT_KEYS, Row, assemble, first_row, read_row
 
@@ -46,33 +48,47 @@ class RecordFile(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSource:
-    """Images in TFRecord files, one per record, numbered through all files."""
+    """Images in TFRecord files, one per record, numbered through all files.
+
+    Attributes:
+      label_names: () until it is known that labels have other names than their digits.
+      repeated: hashes of the ids that several images bring.
+    """
 
     request: Request
     files: tuple[RecordFile, ...]
-    label_names: tuple[str, ...] | None
+    label_names: tuple[str, ...] = ()
     image_shape: tuple[int, ...] = ()
     dtype: str = "uint8"
+    repeated: frozenset[int] = frozenset()
 
     @property
     def num_images(self) -> int:
         return sum(file.num_records for file in self.files)
 
-    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection]:
-        labelled = self.label_names is not None
-        rows = self.rows(piece)
-        return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
+    def read(self, piece: plan.Piece) -> Iterator[Block | Rejection | Unnamed]:
+        return assemble(self.rows(piece), self.image_shape, self.dtype, True, self.request)
 
-    def rows(self, piece: plan.Piece) -> Iterator[Row | Rejection]:
-        """Reads the images of a piece, one by one."""
-        labels = {name: index for index, name in enumerate(self.label_names or ())}
+    def renamed(self, label_names: tuple[str, ...], repeated: np.ndarray) -> "ExampleSource":
+        return dataclasses.replace(
+            self, label_names=label_names, repeated=frozenset(repeated.tolist())
+        )
+
+    def rows(self, piece: plan.Piece) -> Iterator[Row | Rejection | Unnamed]:
+        """Reads the images of a piece, one by one; before it a label that has no number yet."""
+        numbers = {name: index for index, name in enumerate(self.label_names)}
+        sizes = {file.name: file.num_records for file in self.files}
         for index, start, stop in plan.overlaps(piece, (f.num_records for f in self.files)):
             file = self.files[index]
             for number, feature in read_examples(file, start, stop):
                 where = f"{file.path}: record {number}"
-                label = _label(feature, labels) if self.label_names is not None else -1
+                label = label_in(feature, where)
+                label_number = number_of(label, numbers)
+                if label is not None and label_number is None:
+                    yield Unnamed(label)
+                image_id = _id(feature, sizes, self.repeated) or f"{file.name}/{number:05d}"
                 read = functools.partial(self._pixels, feature, where)
-                yield read_row(_id(feature, file, number), label, read)
+                yield read_row(image_id, NONE if label_number is None else label_number, read)
 
     def _pixels(self, feature: Any, where: str) -> np.ndarray:
         if encoded := _bytes(feature, "image/encoded"):
@@ -97,7 +113,7 @@ def open_tfrecords(request: Request, paths: list[str]) -> ExampleSource:
     """Opens TFRecord files, and reads where their records begin."""
     request.refuse_test_split()
     files = tuple(itertools.starmap(_index, zip(paths, short_names(paths), strict=True)))
-    source = ExampleSource(request, files, None)
+    source = ExampleSource(request, files)
     everything = plan.Piece(0, 0, source.num_images)
     first = first_row(source.rows(everything), request)
     check_convertible(first.pixels.shape, first.pixels.dtype.name, request)
@@ -148,33 +164,57 @@ def _index(path: str, name: str) -> RecordFile:
     return RecordFile(path, name, count, tuple(kept))
 
 
-def _label_names(source: ExampleSource) -> tuple[str, ...] | None:
-    """Finds the names of the labels, as Source has them, by the type of the first image's label.
+def _label_names(source: ExampleSource) -> tuple[str, ...]:
+    """Finds the names of the labels; () if the first image of no file has a name.
 
-    Where labels are names, all records are read: the numbers of labels follow from their order.
+    Where labels are names, all records are read now. Where they turn out to be names only later,
+    the shards are written twice, so this saves time and decides nothing.
     """
-    every = (feature for f in source.files for _, feature in read_examples(f, 0, f.num_records))
-    first = next(every)
-    keys = [key for key in LABEL_KEYS if key in first]
-    if not keys:
-        return None
-    if not first[keys[0]].bytes_list.value:
+    first = (
+        label_in(feature, f.path) for f in source.files for _, feature in read_examples(f, 0, 1)
+    )
+    if not any(isinstance(label, str) for label in first):
         return ()
-    names = {_text(feature, key) for feature in itertools.chain([first], every) for key in keys}
-    return tuple(sorted(name for name in names if name is not None))
+    found = (
+        label_in(feature, f"{file.path}: record {number}")
+        for file in source.files
+        for number, feature in read_examples(file, 0, file.num_records)
+    )
+    return names_of({label for label in found if label is not None}, f"--input {source.request}")
 
 
-def _label(feature: Any, labels: dict[str, int]) -> int | None:
+def label_in(feature: Any, where: str) -> Label | None:
+    """Returns the label of an image.
+
+    Raises:
+      UserError: it is neither an integer nor a name.
+    """
     for key in LABEL_KEYS:
-        if labels and (name := _text(feature, key)) is not None:
-            return labels[name]
-        if not labels and key in feature and (values := feature[key].int64_list.value):
-            return values[0]
+        if key in feature and (values := _values(feature[key])):
+            label = plain(values if len(values) > 1 else values[0], where)
+            if label not in (None, ""):
+                return label
     return None
 
 
-def _id(feature: Any, file: RecordFile, number: int) -> str:
-    return _text(feature, "image/filename") or f"{file.name}/{number:05d}"
+def _values(feature: Any) -> list[Any]:
+    return list(feature.bytes_list.value or feature.int64_list.value or feature.float_list.value)
+
+
+def _id(feature: Any, sizes: dict[str, int], repeated: frozenset[int]) -> str | None:
+    """Returns the id that an image brings; None if it cannot serve as one.
+
+    Args:
+      sizes: numbers of records by the name of a file. FILE/00042 stands for a position.
+      repeated: hashes of the ids that several images bring.
+    """
+    brought = _text(feature, "image/filename")
+    if brought is None or (repeated and int(hashed([brought])[0]) in repeated):
+        return None
+    name, _, number = brought.rpartition("/")
+    if name in sizes and number.isdecimal() and int(number) < sizes[name]:
+        return None
+    return brought
 
 
 def _raw(raw: bytes, feature: Any, where: str) -> np.ndarray:
@@ -189,7 +229,7 @@ def _raw(raw: bytes, feature: Any, where: str) -> np.ndarray:
         if key not in feature or not feature[key].int64_list.value:
             raise UserError(f"{where}: image/raw needs {key}, an integer")
         shape.append(feature[key].int64_list.value[0])
-    if math.prod(shape) != len(raw):
+    if min(shape) < 1 or math.prod(shape) != len(raw):
         raise Unreadable(f"{len(raw)} bytes instead of {shape_text(tuple(shape))}")
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
@@ -200,4 +240,4 @@ def _bytes(feature: Any, key: str) -> bytes:
 
 
 def _text(feature: Any, key: str) -> str | None:
-    return _bytes(feature, key).decode("utf-8", "backslashreplace") or None
+    return text_of(_bytes(feature, key)) or None

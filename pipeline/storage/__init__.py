@@ -118,6 +118,21 @@ def is_folder(path: str) -> bool:
     return storage_of(path).is_folder(path)
 
 
+def is_file(path: str) -> bool:
+    """Whether there is something to read at `path`; a folder of that name is not."""
+    return exists(path) and not is_folder(path)
+
+
+def identity(path: str) -> str:
+    """A text that two paths share if they lead to the same file or folder, e.g. by a link."""
+    if scheme_of(path):
+        return path.rstrip("/")
+    status = os.stat(path)
+    if not os.path.isdir(path) and status.st_nlink > 1:  # a hard link, which no name tells
+        return f"{status.st_dev}:{status.st_ino}"
+    return os.path.realpath(path)
+
+
 def list_names(folder: str) -> list[str]:
     """Names in `folder`, sorted; empty where there is no such folder."""
     return storage_of(folder).list_names(folder)

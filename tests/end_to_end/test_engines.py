@@ -108,7 +108,7 @@ def test_a_cluster(tmp_path, kind, cluster):
 def test_a_fault_on_a_cluster(tmp_path, cluster, capsys):
     spec = images(tmp_path, "folder", 30)
     assert shard(spec, tmp_path / "out", "--max-rejected", "0", *on(cluster)) == 2
-    assert "1 of 31 images cannot be read; the first, 1/broken.png: e" in capsys.readouterr().err
+    assert "1 of 31 images cannot be read, more than the" in capsys.readouterr().err
     assert "manifest.json" not in sets.contents(tmp_path / "out")
 
 

@@ -138,7 +138,7 @@ def test_rejected_images(tmp_path, trained, capsys):
     assert manifest_of(tmp_path / "out")["num_rejected"] == 1
     flags = ["--overwrite", "--max-rejected", "0"]
     assert assign(trained, spec, tmp_path / "out", *flags) == 2
-    assert "--max-rejected 0: 1 of 121 images cannot be read" in capsys.readouterr().err
+    assert "1 of 121 images cannot be read, more than the 0 % allowed" in capsys.readouterr().err
     assert "manifest.json" not in files_of(tmp_path / "out")
 
 

@@ -49,7 +49,8 @@ def test_more_rejected_than_allowed(tmp_path, spec, capsys):
     assert shard(spec, tmp_path / "out", "--max-rejected", "0.001") == 2
     error = capsys.readouterr().err
     assert (
-        "--max-rejected 0.001: 1 of 121 images cannot be read; the first, 0/broken.png: " in error
+        "1 of 121 images cannot be read, more than the 0.1 % allowed; the first, 0/broken.png: "
+        in error
     )
     assert "manifest.json" not in sets.contents(tmp_path / "out")
     assert shard(spec, tmp_path / "out") == 0

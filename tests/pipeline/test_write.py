@@ -12,10 +12,11 @@ from counting_source import Numbers
 
 from pipeline import storage
 from pipeline.errors import TransientError, UserError
-from pipeline.shards import plan
+from pipeline.features.source import transformed
+from pipeline.shards import ids, plan
 from pipeline.shards.manifest import load_manifest
-from pipeline.sources import Rejection
-from pipeline.write import complete_set, write_shard
+from pipeline.sources import Rejection, open_source
+from pipeline.write import accumulate_piece, complete_set, write_shard
 
 
 def write(source, folder, num_shards: int = 2, max_rejected: float = 0.1) -> None:
@@ -117,7 +118,7 @@ def test_what_dead_workers_left_is_removed(tmp_path):
 
 def test_too_many_rejected(tmp_path):
     with pytest.raises(
-        UserError, match=r"--max-rejected 0\.09: 4 of 40 images cannot be read; the"
+        UserError, match=r"^4 of 40 images cannot be read, more than the 9 % allowed; the"
     ):
         write(Numbers(), tmp_path, max_rejected=0.09)
     assert "manifest.json" not in sets.contents(tmp_path)
@@ -155,3 +156,76 @@ def test_a_write_that_is_interrupted_leaves_nothing(tmp_path):
     with contextlib.suppress(KeyboardInterrupt):
         write_shard(Numbers(failures=(KeyboardInterrupt(),)), plan.Piece(0, 0, 9), str(tmp_path), 1)
     assert sets.contents(tmp_path) == {}
+
+
+def tfrecord(folder, rows) -> str:
+    """A TFRecord file of images of one pixel, each its number."""
+    pixel = {"image/height": 1, "image/width": 1, "image/channels": 1}
+    examples = [{"image/raw": bytes([i]), **pixel, **row} for i, row in enumerate(rows)]
+    (folder / "set.tfrecord").write_bytes(sets.records(examples))
+    return str(folder / "set.tfrecord")
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 5])
+def test_ids_that_repeat_in_other_shards_become_positions(tmp_path, caplog, num_shards):
+    names = [f"{number % 4 if number < 6 else number}.png" for number in range(10)]
+    path = tfrecord(tmp_path, ({"image/filename": name, "label": 3} for name in names))
+    write(open_source(path), tmp_path / "s", num_shards)
+    manifest, block = sets.read_set(tmp_path / "s")
+    twice = {0, 1, 4, 5}
+    expected = [f"set.tfrecord/0000{i}" if i in twice else names[i] for i in range(10)]
+    assert dict(zip(block.ids, block.pixels[:, 0].tolist(), strict=True)) == {
+        name: number for number, name in enumerate(expected)
+    }
+    assert "4 of 10 images bring an id that another one has too, like 0.png" in caplog.text
+    assert not [name for name in sets.contents(tmp_path / "s") if name.startswith("ids-")]
+    write(open_source(path), tmp_path / "one", 1)
+    assert load_manifest(str(tmp_path / "one")).fingerprint == manifest.fingerprint
+
+
+def test_rewriting_that_is_interrupted_is_done_again_alike(tmp_path):
+    path = tfrecord(tmp_path, ({"image/filename": f"{i % 3}"} for i in range(6)))
+    source, smooth, bumpy = open_source(path), tmp_path / "smooth", tmp_path / "bumpy"
+    write(source, smooth, 3)
+    pieces = plan.pieces(6, 3)
+    written = [write_shard(source, piece, str(bumpy), 3) for piece in pieces]
+    complete_set(source, written, str(bumpy), 3)
+    ids.write_part(str(bumpy / ids.part_file(1, 3)), [])  # as if the other notes were removed
+    complete_set(source, written, str(bumpy), 3)
+    (bumpy / ids.part_file(1, 3)).unlink()
+    assert sets.contents(bumpy) == sets.contents(smooth)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        ([None, 2, 0, -1], ("0", "1", "2"), [-1, 2, 0, -1]),
+        ([None, 1 << 40, -7, 2], ("-7", "2", str(1 << 40)), [-1, 2, 0, 1]),
+        ([None, "dog", "cat", "dog"], ("cat", "dog"), [-1, 1, 0, 1]),
+        ([None, -1, None, -1], None, None),
+    ],
+)
+@pytest.mark.parametrize("num_shards", [1, 4])
+def test_labels_that_the_first_image_does_not_tell(tmp_path, labels, names, numbers, num_shards):
+    rows = ({} if label is None else {"label": label} for label in labels)
+    write(open_source(tfrecord(tmp_path, rows)), tmp_path / "s", num_shards)
+    manifest, block = sets.read_set(tmp_path / "s")
+    assert manifest.label_names == names
+    assert (None if block.labels is None else block.labels.tolist()) == numbers
+
+
+def test_labels_of_two_kinds(tmp_path):
+    source = open_source(tfrecord(tmp_path, [{}, {"label": 3}, {"label": "cat"}]))
+    with pytest.raises(UserError, match="labels of two kinds, integers like 3 and names like cat"):
+        write(source, tmp_path / "s", 3)
+
+
+def test_vectors_of_images_whose_ids_repeat(tmp_path):
+    pixel = {"image/height": 1, "image/width": 2, "image/channels": 1, "image/filename": "a"}
+    rows = [{"image/raw": bytes([i, i * i]), **pixel} for i in range(4)]
+    (tmp_path / "set.tfrecord").write_bytes(sets.records(rows))
+    source = transformed(open_source(str(tmp_path / "set.tfrecord")), "pca:1", str(tmp_path / "s"))
+    source.learn(accumulate_piece(source, plan.Piece(0, 0, 4)))
+    write(source, tmp_path / "s", 2)
+    _, block = sets.read_set(tmp_path / "s")
+    assert block.ids == [f"set.tfrecord/0000{i}" for i in range(4)]

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import shlex
 
@@ -98,6 +99,18 @@ def test_an_unlabelled_set_does_not_mention_labels(tmp_path):
     for word in ("label", "purity", "nmi", "accuracy", "majority", "none", "-1"):
         assert word not in re.sub("None|k-means", "", said).lower()
     assert len(page.all("img", "member")) == 350
+
+
+def test_the_page_says_how_many_images_have_a_label(tmp_path):
+    said = "images have a label; shares and metrics of labels are over these"
+    table = result_folder.digits(tmp_path)["contingency"]
+    assert said not in page_of(tmp_path).text
+    path = tmp_path / "metrics.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    total = sum(map(sum, table))
+    facts["contingency"][0] = [0] * len(table[0])
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    assert f"{total - sum(table[0]):,} of {total:,} {said}" in page_of(tmp_path).text
 
 
 def test_one_cluster_has_no_neighbour_and_no_map(tmp_path):

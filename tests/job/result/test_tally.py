@@ -77,6 +77,15 @@ def test_clusters_and_blocks_without_images_add_nothing():
     assert zero.add(one).sums.tolist() == [[0] * D, [0] * D, [7] * D]
 
 
+def test_images_without_a_label_in_a_labelled_set_count_for_no_label():
+    images = measured(0)
+    some = images.assigned.block.labels % 2 == 0
+    images.assigned.block.labels[~some] = -1
+    tally = Tally.zero(K, D, LABELS).add(images)
+    assert tally.contingency.sum() == some.sum()
+    assert tally.counts.sum() == 50
+
+
 def test_unlabelled_images_have_no_contingency():
     tally = Tally.zero(K, D, 0).add(measured(0, labelled=False))
     assert tally.contingency.shape == (K, 0)

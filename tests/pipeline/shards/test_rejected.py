@@ -44,13 +44,19 @@ def test_few_enough(tmp_path, rejected, images, allowed):
 
 
 @pytest.mark.parametrize(
-    ("rejected", "images", "allowed"), [(2, 99, 0.01), (1, 1_000_000, 0.0), (1, 0, 1.0)]
+    ("rejected", "images", "allowed", "limit"),
+    [
+        (2, 99, 0.01, ", more than the 1 % allowed"),
+        (1, 1_000_000, 0.0, ", more than the 0 % allowed"),
+        (1, 0, 1.0, ""),
+    ],
 )
-def test_too_many(tmp_path, rejected, images, allowed):
+def test_too_many(tmp_path, rejected, images, allowed, limit):
     write_part(str(tmp_path / REJECTED), [Rejection("a", "empty file")])
     with pytest.raises(UserError) as caught:
         check_fraction(rejected, images, allowed, str(tmp_path))
+    remedy = ", or allow more by --max-rejected" if limit else ""
     assert str(caught.value) == (
-        f"--max-rejected {allowed:g}: {rejected} of {rejected + images:,} images cannot be read; "
-        f"the first, a: empty file; mend what {tmp_path / REJECTED} lists, or allow more"
+        f"{rejected} of {rejected + images:,} images cannot be read{limit}; the first, a: empty "
+        f"file; mend what {tmp_path / REJECTED} lists{remedy}"
     )

@@ -1,7 +1,8 @@
 """Names of files, labels and images that are common to all sources."""
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.sources import checks
 
@@ -18,7 +19,28 @@ def test_short_names_are_unique(paths, names):
     assert checks.short_names(paths) == names
 
 
-def test_names_of_integer_labels():
-    assert checks.integer_names(np.array([0, 2]), np.array([1])) == ("0", "1", "2")
+def test_names_that_are_numbers():
     assert checks.digit_names(0) == ()
     assert checks.numbered_ids("train", 99_999, 100_001) == ["train/99999", "train/100000"]
+
+
+def test_different_names_are_different_texts():
+    names = [
+        b"\\xff",
+        b"\xff",
+        b"\\\xff",
+        b"\\x5cxff",
+        b"\\x5c",
+        b"\\",
+        b"\\xf\xff",
+        b"a\\b",
+        "é".encode(),
+    ]
+    texts = [checks.text_of(name) for name in names]
+    assert len(set(texts)) == len(names)
+    assert texts[-2:] == ["a\\b", "é"]
+
+
+@given(st.binary(max_size=6), st.binary(max_size=6))
+def test_a_text_stands_for_one_name(one, other):
+    assert (checks.text_of(one) == checks.text_of(other)) == (one == other)

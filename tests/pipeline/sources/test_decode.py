@@ -1,6 +1,7 @@
 """Image files to arrays: the rule for every mode, and every reason for a rejection."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import sets
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from png import chunk, png_header
+from png import chunk, png_header, png_of
 
 from pipeline.sources import Request
 from pipeline.sources.decode import Unreadable, decode, from_array
@@ -165,3 +166,48 @@ def test_memory_that_runs_out_is_no_reason(monkeypatch):
 def test_arrays_that_are_no_image(shape):
     with pytest.raises(Unreadable, match="which is no image"):
         from_array(np.zeros(shape, np.uint8), AS_IT_IS)
+
+
+@pytest.mark.parametrize(
+    ("depth", "rows", "transparent", "expected"),
+    [
+        (1, b"\0\xa0", 1, [0, 0, 0, 0]),
+        (1, b"\0\xa0", 0, [255, 0, 255, 0]),
+        (2, b"\0\x1b", 2, [0, 85, 0, 255]),
+        (2, b"\0\x1b", 3, [0, 85, 170, 0]),
+        (4, b"\0\x1f\x3f", 1, [0, 255, 51, 255]),
+        (8, b"\0\1\2\3\4", 3, [1, 2, 0, 4]),
+        (16, b"\0" + struct.pack(">4H", 0x1234, 0x12FF, 0xFFFF, 256), 0x1234, [0, 18, 255, 1]),
+    ],
+)
+def test_transparent_grey_of_every_depth(depth, rows, transparent, expected):
+    data = png_of((4, 1), depth, 0, rows, (transparent,))
+    assert decode(data, AS_IT_IS).tolist() == [expected]
+
+
+def test_a_transparent_colour_of_8_bits():
+    data = png_of((2, 1), 8, 2, b"\0\1\2\3\1\2\4", (1, 2, 3))
+    assert decode(data, AS_IT_IS).tolist() == [[[0, 0, 0], [1, 2, 4]]]
+
+
+def test_a_transparent_colour_of_16_bits_is_compared_whole():
+    colours = [(0x1201, 0x3402, 0x5603), (0x1201, 0x3402, 0x5604)]
+    rows = b"\0" + b"".join(struct.pack(">3H", *colour) for colour in colours)
+    data = png_of((2, 1), 16, 2, rows, colours[0])
+    assert decode(data, AS_IT_IS).tolist() == [[[0, 0, 0], [0x12, 0x34, 0x56]]]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_with_alpha_stays_grey(depth):
+    scale, form = (1, "B") if depth == 8 else (257, "H")
+    values = [value * scale for value in (200, 255, 200, 0, 200, 128)]
+    data = png_of((3, 1), depth, 4, b"\0" + struct.pack(f">6{form}", *values))
+    assert decode(data, AS_IT_IS).tolist() == [[200, 0, 100]]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_colour_with_alpha_is_laid_over_black(depth):
+    scale, form = (1, "B") if depth == 8 else (257, "H")
+    values = [value * scale for value in (200, 100, 50, 128)]
+    data = png_of((1, 1), depth, 6, b"\0" + struct.pack(f">4{form}", *values))
+    assert decode(data, AS_IT_IS).tolist() == [[[100, 50, 25]]]

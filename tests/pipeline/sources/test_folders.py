@@ -58,10 +58,39 @@ def test_a_sub_folder_without_images_is_no_label(tmp_path):
     assert open_source(put(tmp_path, "1.png")).label_names is None
 
 
-def test_an_image_beside_the_sub_folders_has_no_label(tmp_path):
+def test_an_image_beside_the_sub_folders_has_no_label(tmp_path, caplog):
     source = open_source(put(tmp_path, "cat/1.png", "2.png"))
-    rejection, _ = read(source)
-    assert rejection == Rejection("2.png", "no label, though others have one")
+    (block,) = read(source)
+    assert dict(zip(block.ids, block.labels.tolist(), strict=True)) == {"2.png": -1, "cat/1.png": 0}
+    assert "1 of 2 images lie in no folder of a label" in caplog.text
+
+
+def test_names_of_bytes_and_of_their_escapes(tmp_path):
+    put(tmp_path, "\\xff.png")
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes((tmp_path / "\\xff.png").read_bytes())
+    assert ids(open_source(str(tmp_path))) == ["\\x5cxff.png", "\\xff.png"]
+
+
+def test_a_folder_within_another_is_read_once(tmp_path, caplog):
+    put(tmp_path, "cat/1.png", "dog/1.png")
+    source = open_source([str(tmp_path), str(tmp_path / "cat")])
+    assert sorted(ids(source)) == ["cat/1.png", "dog/1.png"]
+    assert source.label_names == ("cat", "dog")
+    assert "lies in a folder that is given too" in caplog.text
+
+
+def test_links_to_images_that_are_there_anyway(tmp_path, caplog):
+    put(tmp_path / "set", "cat/1.png", "cat/.hidden/4.png")
+    put(tmp_path, "elsewhere/3.png")
+    (tmp_path / "set/dog").mkdir()
+    (tmp_path / "set/dog/2.png").symlink_to("../cat/1.png")
+    (tmp_path / "set/cats").symlink_to("cat")
+    (tmp_path / "set/dog/3.png").symlink_to("../../elsewhere/3.png")
+    (tmp_path / "set/dog/4.png").symlink_to("../cat/.hidden/4.png")
+    source = open_source(str(tmp_path / "set"))
+    assert sorted(ids(source)) == ["cat/1.png", "dog/3.png", "dog/4.png"]
+    assert source.label_names == ("cat", "dog")
+    assert "2 links lead to images that are read under another name" in caplog.text
 
 
 def test_several_folders(tmp_path):

@@ -73,8 +73,8 @@ def test_only_labels(tmp_path):
     [
         (lambda data: b"\x89PNG" + data[4:], r"not an idx file \(it begins with 89504e47\)"),
         (lambda data: data[:2] + b"\x0d" + data[3:], "idx type 0x0d; only bytes, 0x08, are read"),
-        (lambda data: data[:9], r"damaged idx file \(it ends 7 bytes too early\)"),
-        (lambda data: data[:-9], r"damaged idx file \(it ends 9 bytes too early\); copy it again"),
+        (lambda data: data[:9], r"damaged or not an idx file \(it ends 7 bytes too"),
+        (lambda data: data[:-9], r"damaged or not an idx file \(it ends 9 bytes too early\); make"),
     ],
 )
 def test_damage(tmp_path, edit, message):
@@ -93,5 +93,24 @@ def test_damaged_gzip(tmp_path):
 
 def test_labels_for_other_images(tmp_path):
     path = sets.write_idx(tmp_path, IMAGES, LABELS[:4])
-    with pytest.raises(UserError, match="train-labels-idx1-ubyte: 4 labels for 6 images"):
+    with pytest.raises(UserError, match=r"labels-idx1-ubyte: labels of shape \(4,\) for 6 im"):
         open_source(path)
+
+
+def test_a_folder_called_like_the_file_beside_it(tmp_path):
+    """Kaggle's MNIST: the folder train-images-idx3-ubyte beside train-images.idx3-ubyte."""
+    for name, array in (("images", IMAGES), ("labels", LABELS.astype(np.uint8))):
+        ending = f"idx{array.ndim}-ubyte"
+        (tmp_path / f"train-{name}-{ending}").mkdir()
+        (tmp_path / f"train-{name}.{ending}").write_bytes(sets.idx_bytes(array))
+    for path in (tmp_path, tmp_path / "train-images.idx3-ubyte"):
+        block = read(open_source(str(path)))
+        assert block.ids[0] == "train/00000"
+        assert block.labels.tolist() == LABELS.tolist()
+
+
+def test_names_that_differ_in_what_ids_leave_out(tmp_path):
+    for name in ("train-images-idx3-ubyte", "train.images.idx3-ubyte"):
+        (tmp_path / name).write_bytes(sets.idx_bytes(IMAGES))
+    block = read(open_source(str(tmp_path / "train*")))
+    assert len(set(block.ids)) == 2 * len(IMAGES)

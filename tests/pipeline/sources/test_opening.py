@@ -1,5 +1,6 @@
 """Values of `--input`, and the source that they open."""
 
+import os
 import subprocess
 import sys
 
@@ -65,3 +66,22 @@ def test_transforms_do_without_tensorflow():
         [sys.executable, "-c", code], capture_output=True, check=True, text=True
     )
     assert output.stdout == "False\n"
+
+
+def test_a_file_given_in_several_ways_is_read_once(tmp_path, caplog):
+    images, labels = sets.digits(4)
+    path = sets.write_npz(tmp_path, images, labels)
+    (tmp_path / "link.npz").symlink_to("set.npz")
+    os.link(path, tmp_path / "hard.npz")
+    source = open_source([path, str(tmp_path / "s*.npz"), str(tmp_path / "*.npz")])
+    assert source.num_images == 4
+    assert "4 of 5 paths lead to files that others lead to as well" in caplog.text
+
+
+def test_a_packed_file_beside_itself_is_read_once(tmp_path, caplog):
+    images, labels = sets.digits(4)
+    packed = sets.write_idx(tmp_path, images, labels)
+    plain = tmp_path / "train-images-idx3-ubyte"
+    plain.write_bytes(sets.idx_bytes(images))
+    assert open_source(str(tmp_path / "train-images*")).num_images == 4
+    assert f"e.g. {packed}; each file is read once" in caplog.text

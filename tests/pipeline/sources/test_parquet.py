@@ -88,12 +88,12 @@ def test_pieces_within_batches(tmp_path):
 def test_what_is_rejected_and_why(tmp_path):
     rows = [PNGS[0], PNGS[0][:60], None, PNGS[0]]
     source = open_source(put(tmp_path, {"image": rows, "label": [1, 1, 1, None]}))
-    found = [row for row in source.read(plan.Piece(0, 0, 4)) if isinstance(row, Rejection)]
+    *found, block = source.read(plan.Piece(0, 0, 4))
     assert found == [
         Rejection("set.parquet/00001", "damaged: it ends before its last chunk"),
         Rejection("set.parquet/00002", "no image in this row"),
-        Rejection("set.parquet/00003", "no label, though others have one"),
     ]
+    assert block.labels.tolist() == [1, -1]
 
 
 def test_rows_of_another_length_are_rejected(tmp_path):
@@ -108,16 +108,91 @@ def test_a_value_that_is_missing(tmp_path):
         read(open_source(path))
 
 
-@pytest.mark.parametrize("label", [-1, 70_000])
-def test_labels_out_of_range(tmp_path, label):
-    path = put(tmp_path, {"image": PNGS[:2], "label": [0, label]})
-    with pytest.raises(UserError, match=rf"image set\.parquet/00001 has label {label}; integers"):
-        read(open_source(path))
+@pytest.mark.parametrize(
+    ("column", "names", "labels"),
+    [
+        ([0, -1, None, 2], (), [0, -1, -1, 2]),
+        ([0.0, float("nan"), 3.0, -1.0], (), [0, -1, 3, -1]),
+        ([True, False, None, True], (), [1, 0, -1, 1]),
+        ([7, 70_000, -3, -1], ("-3", "7", "70000"), [1, 2, 0, -1]),
+        (pa.array(["b", "a", None, "b"]).dictionary_encode(), ("a", "b"), [1, 0, -1, 1]),
+        (pa.array(["b", "a", None, "b"], pa.string_view()), ("a", "b"), [1, 0, -1, 1]),
+        (pa.array([b"b", b"\xff", None, b"b"]), ("\\xff", "b"), [1, 0, -1, 1]),
+        ([[0, 1], [1, 0], None, [0, 1]], (), [1, 0, -1, 1]),
+        ([[0.0, 1.0], [1.0, 0.0], None, [0.0, 1.0]], (), [1, 0, -1, 1]),
+        (pa.nulls(4), (), [-1, -1, -1, -1]),
+    ],
+)
+def test_labels_of_every_kind(tmp_path, column, names, labels):
+    source = open_source(put(tmp_path, {"image": PNGS[:4], "label": column}))
+    assert source.label_names == names
+    assert read(source).labels.tolist() == labels
 
 
-def test_labels_that_are_neither_integers_nor_names(tmp_path):
-    with pytest.raises(UserError, match="labels of type double; integers or strings are needed"):
-        open_source(put(tmp_path, {"image": PNGS[:1], "label": [0.5]}))
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ([0.5], r"set\.parquet: label: a label of 0\.5; 64-bit integers or names are needed"),
+        (pa.array([(1 << 64) - 1], pa.uint64()), "a label of 18446744073709551615"),
+        ([[1, 1, 0]], r"a label of 3 values \(1, 1, 0\), which is not one-hot"),
+        (["x" * 4097], "a label of more than 4,096 bytes, xxxxx"),
+        ([{"a": 1}], "a label of type dict; integers or names are needed"),
+        (pa.array([0], pa.timestamp("s")), "a label of type datetime; integers or names are"),
+    ],
+)
+def test_labels_that_are_none(tmp_path, label, message):
+    with pytest.raises(UserError, match=message):
+        open_source(put(tmp_path, {"image": PNGS[:1], "label": label}))
+
+
+def test_columns_of_one_name(tmp_path):
+    table = pa.table(
+        [pa.array(PNGS[:1]), pa.array([0]), pa.array([1])], ["image", "label", "label"]
+    )
+    pq.write_table(table, tmp_path / "set.parquet")
+    with pytest.raises(UserError, match=r"set\.parquet: 2 columns are called label; rename"):
+        open_source(str(tmp_path / "set.parquet"))
+
+
+def classes(folder, name: str, names: list[str] | None, labels: list) -> None:
+    """A file of images with Hugging Face's names of classes."""
+    table = pa.table({"image": PNGS[: len(labels)], "label": labels})
+    if names is not None:
+        facts = {"info": {"features": {"label": {"names": names}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(facts)})
+    pq.write_table(table, folder / name)
+
+
+def test_classes_of_several_files_are_joined_by_name(tmp_path):
+    classes(tmp_path, "a.parquet", ["cat", "dog"], [0, 1])
+    classes(tmp_path, "b.parquet", ["dog", "ant"], [0, 1])
+    classes(tmp_path, "c.parquet", None, ["cat", "élan"])
+    source = open_source(str(tmp_path / "*.parquet"))
+    names = source.label_names
+    assert names == ("ant", "cat", "dog", "élan")
+    found = [names[label] for label in read(source).labels]
+    assert found == ["cat", "dog", "dog", "ant", "cat", "élan"]
+
+
+def test_integers_beside_names(tmp_path):
+    classes(tmp_path, "a.parquet", ["cat", "dog"], [0, 1])
+    classes(tmp_path, "b.parquet", None, [0, 1])
+    with pytest.raises(UserError, match="labels of two kinds, integers like 0 and names like cat"):
+        open_source(str(tmp_path / "*.parquet"))
+
+
+def test_a_file_without_labels(tmp_path, caplog):
+    pq.write_table(pa.table({"image": PNGS[:2]}), tmp_path / "a.parquet")
+    classes(tmp_path, "b.parquet", ["cat", "dog"], [1, -1])
+    source = open_source(str(tmp_path / "*.parquet"))
+    assert source.label_names == ("cat", "dog")
+    assert read(source).labels.tolist() == [-1, -1, 1, -1]
+    assert "no column label, so no labels: " in caplog.text
+
+
+def test_columns_that_might_be_labels_are_named(tmp_path, caplog):
+    assert open_source(put(tmp_path, {"image": PNGS, "labels": LABELS})).label_names is None
+    assert "no column label, so no labels; not read: labels" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -131,7 +206,7 @@ def test_no_column_of_images(tmp_path, columns):
 
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "set.parquet").write_bytes(b"PAR1 but no more")
-    with pytest.raises(UserError, match=r"set\.parquet: damaged or no Parquet file"):
+    with pytest.raises(UserError, match=r"set\.parquet: damaged or not a Parquet file"):
         open_source(str(tmp_path / "set.parquet"))
 
 
@@ -140,7 +215,7 @@ def test_damage_within(tmp_path):
     data = bytearray((tmp_path / "set.parquet").read_bytes())
     data[4:150] = bytes(146)
     (tmp_path / "set.parquet").write_bytes(data)
-    with pytest.raises(UserError, match=r"set\.parquet: damaged or no Parquet file"):
+    with pytest.raises(UserError, match=r"set\.parquet: damaged or not a Parquet file"):
         read(open_source(path))
 
 

@@ -59,7 +59,7 @@ def test_any_rows(path, options):
 def test_a_damaged_file_is_named(path):
     for data in (b"", b"PAR1", b"PAR1 but no more", b"PAR1" + b"\xff" * 4 + b"PAR1"):
         storage.write_bytes(path, data)
-        with pytest.raises(UserError, match=r"set\.parquet: damaged or no Parquet file \("):
+        with pytest.raises(UserError, match=r"set\.parquet: damaged or not a Parquet file \("):
             read_schema(path)
 
 

@@ -49,12 +49,6 @@ def test_unlabelled_blocks_have_no_labels():
     assert block.labels is None
 
 
-@pytest.mark.parametrize("label", [-1, 65_536])
-def test_labels_out_of_range(label):
-    with pytest.raises(UserError, match=f"set: image 007 has label {label}; integers 0 … 65535"):
-        blocks([row(3), row(7, label=label)])
-
-
 def test_shapes_are_counted_the_most_frequent_first():
     rows = [row(1), row(2, (4, 4)), row(3, (4, 4)), row(4, (2, 3, 3))]
     with pytest.raises(UserError) as caught:
@@ -93,4 +87,3 @@ def test_a_row_or_why_not():
 
     assert read_row("a", 3, lambda: "pixels") == Row("a", 3, "pixels")
     assert read_row("a", 3, fail) == Rejection("a", "empty file")
-    assert read_row("a", None, fail) == Rejection("a", "no label, though others have one")

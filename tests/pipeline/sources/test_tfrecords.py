@@ -9,10 +9,13 @@ from sets import read
 
 from pipeline.errors import UserError
 from pipeline.shards import plan
+from pipeline.shards.ids import hashed
 from pipeline.sources import Rejection, open_source, tfrecords
+from pipeline.sources.labels import Unnamed
 
 IMAGES, LABELS = sets.digits(6)
 PNGS = [sets.encoded(pixels) for pixels in IMAGES]
+WRONG = {"image/encoded": PNGS[1], "label": [0.0, 1.0, 1.0]}
 
 
 def put(folder, *rows: dict, name="set.tfrecord") -> str:
@@ -46,8 +49,41 @@ def test_names_as_labels(tmp_path):
 
 def test_no_labels(tmp_path):
     source = open_source(put(tmp_path, {"image/encoded": PNGS[0]}))
-    assert source.label_names is None
-    assert read(source).labels is None
+    assert read(source).labels.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [([0.0, 1.0, 0.0], 1), ([3.0], 3), ([float("nan")], -1), (-1, -1), ("", -1), (65_535, 65_535)],
+)
+def test_labels_of_every_kind(tmp_path, values, label):
+    path = put(tmp_path, {"image/encoded": PNGS[0]}, {"image/encoded": PNGS[1], "label": values})
+    assert read(open_source(path)).labels.tolist() == [-1, label]
+
+
+def test_a_label_that_is_none(tmp_path):
+    source = open_source(put(tmp_path, {"image/encoded": PNGS[0], "label": 1}, WRONG))
+    with pytest.raises(UserError, match=r"set\.tfrecord: record 1: a label of 3 values"):
+        list(source.read(plan.Piece(0, 0, 2)))
+
+
+@pytest.mark.parametrize("label", [70_000, -5, "cat"])
+def test_a_label_that_has_no_number_yet(tmp_path, label):
+    path = put(tmp_path, {"image/encoded": PNGS[0]}, {"image/encoded": PNGS[1], "label": label})
+    source = open_source(path)
+    unnamed, block = source.read(plan.Piece(0, 0, 2))
+    assert (unnamed, block.labels.tolist()) == (Unnamed(label), [-1, -1])
+    named = source.renamed(("a", str(label)), hashed([]))
+    assert read(named).labels.tolist() == [-1, 1]
+
+
+def test_ids_that_repeat_are_positions(tmp_path):
+    names = ["a", "b", "set.tfrecord/00003", "c/00003"]
+    rows = [{"image/encoded": PNGS[i], "image/filename": name} for i, name in enumerate(names)]
+    source = open_source(put(tmp_path, *rows))
+    assert read(source).ids == ["a", "b", "set.tfrecord/00002", "c/00003"]
+    renamed = read(source.renamed((), np.sort(hashed(["b", "c/00003"]))))
+    assert renamed.ids == ["a", *(f"set.tfrecord/0000{i}" for i in (1, 2, 3))]
 
 
 def test_file_names_are_ids(tmp_path):
@@ -109,7 +145,6 @@ def test_what_is_rejected_and_why(tmp_path):
     assert [row.reason for row in found] == [
         "damaged: it ends before its last chunk",
         "empty image",
-        "no label, though others have one",
         "30 bytes instead of 7 × 5 × 1",
     ]
 
