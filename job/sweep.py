@@ -102,8 +102,10 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         for metrics in results
     ]
     ks = [metrics["num_clusters"] for metrics in results]
+    about = ("num_images", "num_labelled", "num_features", "fingerprint")
     return {
-        **{name: results[0][name] for name in ("num_images", "num_features", "fingerprint")},
+        # Of an older version's results one may not be there.
+        **{name: results[0][name] for name in about if name in results[0]},
         "elbow": elbow(ks, [metrics["inertia"] for metrics in results]),
         "elbow_rule": ELBOW_RULE,
         "fits": fits,
