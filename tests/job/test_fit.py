@@ -11,8 +11,10 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from job import fit as fitting
+from job import sweep
 from job.config import FitConfig
 from job.kmeans import ALGORITHMS, INITS
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards.assignments import SCHEMA
 
@@ -266,6 +268,16 @@ def test_label_metrics_are_over_the_labelled_images(fit, make_shards, images, la
     majorities = sum(np.bincount(labels[clusters == c]).max() for c in range(K))
     assert metrics["purity_weighted"] == pytest.approx(majorities / known.sum())
     assert sum(metrics["cluster_sizes"]) == NUM_IMAGES
+
+
+def test_a_folder_that_another_job_writes_to(shards, tmp_path, cpus, monkeypatch):
+    monkeypatch.setattr(storage.local, "LOCK_SECONDS", 0.0)
+    config = FitConfig(shards, str(tmp_path), 2, overwrite=True, quiet=True)
+    with storage.locked(str(tmp_path)):
+        for begin in (fitting.fit, lambda config: sweep.fit_each(config, (1, 2))):
+            with pytest.raises(UserError, match="another kmeans-job is writing there; wait until"):
+                begin(config)
+    assert not any(tmp_path.iterdir())
 
 
 def test_seconds_are_those_of_the_clock(shards, new_folder):
