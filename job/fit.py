@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -211,7 +210,7 @@ def _flushing(checkpoints: Checkpoints) -> Callable[..., None]:
 
 def _join_workers(config: FitConfig, manifest: Manifest) -> Replicas:
     """Makes the replicas of this worker, once all workers are there."""
-    group = workers.parse(os.environ.get("TF_CONFIG"))
+    group = workers.of_environment()
     workers.refuse_idle(group, len(manifest.shards))
     if group is not None:
         workers.wait_for_peers(group, config.start_timeout_seconds)
