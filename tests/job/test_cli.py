@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it refuses, what it prints, how it ends."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shard_set
+from PIL import Image
 
 from job.cli import main
+from job.result.read import load_result
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("kmeans-job")
@@ -352,3 +355,25 @@ def test_the_installed_command(tmp_path):
     done = run(COMMAND, "run", "--input", "digits", "--k", "3", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_names_of_any_bytes(cpus, tmp_path, capsys):
+    name = os.fsdecode(b"<caf\xe9>\n'x'")
+    for label in ("a", "b"):
+        (tmp_path / name / f"{name}{label}").mkdir(parents=True)
+        for number in range(3):
+            pixels = np.full((4, 4), 80 * number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{name}{label}" / f"{number}.png")
+    images, out = str(tmp_path / name), str(tmp_path / f"{name}-out")
+    assert main(["run", "--input", images, "--output", out, "--k", "2", "--quiet"]) == 0
+    assert job("report", "--run", out).returncode == 0
+    new = ["--input", images, "--output", str(tmp_path / f"{name}-new"), "--quiet"]
+    assert main(["assign", "--model", out, *new]) == 0
+    assert capsys.readouterr().err == ""
+    ids = load_result(out).assignments["id"].to_pylist()
+    shown = "<caf\\xe9>\n'x'"  # the byte is escaped
+    assert sorted(ids) == [f"{shown}{label}/{n}.png" for label in ("a", "b") for n in range(3)]
+    assert load_result(out).metrics["label_names"] == [f"{shown}a", f"{shown}b"]
+    page = Path(out, "report.html").read_text(encoding="utf-8")
+    assert "&lt;caf\\xe9&gt;" in page
+    assert "<caf" not in page

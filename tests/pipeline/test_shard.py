@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sets
+from counting_source import Numbers
 from png import png_header
 
 from pipeline import storage
 from pipeline.cli import main
-from pipeline.errors import TransientError
+from pipeline.errors import TransientError, UserError
+from pipeline.shard import num_shards_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -253,3 +255,13 @@ def test_listing_that_fails_once_is_tried_again(tmp_path, spec, monkeypatch):
     monkeypatch.setattr(storage, "folders", fail_once)
     assert shard(spec, tmp_path / "out") == 0
     assert len(refused) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_images", "side", "expected"), [(10, 6000, 10), (1, 9, 1), (99, 9, 1)]
+)
+def test_few_large_images_make_few_shards(num_images, side, expected):
+    source = Numbers(num_images, image_shape=(side, side, 3))
+    assert num_shards_of(source, None) == expected
+    with pytest.raises(UserError, match="--num-shards 100: more than the"):
+        num_shards_of(source, 100)
