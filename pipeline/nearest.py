@@ -1,9 +1,9 @@
-"""The nearest published centroid of new images, in numpy; uint8 images get the bits of `fit`.
+"""The nearest published centroid of new images, in numpy, decided as `fit` decides it.
 
-Centroids lie on a grid on which the product of a uint8 image and a centroid is exact in float64. So
-one matrix product in float64 gives both clusters and distances, with the same bits on every machine
-and for blocks of any size. float32 images are scored the same way; there results may differ from
-those of `fit` by rounding.
+One matrix product in float64 gives scores. Where they leave more than one centroid, distances in
+double-double decide, and ties go to the lowest cluster. So images get the clusters that `fit` gives
+them, on every machine and in blocks of any size. For uint8 images the product is exact, and gives
+distances with the bits of `fit`, too; distances of float32 images are sums of squared differences.
 """
 
 import hashlib
@@ -21,8 +21,9 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
+from pipeline.shards.double_double import FLOAT64_ROUNDING, TIE, squared_distance
 from pipeline.shards.manifest import TransformFile
-from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
+from pipeline.shards.pixel_scale import middle_of, squared_norms, to_squared_distances, units_of
 from pipeline.sources.protocol import Source
 
 SAVED_MODEL = "saved_model.pb"
@@ -110,11 +111,13 @@ class NearestCentroid:
     def __init__(self, model: Model):
         self.num_clusters = len(model.centroids)
         self._units = units_of(np.dtype(model.dtype), math.prod(model.image_shape))
-        centroids = model.centroids.astype(np.float64)
-        self._weights = -2.0 * centroids.T  # [d, k]
-        self._bias = self._units.scale * squared_norms(centroids, self._units)
+        self._centroids = model.centroids.astype(np.float64)
+        self._middle = middle_of(self._centroids, self._units)
+        around = self._centroids - self._middle
+        self._weights = -2.0 * around.T  # [d, k]
+        self._squares = squared_norms(around, self._units)
         self._threads = ThreadpoolController()
-        self._rows = max(1, SCORED_BYTES // (8 * sum(centroids.shape)))
+        self._rows = max(1, SCORED_BYTES // (8 * sum(around.shape)))
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
@@ -128,11 +131,34 @@ class NearestCentroid:
 
     def _assign(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes clusters [n] of pixels [n, d], and squared distances [n] in published units²."""
-        wide = pixels.astype(np.float64)
+        wide, units = pixels.astype(np.float64), self._units
+        around = wide if units.step else wide - self._middle
         # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
-        scores = wide @ self._weights  # [n, k]
-        scores += self._bias
-        clusters = scores.argmin(axis=1)
-        lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
-        norm = np.einsum("nd,nd->n", wide, wide)
-        return clusters, to_squared_distances(lowest, norm, self._units)
+        scores = around @ self._weights  # [n, k]
+        scores += units.scale * self._squares
+        norm = np.einsum("nd,nd->n", around, around)
+        relative = 1.01 * (wide.shape[1] + 8) * FLOAT64_ROUNDING
+        margin = 2 * np.sqrt(norm)[:, None] * np.sqrt(self._squares) + units.scale * self._squares
+        clusters = self._decide(wide, scores, relative * margin)
+        if units.step:
+            lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
+            return clusters, to_squared_distances(lowest, norm, units)
+        return clusters, np.square(wide - self._centroids[clusters]).sum(axis=1)
+
+    def _decide(self, wide: np.ndarray, scores: np.ndarray, margin: np.ndarray) -> np.ndarray:
+        """Finds the clusters [n] of images float64 [n, d] whose scores [n, k] have a margin."""
+        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
+        clusters = near.argmax(axis=1)
+        several = np.flatnonzero(near.sum(axis=1) > 1)
+        for start, stop in plan.spans(0, len(several), self._rows):
+            images = several[start:stop]
+            rows, candidates = np.nonzero(near[images])
+            exact = self._units.scale * self._centroids
+            high, low = squared_distance(wide[images[rows]], exact[candidates])
+            starts = np.searchsorted(rows, np.arange(len(images)))
+            least = np.minimum.reduceat(high, starts)[rows]
+            above = (high - least) + low
+            ties = above - np.minimum.reduceat(above, starts)[rows] <= TIE * least
+            first = np.where(ties, candidates, len(exact))
+            clusters[images] = np.minimum.reduceat(first, starts)
+        return clusters

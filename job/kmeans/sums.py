@@ -1,10 +1,13 @@
 """Cluster sums: pixels and images added up by cluster, and the means and inertia they give.
 
-For uint8 images all sums are exact integers. So it does not matter in which order images, blocks,
-replicas and workers are added.
+All sums are exact integers: of the pixels for uint8 images; for float32 images of the parts that
+each pixel is cut into, multiples of `Units.quanta` (compare Demmel and Nguyen: Fast reproducible
+floating-point summation, ARITH 2013). So it does not matter in which order images, blocks, replicas
+and workers are added.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,15 +15,18 @@ import tensorflow as tf
 from job.kmeans.blocks import images_per_block, take
 from pipeline.shards.pixel_scale import Units, on_grid, squared_norms
 
+# A difference that is a smaller share of what it was taken from has lost the 9th digit.
+MOST_CANCELLED = 1e-5
 # Up to so many images, sums of uint8 pixels stay below 2²⁴ and are exact in float32.
 MAX_EXACT_IMAGES = 65_793
 
 
 class ClusterSums(NamedTuple):
-    """Pixel sums and image counts by cluster; exact integers for uint8 images.
+    """Pixel sums and image counts by cluster, exact integers.
 
     Attributes:
-      sums: float64 [k, d], in pixels.
+      sums: float64 [k, W d]: the sums of all columns in multiples of the first of W quanta, then in
+        those of the second, … For uint8 images W = 1, and the quantum is a pixel's unit.
       counts: int64 [k].
     """
 
@@ -28,7 +34,7 @@ class ClusterSums(NamedTuple):
     counts: np.ndarray
 
     def merge(self, other: "ClusterSums") -> "ClusterSums":
-        """Adds the sums of other images: associative and commutative, exactly so for uint8."""
+        """Adds the sums of other images: associative and commutative."""
         return ClusterSums(self.sums + other.sums, self.counts + other.counts)
 
     @classmethod
@@ -55,16 +61,36 @@ def change_of(totals: list[np.ndarray]) -> Change:
     return Change(ClusterSums(sums, np.rint(counts).astype(np.int64)), int(changed))
 
 
+def pixel_sums(total: ClusterSums, units: Units) -> np.ndarray:
+    """Puts the sums of all quanta together, float64 [k, d], in pixels; each rounded a few times."""
+    if not units.quanta:
+        return total.sums
+    parts = np.split(total.sums, len(units.quanta), axis=1)
+    sums = np.zeros_like(parts[0])
+    for part, quantum in zip(reversed(parts), reversed(units.quanta), strict=True):
+        sums += part * quantum  # the small ones first
+    return sums
+
+
 def means(total: ClusterSums, units: Units) -> np.ndarray:
     """Computes the clusters' means, float64 [k, d], on the grid; 0 for empty clusters."""
     counts = np.maximum(total.counts, 1)[:, None]
-    return on_grid(total.sums / (units.scale * counts), units)
+    return on_grid(pixel_sums(total, units) / (units.scale * counts), units)
 
 
-def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float:
-    """Computes Σ squared distances to the clusters' means, Σ‖x‖² − Σ‖S‖² / n; published units²."""
-    squares = np.einsum("kd,kd->k", total.sums, total.sums) / np.maximum(total.counts, 1)
-    return max(0.0, float(squared_norm_total - squares.sum())) / units.scale**2
+def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float | None:
+    """Computes Σ squared distances to the clusters' means, Σ‖x‖² − Σ‖S‖² / n; published units².
+
+    Returns:
+      None if this difference has lost too many digits, as it may for float32 images.
+    """
+    sums = pixel_sums(total, units)
+    # Added in an order that does not depend on the processor.
+    squares = np.square(sums).sum(axis=1) / np.maximum(total.counts, 1)
+    found = float(squared_norm_total - squares.sum())
+    if not units.step and found < MOST_CANCELLED * squared_norm_total:
+        return None
+    return max(0.0, found) / units.scale**2
 
 
 def inertia(
@@ -80,11 +106,28 @@ def inertia(
     return max(0.0, float(squared_norm_total / units.scale + score.sum())) / units.scale
 
 
+def parts_of(pixels: Any, units: Units, round_: Callable, concat: Callable) -> Any:
+    """Cuts float64 pixels [m, d] into multiples of the quanta; [m, W d], integers.
+
+    Args:
+      round_, concat: NumPy's or TensorFlow's functions that round to the nearest integer, and that
+        concatenate along an axis.
+    """
+    parts = []
+    for quantum in units.quanta[:-1]:
+        part = round_(pixels * (1 / quantum))
+        pixels = pixels - part * quantum
+        parts.append(part)
+    # What is left has no digits below the last quantum.
+    return concat([*parts, pixels * (1 / units.quanta[-1])], 1)
+
+
 def moved_sums(
     images: tf.Tensor,
     before: tf.Tensor,
     after: tf.Tensor,
     shape: tf.TensorShape | tuple[int, int],
+    units: Units,
     rows: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Computes how the images that changed cluster change the cluster sums.
@@ -96,11 +139,12 @@ def moved_sums(
       images: uint8 or float32 [n, d], as `stored`.
       before, after: clusters of all images or of those in `rows`, int64.
       shape: [k, d].
+      units: of the images.
       rows: int64 [m]; None: all.
 
     Returns:
-      Sums float64 [k, d] in pixels, counts float64 [k], and the number of moved images, float64:
-      all exact integers for uint8.
+      Sums float64 [k, W d], counts float64 [k], and the number of moved images, float64: all exact
+      integers.
     """
     num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
@@ -109,31 +153,32 @@ def moved_sums(
     def body(start, sums, counts):
         index = moved[start : start + size]
         pixels = take(images, index if rows is None else tf.gather(rows, index))
-        part, count = _gains(
-            pixels, tf.gather(before, index), tf.gather(after, index), num_clusters
-        )
+        # Sums of bytes are exact in float32.
+        wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
+        wide = parts_of(wide, units, tf.round, tf.concat) if units.quanta else wide
+        part, count = _gains(wide, tf.gather(before, index), tf.gather(after, index), num_clusters)
         return start + size, sums + part, counts + count
 
-    zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
+    width = images.shape[1] * len(units.quanta or (1,))
+    zeros = tf.zeros([num_clusters, width], tf.float64)
     _, sums, counts = tf.while_loop(
         lambda start, *_: start < tf.size(moved),
         body,
         (0, zeros, tf.zeros([num_clusters], tf.float64)),
         parallel_iterations=1,
     )
-    return sums[:, :num_features], counts, tf.cast(tf.size(moved), tf.float64)
+    sums = sums if units.quanta else sums[:, :num_features]
+    return sums, counts, tf.cast(tf.size(moved), tf.float64)
 
 
 def _gains(
-    pixels: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
+    wide: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums what each cluster gains from the images [m, d] of one block, less what it loses.
+    """Sums what each cluster gains from the images [m, …] of one block, less what it loses.
 
     Returns:
-      Sums float64 [k, d] and counts float64 [k].
+      Sums float64 [k, …] and counts float64 [k].
     """
-    # Sums of uint8 are exact in float32; those of float images are not, and need float64.
-    wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
     # One segment sum makes both: segments 0 … k − 1 are losses, k … 2k − 1 gains.
     segments = tf.concat([before, after + num_clusters], 0)
     # A sum over sorted segments costs the same for any k, unlike a product with one-hot rows.

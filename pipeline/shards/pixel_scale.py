@@ -20,11 +20,14 @@ class Units(NamedTuple):
     Attributes:
       scale: pixels per published unit.
       step: a power of two that all centroids are multiples of, in published units; 0: there is no
-        grid, as for float32 images, whose sums no grid makes exact.
+        grid, as for float32 images, whose products no grid makes exact.
+      quanta: powers of two, the largest first: each pixel is a sum of multiples of them whose sums
+        over all images are exact in float64. Empty: those of the pixels themselves are.
     """
 
     scale: float
     step: float
+    quanta: tuple[float, ...] = ()
 
 
 def units_of(dtype: np.dtype, num_features: int) -> Units:
@@ -40,6 +43,15 @@ def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
     """Moves centroids [k, d] to the nearest multiples of `units.step`; float64."""
     centroids = np.asarray(centroids, np.float64)
     return np.rint(centroids / units.step) * units.step if units.step else centroids
+
+
+def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
+    """Returns a point [d] amid centroids float64 [k, d], to compute scores from; float64.
+
+    Seen from there, scores of float32 images lose few digits however far the set lies from 0. It is
+    0 for images of bytes, whose scores lose none. One centroid far away does not move it.
+    """
+    return np.zeros(centroids.shape[1]) if units.step else np.median(centroids, axis=0)
 
 
 def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
