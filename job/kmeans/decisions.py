@@ -37,7 +37,7 @@ def nearest_exactly(
       margin: how far scores may be off, float64 [B, k].
     """
     limit = tf.reduce_min(scores + margin, axis=1, keepdims=True)
-    near = ~(scores - margin > limit)  # where scores overflowed, too
+    near = scores - margin <= limit
     clusters = tf.range(tf.cast(tf.shape(scores)[1], tf.float64))
     lowest = tf.reduce_min(tf.where(near, clusters, np.inf), axis=1)
     several = tf.math.count_nonzero(near, axis=1) > 1

@@ -270,7 +270,7 @@ def nearest_of(
         squared = squared_norm[start:stop]
         margin = 2 * relative * tf.sqrt(squared * norm) + 2.0**-40 * (squared + norm)
         lower = squared + norm - 2 * tf.cast(product, tf.float64) - margin
-        return [~(lower - terms * FLOAT32_UNDERFLOW >= nearest[start:stop])]
+        return [lower - terms * FLOAT32_UNDERFLOW < nearest[start:stop]]
 
     (near,) = by_block(may_be_nearer, tf.size(nearest), images.shape[1], [tf.bool])
     rows = tf.where(near)[:, 0]

@@ -113,7 +113,7 @@ def _with_near_ones_direct(
       norms: squared norms [B], squares: squared norms [k], of which `squared` were made.
       rows: float64 [B, d]; centroids: float64 [k, d].
     """
-    pairs = tf.where(~(squared > CANCELLED * (norms[:, None] + squares)))
+    pairs = tf.where(squared <= CANCELLED * (norms[:, None] + squares))
 
     def direct(start, stop):
         image, cluster = pairs[start:stop, 0], pairs[start:stop, 1]

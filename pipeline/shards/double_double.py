@@ -35,8 +35,9 @@ def square(number: DoubleDouble) -> DoubleDouble:
     shifted = SPLITTER * high
     first = shifted - (shifted - high)
     second = high - first
-    error = ((first * first - product) + 2.0 * first * second) + second * second
-    return _renormalised(product, error + 2.0 * high * low)
+    # Subtractions only: TensorFlow turns a chain of additions into one that it may reorder.
+    excess = ((product - first * first) - 2.0 * first * second) - second * second
+    return _renormalised(product, 2.0 * high * low - excess)
 
 
 def add(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
@@ -73,7 +74,7 @@ def _folded(pair: DoubleDouble) -> DoubleDouble:
 
 
 def row_sums(values: Any) -> Any:
-    """Adds up the columns of float64 [m, d] in an order that depends on d alone; [m].
+    """Adds up the columns of float64 [m, d] in an order that does not depend on the rows; [m].
 
     Sums of libraries may depend on the machine, and on how many rows are summed at a time.
     """
