@@ -154,7 +154,8 @@ class NearestCentroid:
             images = several[start:stop]
             rows, candidates = np.nonzero(near[images])
             exact = self._units.scale * self._centroids
-            high, low = squared_distance(wide[images[rows]], exact[candidates])
+            pair = wide[images[rows]], exact[candidates]
+            high, low = squared_distance(*pair, np.concatenate)
             starts = np.searchsorted(rows, np.arange(len(images)))
             least = np.minimum.reduceat(high, starts)[rows]
             above = (high - least) + low

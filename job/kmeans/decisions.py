@@ -64,7 +64,8 @@ def _nearest_of_pairs(images: tf.Tensor, centroids: tf.Tensor, pairs: tf.Tensor)
 
     def distances(start, stop):
         rows = tf.gather(images, image[start:stop])
-        return [*squared_distance(rows, tf.gather(centroids, cluster[start:stop]))]
+        others = tf.gather(centroids, cluster[start:stop])
+        return [*squared_distance(rows, others, tf.concat)]
 
     rows = max(16, PAIR_BYTES // (8 * images.shape[1]))
     high, low = by_rows(distances, tf.size(image), rows, [tf.float64, tf.float64])

@@ -234,7 +234,7 @@ def squared_distances(
     def direct(start, stop):
         own = tf.gather(scorer.centroids, clusters[start:stop])
         rows = tf.cast(between(images, start, stop), tf.float64)
-        return [row_sums(tf.square(rows - own))]
+        return [row_sums(tf.square(rows - own), tf.concat)]
 
     step = own_score if units.step else direct
     (found,) = by_block(step, tf.shape(images)[0], images.shape[1], [tf.float64])
@@ -278,7 +278,7 @@ def nearest_of(
 
     def direct(start, stop):
         part = tf.cast(take(images, rows[start:stop]), tf.float64)
-        return [row_sums(tf.square(part - wide))]
+        return [row_sums(tf.square(part - wide), tf.concat)]
 
     (found,) = by_block(direct, tf.size(rows), images.shape[1], [tf.float64])
     return tf.tensor_scatter_nd_min(nearest, rows[:, None], found)

@@ -64,7 +64,7 @@ class Assigner:
             if units.step:
                 found = tf.gather(scores, clusters, batch_dims=1)
                 return to_squared_distances(found, norms, units, tf.where)
-            return row_sums(tf.square(images - tf.gather(exact, clusters)))
+            return row_sums(tf.square(images - tf.gather(exact, clusters)), tf.concat)
 
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
             images = around_middle = tf.cast(images, tf.float64)

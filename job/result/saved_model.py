@@ -117,7 +117,9 @@ def _with_near_ones_direct(
 
     def direct(start, stop):
         image, cluster = pairs[start:stop, 0], pairs[start:stop, 1]
-        return [row_sums(tf.square(tf.gather(rows, image) - tf.gather(centroids, cluster)))]
+        return [
+            row_sums(tf.square(tf.gather(rows, image) - tf.gather(centroids, cluster)), tf.concat)
+        ]
 
     (found,) = by_block(direct, tf.size(pairs[:, 0]), rows.shape[1], [tf.float64])
     return tf.tensor_scatter_nd_update(squared, pairs, found)

@@ -8,6 +8,7 @@ Dekker: A floating-point technique for extending the available precision (Numeri
 1971). Knuth: The art of computer programming, volume 2, section 4.2.2.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 FLOAT64_ROUNDING = 2.0**-53
@@ -16,6 +17,8 @@ FLOAT64_ROUNDING = 2.0**-53
 TIE = 2.0**-95
 SPLITTER = 2.0**27 + 1  # cuts the 53 bits of a float64 into two halves
 
+# NumPy's or TensorFlow's function that concatenates a list of arrays along an axis.
+Concat = Callable[[list[Any], int], Any]
 # (high, low): |low| is at most half a unit in the last place of high. Arrays of one shape.
 DoubleDouble = tuple[Any, Any]
 
@@ -24,7 +27,7 @@ def two_sum(a: Any, b: Any) -> DoubleDouble:
     """Adds two float64 exactly."""
     high = a + b
     of_b = high - a
-    return high, (a - (high - of_b)) + (b - of_b)
+    return high, (b - of_b) - ((high - of_b) - a)
 
 
 def square(number: DoubleDouble) -> DoubleDouble:
@@ -41,9 +44,11 @@ def square(number: DoubleDouble) -> DoubleDouble:
 
 
 def add(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
-    """Adds two double-doubles of the same sign; right to about 2⁻¹⁰⁴ of the result."""
-    high, low = two_sum(a[0], b[0])
-    return _renormalised(high, low + (a[1] + b[1]))
+    """Adds two double-doubles; right to about 2⁻¹⁰⁴ of the sum of their sizes."""
+    high, error = two_sum(a[0], b[0])
+    low, lower = two_sum(a[1], b[1])
+    high, error = _renormalised(high, error + low)
+    return _renormalised(high, error + lower)
 
 
 def _renormalised(high: Any, low: Any) -> DoubleDouble:
@@ -52,48 +57,45 @@ def _renormalised(high: Any, low: Any) -> DoubleDouble:
     return total, low - (total - high)
 
 
-def squared_distance(a: Any, b: Any) -> DoubleDouble:
+def squared_distance(a: Any, b: Any, concat: Concat) -> DoubleDouble:
     """Computes Σ (a − b)² over the rows of float64 [m, d]; right to about 2⁻¹⁰⁰ of the result."""
     high, low = square(two_sum(a, -b))
-    chunks = _chunks(int(a.shape[1]))
-    columns = [(high[:, start:stop], low[:, start:stop]) for start, stop in chunks]
-    total, *rest = [_folded(pair) for pair in columns]
-    for part in rest:
-        total = add(total, part)
-    return total[0][:, 0], total[1][:, 0]
+    width = int(a.shape[1])
+    while width > 1:
+        half = _half(width)
+        (first, second), (low_first, low_second) = _halves(high, half), _halves(low, half)
+        total, error = add((first, low_first), (second, low_second))
+        high, low = _with_rest(total, high, concat), _with_rest(error, low, concat)
+        width = half
+    return high[:, 0], low[:, 0]
 
 
-def _folded(pair: DoubleDouble) -> DoubleDouble:
-    """Adds up the columns of double-doubles [m, a power of two]; [m, 1]."""
-    while (width := int(pair[0].shape[1])) > 1:
-        half = width // 2
-        pair = add(
-            *((pair[0][:, part], pair[1][:, part]) for part in (slice(half), slice(half, None)))
-        )
-    return pair
-
-
-def row_sums(values: Any) -> Any:
-    """Adds up the columns of float64 [m, d] in an order that does not depend on the rows; [m].
+def row_sums(values: Any, concat: Concat) -> Any:
+    """Adds up the columns of float64 [m, d] in an order that depends on d alone; [m].
 
     Sums of libraries may depend on the machine, and on how many rows are summed at a time.
     """
-    first, *rest = [values[:, start:stop] for start, stop in _chunks(int(values.shape[1]))]
-    total = _halved(first)
-    for part in rest:
-        total = total + _halved(part)
-    return total[:, 0]
+    width = int(values.shape[1])
+    while width > 1:
+        half = _half(width)
+        first, second = _halves(values, half)
+        # Between two additions there is always a slice: a chain of them TensorFlow may reorder.
+        values = _with_rest(first + second, values, concat)
+        width = half
+    return values[:, 0]
 
 
-def _halved(values: Any) -> Any:
-    """Adds up the columns of float64 [m, a power of two]; [m, 1]."""
-    while (width := int(values.shape[1])) > 1:
-        values = values[:, : width // 2] + values[:, width // 2 :]
-    return values
+def _half(width: int) -> int:
+    """Returns the largest power of two below `width`: after one step all widths are such powers."""
+    return 1 << (width - 1).bit_length() - 1
 
 
-def _chunks(width: int) -> list[tuple[int, int]]:
-    """Cuts `width` columns into chunks of powers of two, the largest first."""
-    sizes = [1 << bit for bit in reversed(range(width.bit_length())) if width >> bit & 1]
-    ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
-    return [(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+def _halves(values: Any, half: int) -> tuple[Any, Any]:
+    """Cuts `values` [m, width] into the columns from `half` on, and as many at the beginning."""
+    return values[:, : int(values.shape[1]) - half], values[:, half:]
+
+
+def _with_rest(sums: Any, values: Any, concat: Concat) -> Any:
+    """Appends to `sums` the columns of `values` that are in neither of its `_halves`."""
+    added, width = int(sums.shape[1]), int(values.shape[1])
+    return sums if 2 * added == width else concat([sums, values[:, added : width - added]], 1)
