@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
-from pipeline.shards.double_double import FLOAT64_ROUNDING, TIE, squared_distance
+from pipeline.shards.double_double import FLOAT64_ROUNDING, NUMPY, TIE, squared_distance
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.pixel_scale import middle_of, squared_norms, to_squared_distances, units_of
 from pipeline.sources.protocol import Source
@@ -155,7 +155,7 @@ class NearestCentroid:
             rows, candidates = np.nonzero(near[images])
             exact = self._units.scale * self._centroids
             pair = wide[images[rows]], exact[candidates]
-            high, low = squared_distance(*pair, np.concatenate)
+            high, low = (part[:, 0] for part in squared_distance(*pair, NUMPY))
             starts = np.searchsorted(rows, np.arange(len(images)))
             least = np.minimum.reduceat(high, starts)[rows]
             above = (high - least) + low

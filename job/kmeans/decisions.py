@@ -10,8 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import by_rows
-from pipeline.shards.double_double import FLOAT64_ROUNDING, TIE, squared_distance
+from pipeline.shards.double_double import FLOAT64_ROUNDING, TIE, Library, squared_distance
 
+TENSORFLOW = Library(
+    tf.concat,
+    lambda values: tf.reduce_max(values, axis=1, keepdims=True),
+    lambda values: tf.reduce_sum(values, axis=1, keepdims=True),
+    tf.maximum,
+)
 PAIR_BYTES = 2 << 20  # of the differences of pairs of an image and a centroid, at a time
 
 
@@ -65,7 +71,7 @@ def _nearest_of_pairs(images: tf.Tensor, centroids: tf.Tensor, pairs: tf.Tensor)
     def distances(start, stop):
         rows = tf.gather(images, image[start:stop])
         others = tf.gather(centroids, cluster[start:stop])
-        return [*squared_distance(rows, others, tf.concat)]
+        return [*(part[:, 0] for part in squared_distance(rows, others, TENSORFLOW))]
 
     rows = max(16, PAIR_BYTES // (8 * images.shape[1]))
     high, low = by_rows(distances, tf.size(image), rows, [tf.float64, tf.float64])

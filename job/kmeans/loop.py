@@ -272,7 +272,7 @@ def _fill_empty(
             far[place.replica][place.row] = 0.0  # it is not taken again
         row = images.take([place])
         if images.units.quanta:
-            row = parts_of(row.astype(np.float64), images.units, np.rint, np.concatenate)
+            row = np.concatenate(parts_of(row.astype(np.float64), images.units), axis=1)
         taken.append(place)
         sums[donor] -= row[0]
         sums[empty] += row[0]

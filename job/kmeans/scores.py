@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import between, by_block, images_per_block, take, widened
-from job.kmeans.decisions import margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
 from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
 from pipeline.shards.double_double import row_sums
 from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distances
@@ -234,7 +234,7 @@ def squared_distances(
     def direct(start, stop):
         own = tf.gather(scorer.centroids, clusters[start:stop])
         rows = tf.cast(between(images, start, stop), tf.float64)
-        return [row_sums(tf.square(rows - own), tf.concat)]
+        return [row_sums(tf.square(rows - own), TENSORFLOW)]
 
     step = own_score if units.step else direct
     (found,) = by_block(step, tf.shape(images)[0], images.shape[1], [tf.float64])
@@ -278,7 +278,7 @@ def nearest_of(
 
     def direct(start, stop):
         part = tf.cast(take(images, rows[start:stop]), tf.float64)
-        return [row_sums(tf.square(part - wide), tf.concat)]
+        return [row_sums(tf.square(part - wide), TENSORFLOW)]
 
     (found,) = by_block(direct, tf.size(rows), images.shape[1], [tf.float64])
     return tf.tensor_scatter_nd_min(nearest, rows[:, None], found)

@@ -6,8 +6,7 @@ floating-point summation, ARITH 2013). So it does not matter in which order imag
 and workers are added.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,8 +24,8 @@ class ClusterSums(NamedTuple):
     """Pixel sums and image counts by cluster, exact integers.
 
     Attributes:
-      sums: float64 [k, W d]: the sums of all columns in multiples of the first of W quanta, then in
-        those of the second, … For uint8 images W = 1, and the quantum is a pixel's unit.
+      sums: float64 [k, W d], in pixels: of all columns the sums of the parts that are multiples of
+        the first of W quanta, then of those of the second, … For uint8 images W = 1.
       counts: int64 [k].
     """
 
@@ -65,11 +64,10 @@ def pixel_sums(total: ClusterSums, units: Units) -> np.ndarray:
     """Puts the sums of all quanta together, float64 [k, d], in pixels; each rounded a few times."""
     if not units.quanta:
         return total.sums
-    parts = np.split(total.sums, len(units.quanta), axis=1)
-    sums = np.zeros_like(parts[0])
-    for part, quantum in zip(reversed(parts), reversed(units.quanta), strict=True):
-        sums += part * quantum  # the small ones first
-    return sums
+    *parts, last = np.split(total.sums, len(units.quanta), axis=1)
+    for part in reversed(parts):  # the small ones first
+        last = last + part
+    return last
 
 
 def means(total: ClusterSums, units: Units) -> np.ndarray:
@@ -106,20 +104,16 @@ def inertia(
     return max(0.0, float(squared_norm_total / units.scale + score.sum())) / units.scale
 
 
-def parts_of(pixels: Any, units: Units, round_: Callable, concat: Callable) -> Any:
-    """Cuts float64 pixels [m, d] into multiples of the quanta; [m, W d], integers.
-
-    Args:
-      round_, concat: NumPy's or TensorFlow's functions that round to the nearest integer, and that
-        concatenate along an axis.
-    """
+def parts_of(pixels: tf.Tensor, units: Units) -> list[tf.Tensor]:
+    """Cuts float64 pixels [m, d] into multiples of the quanta, whose sums are exact."""
     parts = []
     for quantum in units.quanta[:-1]:
-        part = round_(pixels * (1 / quantum))
-        pixels = pixels - part * quantum
+        # Adding and subtracting a large constant would do as well, but TensorFlow leaves it out.
+        part = tf.round(pixels * (1 / quantum)) * quantum
+        pixels = pixels - part
         parts.append(part)
     # What is left has no digits below the last quantum.
-    return concat([*parts, pixels * (1 / units.quanta[-1])], 1)
+    return [*parts, pixels]
 
 
 def moved_sums(
@@ -155,8 +149,8 @@ def moved_sums(
         pixels = take(images, index if rows is None else tf.gather(rows, index))
         # Sums of bytes are exact in float32.
         wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
-        wide = parts_of(wide, units, tf.round, tf.concat) if units.quanta else wide
-        part, count = _gains(wide, tf.gather(before, index), tf.gather(after, index), num_clusters)
+        parts = parts_of(wide, units) if units.quanta else [wide]
+        part, count = _gains(parts, tf.gather(before, index), tf.gather(after, index), num_clusters)
         return start + size, sums + part, counts + count
 
     width = images.shape[1] * len(units.quanta or (1,))
@@ -172,12 +166,15 @@ def moved_sums(
 
 
 def _gains(
-    wide: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
+    parts: list[tf.Tensor], before: tf.Tensor, after: tf.Tensor, num_clusters: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums what each cluster gains from the images [m, …] of one block, less what it loses.
+    """Sums what each cluster gains from the images of one block, less what it loses.
+
+    Args:
+      parts: of the images, [m, d] each.
 
     Returns:
-      Sums float64 [k, …] and counts float64 [k].
+      Sums float64 [k, W d] and counts float64 [k].
     """
     # One segment sum makes both: segments 0 … k − 1 are losses, k … 2k − 1 gains.
     segments = tf.concat([before, after + num_clusters], 0)
@@ -185,13 +182,12 @@ def _gains(
     # Losses of no cluster, −1, are sorted to the front and cut off.
     order = tf.cast(tf.argsort(segments), tf.int64)[tf.math.count_nonzero(segments < 0) :]
     segments = tf.gather(segments, order)
-    sums = tf.sparse.segment_sum(
-        wide,
-        tf.math.floormod(order, tf.size(before, tf.int64)),
-        segments,
-        num_segments=2 * num_clusters,
-    )
+    rows = tf.math.floormod(order, tf.size(before, tf.int64))
+    sums = [
+        tf.sparse.segment_sum(part, rows, segments, num_segments=2 * num_clusters) for part in parts
+    ]
     ones = tf.ones_like(segments, tf.float64)
     counts = tf.math.unsorted_segment_sum(ones, segments, 2 * num_clusters)
     gained, lost = slice(num_clusters, None), slice(num_clusters)
-    return tf.cast(sums[gained] - sums[lost], tf.float64), counts[gained] - counts[lost]
+    gains = tf.concat([part[gained] - part[lost] for part in sums], axis=1)
+    return tf.cast(gains, tf.float64), counts[gained] - counts[lost]

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.images.rows import squared_pixel_norms
-from job.kmeans.decisions import margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
 from job.kmeans.scores import exact_scores
 from job.result.metrics import silhouettes
 from pipeline.shards import plan
@@ -64,7 +64,7 @@ class Assigner:
             if units.step:
                 found = tf.gather(scores, clusters, batch_dims=1)
                 return to_squared_distances(found, norms, units, tf.where)
-            return row_sums(tf.square(images - tf.gather(exact, clusters)), tf.concat)
+            return row_sums(tf.square(images - tf.gather(exact, clusters)), TENSORFLOW)
 
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
             images = around_middle = tf.cast(images, tf.float64)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import by_block
-from job.kmeans.decisions import margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
 from job.kmeans.scores import exact_scores
 from job.result.folder import MODEL
 from pipeline import storage
@@ -118,7 +118,7 @@ def _with_near_ones_direct(
     def direct(start, stop):
         image, cluster = pairs[start:stop, 0], pairs[start:stop, 1]
         return [
-            row_sums(tf.square(tf.gather(rows, image) - tf.gather(centroids, cluster)), tf.concat)
+            row_sums(tf.square(tf.gather(rows, image) - tf.gather(centroids, cluster)), TENSORFLOW)
         ]
 
     (found,) = by_block(direct, tf.size(pairs[:, 0]), rows.shape[1], [tf.float64])

@@ -1,15 +1,18 @@
-"""Double-double arithmetic: a number as the exact sum of two float64, of about 106 bits.
+"""Squared distances that do not depend on how their terms are added, exact to more than 90 bits.
 
-It decides which of two distances is smaller where float64 cannot tell. The functions use operators
-and slices only, so that they take arrays of NumPy and tensors of TensorFlow alike, and no operation
-that a machine may reorder: the same numbers give the same bits everywhere.
+They decide which of two centroids is nearer where float64 cannot tell. A double-double is a number
+as the exact sum of two float64, of about 106 bits. The functions take arrays of NumPy and tensors
+of TensorFlow alike.
 
 Dekker: A floating-point technique for extending the available precision (Numerische Mathematik 18,
-1971). Knuth: The art of computer programming, volume 2, section 4.2.2.
+1971). Rump, Ogita, Oishi: Accurate floating-point summation, part I (SIAM Journal on Scientific
+Computing 31, 2008).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 FLOAT64_ROUNDING = 2.0**-53
 # Squared distances that differ by no more than this, relative to them, are equal: their own
@@ -17,10 +20,31 @@ FLOAT64_ROUNDING = 2.0**-53
 TIE = 2.0**-95
 SPLITTER = 2.0**27 + 1  # cuts the 53 bits of a float64 into two halves
 
-# NumPy's or TensorFlow's function that concatenates a list of arrays along an axis.
-Concat = Callable[[list[Any], int], Any]
 # (high, low): |low| is at most half a unit in the last place of high. Arrays of one shape.
 DoubleDouble = tuple[Any, Any]
+
+
+class Library(NamedTuple):
+    """Functions that NumPy and TensorFlow call by other names.
+
+    Attributes:
+      concat: (list of arrays, axis) → their concatenation.
+      row_max, row_sum: [m, d] → [m, 1].
+      maximum: of two arrays.
+    """
+
+    concat: Callable[[list[Any], int], Any]
+    row_max: Callable[[Any], Any]
+    row_sum: Callable[[Any], Any]
+    maximum: Callable[[Any, Any], Any]
+
+
+NUMPY = Library(
+    np.concatenate,
+    lambda values: values.max(axis=1, keepdims=True),
+    lambda values: values.sum(axis=1, keepdims=True),
+    np.maximum,
+)
 
 
 def two_sum(a: Any, b: Any) -> DoubleDouble:
@@ -43,34 +67,40 @@ def square(number: DoubleDouble) -> DoubleDouble:
     return _renormalised(product, 2.0 * high * low - excess)
 
 
-def add(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
-    """Adds two double-doubles; right to about 2⁻¹⁰⁴ of the sum of their sizes."""
-    high, error = two_sum(a[0], b[0])
-    low, lower = two_sum(a[1], b[1])
-    high, error = _renormalised(high, error + low)
-    return _renormalised(high, error + lower)
-
-
 def _renormalised(high: Any, low: Any) -> DoubleDouble:
     """Makes a double-double of a sum whose `low` is small, but not as small as it could be."""
     total = high + low
     return total, low - (total - high)
 
 
-def squared_distance(a: Any, b: Any, concat: Concat) -> DoubleDouble:
-    """Computes Σ (a − b)² over the rows of float64 [m, d]; right to about 2⁻¹⁰⁰ of the result."""
-    high, low = square(two_sum(a, -b))
-    width = int(a.shape[1])
-    while width > 1:
-        half = _half(width)
-        (first, second), (low_first, low_second) = _halves(high, half), _halves(low, half)
-        total, error = add((first, low_first), (second, low_second))
-        high, low = _with_rest(total, high, concat), _with_rest(error, low, concat)
-        width = half
-    return high[:, 0], low[:, 0]
+def squared_distance(a: Any, b: Any, library: Library) -> DoubleDouble:
+    """Computes Σ (a − b)² over the rows of float64 [m, d]; right to about 2⁻¹⁰⁰ of the result.
+
+    Returns:
+      Two float64 [m, 1].
+    """
+    terms = library.concat([*square(two_sum(a, -b))], 1)
+    # Cut off after a bit that is the same for all terms of a row, terms are multiples of that bit,
+    # and have so few of them that their sum is exact in any order. What is cut off is summed next.
+    # After two cuts rounding the rest matters no more.
+    few = 2.0 ** (2 + int(terms.shape[1]).bit_length())
+    cut = few * _power_of_two(library.row_max(terms), library)
+    first = (cut + terms) - cut
+    terms = terms - first
+    cut = (few * FLOAT64_ROUNDING) * cut
+    second = (cut + terms) - cut
+    high, low = two_sum(library.row_sum(first), library.row_sum(second))
+    return _renormalised(high, low + library.row_sum(terms - second))
 
 
-def row_sums(values: Any, concat: Concat) -> Any:
+def _power_of_two(size: Any, library: Library) -> Any:
+    """Returns the lowest powers of two that are not below `size`; 0 for 0."""
+    large = size * (1 / FLOAT64_ROUNDING)
+    # 0 for a power of two, since ties are rounded to the even neighbour.
+    return library.maximum((large + size) - large, size)
+
+
+def row_sums(values: Any, library: Library) -> Any:
     """Adds up the columns of float64 [m, d] in an order that depends on d alone; [m].
 
     Sums of libraries may depend on the machine, and on how many rows are summed at a time.
@@ -80,7 +110,7 @@ def row_sums(values: Any, concat: Concat) -> Any:
         half = _half(width)
         first, second = _halves(values, half)
         # Between two additions there is always a slice: a chain of them TensorFlow may reorder.
-        values = _with_rest(first + second, values, concat)
+        values = _with_rest(first + second, values, library)
         width = half
     return values[:, 0]
 
@@ -95,7 +125,9 @@ def _halves(values: Any, half: int) -> tuple[Any, Any]:
     return values[:, : int(values.shape[1]) - half], values[:, half:]
 
 
-def _with_rest(sums: Any, values: Any, concat: Concat) -> Any:
-    """Appends to `sums` the columns of `values` that are in neither of its `_halves`."""
+def _with_rest(sums: Any, values: Any, library: Library) -> Any:
+    """Appends to `sums` the columns of `values` that are in neither of the halves."""
     added, width = int(sums.shape[1]), int(values.shape[1])
-    return sums if 2 * added == width else concat([sums, values[:, added : width - added]], 1)
+    return (
+        sums if 2 * added == width else library.concat([sums, values[:, added : width - added]], 1)
+    )

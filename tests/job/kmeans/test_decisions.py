@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.kmeans.decisions import margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
+from pipeline.shards.double_double import NUMPY, row_sums, squared_distance
 
 _nearest = tf.function(nearest_exactly)
 
@@ -59,3 +60,20 @@ def test_a_centroid_far_away_spoils_nothing():
     centroids = np.array([[1e30, 0.0], [1.0, 0.0], [1.0 + 2.0**-40, 0.0]])
     images = np.array([[2.0, 0.0], [0.0, 0.0], [1e30, 0.0]])
     assert nearest(images, centroids).tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("d", [1, 2, 21, 64, 784])
+def test_tensors_are_summed_as_arrays_are(d):
+    """TensorFlow's optimiser reorders sums where it may, which depends on shapes that are known."""
+
+    def both(a, b, library):
+        return *squared_distance(a, b, library), row_sums(a * b, library)
+
+    graph = tf.function(lambda a, b: both(a, b, TENSORFLOW), reduce_retracing=True)
+    a, b = np.random.default_rng(d).normal(size=(2, 40, d))
+    for rows in (slice(40), slice(1), slice(7, 30), slice(9, 9)):
+        high, low, sums = (part.numpy() for part in graph(a[rows], b[rows]))
+        exact_high, exact_low, exact_sums = both(a[rows], b[rows], NUMPY)
+        np.testing.assert_array_equal(high, exact_high)
+        assert (np.abs(low - exact_low) <= 2.0**-99 * high).all()
+        np.testing.assert_array_equal(sums, exact_sums)
