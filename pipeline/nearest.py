@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
-from pipeline.shards.double_double import FLOAT64_ROUNDING, NUMPY, TIE, squared_distance
+from pipeline.shards.decisions import doubts_of, nearest_of
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.pixel_scale import middle_of, squared_norms, to_squared_distances, units_of
 from pipeline.sources.protocol import Source
@@ -115,7 +115,9 @@ class NearestCentroid:
         self._middle = middle_of(self._centroids, self._units)
         around = self._centroids - self._middle
         self._weights = -2.0 * around.T  # [d, k]
-        self._squares = squared_norms(around, self._units)
+        squares = squared_norms(around, self._units)
+        self._bias = self._units.scale * squares
+        self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
         self._threads = ThreadpoolController()
         self._rows = max(1, SCORED_BYTES // (8 * sum(around.shape)))
 
@@ -135,31 +137,12 @@ class NearestCentroid:
         around = wide if units.step else wide - self._middle
         # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
         scores = around @ self._weights  # [n, k]
-        scores += units.scale * self._squares
+        scores += self._bias
         norm = np.einsum("nd,nd->n", around, around)
-        relative = 1.01 * (wide.shape[1] + 8) * FLOAT64_ROUNDING
-        margin = 2 * np.sqrt(norm)[:, None] * np.sqrt(self._squares) + units.scale * self._squares
-        clusters = self._decide(wide, scores, relative * margin)
+        margin = np.sqrt(norm)[:, None] * self._doubts[0] + self._doubts[1]
+        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
+        clusters = nearest_of(wide, units.scale * self._centroids, near)
         if units.step:
             lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
             return clusters, to_squared_distances(lowest, norm, units)
         return clusters, np.square(wide - self._centroids[clusters]).sum(axis=1)
-
-    def _decide(self, wide: np.ndarray, scores: np.ndarray, margin: np.ndarray) -> np.ndarray:
-        """Finds the clusters [n] of images float64 [n, d] whose scores [n, k] have a margin."""
-        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
-        clusters = near.argmax(axis=1)
-        several = np.flatnonzero(near.sum(axis=1) > 1)
-        for start, stop in plan.spans(0, len(several), self._rows):
-            images = several[start:stop]
-            rows, candidates = np.nonzero(near[images])
-            exact = self._units.scale * self._centroids
-            pair = wide[images[rows]], exact[candidates]
-            high, low = (part[:, 0] for part in squared_distance(*pair, NUMPY))
-            starts = np.searchsorted(rows, np.arange(len(images)))
-            least = np.minimum.reduceat(high, starts)[rows]
-            above = (high - least) + low
-            ties = above - np.minimum.reduceat(above, starts)[rows] <= TIE * least
-            first = np.where(ties, candidates, len(exact))
-            clusters[images] = np.minimum.reduceat(first, starts)
-        return clusters

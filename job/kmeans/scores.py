@@ -22,8 +22,9 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import between, by_block, images_per_block, take, widened
-from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
 from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
+from pipeline.shards.decisions import doubts_of
 from pipeline.shards.double_double import row_sums
 from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distances
 
@@ -41,11 +42,13 @@ class Scorer(NamedTuple):
       bias: scale · ‖c‖², float64 [k].
       margin: float32 [2]; two float32 scores of an image closer than
         margin[0] · ‖x‖ + margin[1] may be in the wrong order.
+      doubts: how far scores in float64 may be off, float64 [2, k]: see `doubts_of`.
     """
 
     centroids: np.ndarray
     bias: np.ndarray
     margin: np.ndarray
+    doubts: np.ndarray
 
 
 class Assignment(NamedTuple):
@@ -76,7 +79,8 @@ def scorer_of(centroids: np.ndarray, units: Units, precision: Precision) -> Scor
     relative = 2.02 * precision.of_product(terms, pixel_factors(units.step)) * largest
     absolute = 4 * 2.02 * FLOAT32_ROUNDING * bias.max()  # of the bias: no factor of the product
     absolute += terms * FLOAT32_UNDERFLOW
-    return Scorer(centroids, bias, np.array([relative, absolute], np.float32))
+    margin = np.array([relative, absolute], np.float32)
+    return Scorer(centroids, bias, margin, doubts_of(squares, units.scale, centroids.shape[1]))
 
 
 def nearest_centroids(
@@ -110,12 +114,13 @@ def nearest_centroids(
 
     count, dtypes = tf.size(squared_norm), [tf.int64, tf.float32]
     clusters, gaps = by_block(nearest, count, images.shape[1], dtypes)
-    clusters = _with_near_ties_decided(images, scorer, units, rows, clusters, gaps)
+    clusters = _with_near_ties_decided(images, squared_norm, scorer, units, rows, clusters, gaps)
     return Assignment(clusters, gaps)
 
 
 def _with_near_ties_decided(
     images: tf.Tensor,
+    squared_norm: tf.Tensor,
     scorer: Scorer,
     units: Units,
     rows: tf.Tensor | None,
@@ -128,13 +133,12 @@ def _with_near_ties_decided(
 
     def decide(start, clusters):
         index = near_tie[start : start + size]
-        pixels = take(images, index if rows is None else tf.gather(rows, index))
-        wide = tf.cast(pixels, tf.float64)
-        scores = exact_scores(wide, exact_weights(scorer, images), scorer.bias)
-        norms = tf.sqrt(tf.reduce_sum(tf.square(wide), axis=1))
-        margin = margins(norms, scorer.bias / units.scale, units.scale, images.shape[1])
-        exact = widened(units.scale * scorer.centroids, images, 1)
-        decided = nearest_exactly(wide, exact, scores, margin)
+        pixels = tf.cast(
+            take(images, index if rows is None else tf.gather(rows, index)), tf.float64
+        )
+        scores = exact_scores(pixels, exact_weights(scorer, images), scorer.bias)
+        near = near_ones(scores, tf.sqrt(tf.gather(squared_norm, index)), scorer.doubts)
+        decided = nearest_exactly(pixels, widened(units.scale * scorer.centroids, images, 1), near)
         return start + size, tf.tensor_scatter_nd_update(clusters, index[:, None], decided)
 
     # Without a near-tie, as in most passes, the loop does not run at all.
@@ -234,7 +238,7 @@ def squared_distances(
     def direct(start, stop):
         own = tf.gather(scorer.centroids, clusters[start:stop])
         rows = tf.cast(between(images, start, stop), tf.float64)
-        return [row_sums(tf.square(rows - own), TENSORFLOW)]
+        return [row_sums(tf.math.squared_difference(rows, own), TENSORFLOW)]
 
     step = own_score if units.step else direct
     (found,) = by_block(step, tf.shape(images)[0], images.shape[1], [tf.float64])
@@ -278,7 +282,7 @@ def nearest_of(
 
     def direct(start, stop):
         part = tf.cast(take(images, rows[start:stop]), tf.float64)
-        return [row_sums(tf.square(part - wide), TENSORFLOW)]
+        return [row_sums(tf.math.squared_difference(part, wide), TENSORFLOW)]
 
     (found,) = by_block(direct, tf.size(rows), images.shape[1], [tf.float64])
     return tf.tensor_scatter_nd_min(nearest, rows[:, None], found)

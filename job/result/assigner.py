@@ -6,12 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from job.images.rows import squared_pixel_norms
-from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
 from job.kmeans.scores import exact_scores
 from job.result.metrics import silhouettes
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
+from pipeline.shards.decisions import doubts_of
 from pipeline.shards.double_double import row_sums
 from pipeline.shards.pixel_scale import (
     middle_of,
@@ -22,6 +23,8 @@ from pipeline.shards.pixel_scale import (
 
 # Of float64 pixels and scores at a time, so that neither grows with k or the block.
 SCORED_BYTES = 16 << 20
+# A difference that is a smaller share of what it was taken from has lost too many digits.
+CANCELLED = 2.0**-16
 
 
 class Measured(NamedTuple):
@@ -59,12 +62,11 @@ class Assigner:
         # Tensors, which the graph refers to: it would hold arrays as constants of its own.
         weights, bias = tf.constant(-2.0 * around), tf.constant(units.scale * squares)
         exact, origin = tf.constant(units.scale * wide), tf.constant(middle)
+        doubts = tf.constant(doubts_of(squares, units.scale, num_features))
 
-        def distances(images, clusters, scores, norms):
-            if units.step:
-                found = tf.gather(scores, clusters, batch_dims=1)
-                return to_squared_distances(found, norms, units, tf.where)
-            return row_sums(tf.square(images - tf.gather(exact, clusters)), TENSORFLOW)
+        def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
+            differences = tf.math.squared_difference(images, tf.gather(exact, clusters))
+            return row_sums(differences, TENSORFLOW)
 
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
             images = around_middle = tf.cast(images, tf.float64)
@@ -72,14 +74,22 @@ class Assigner:
                 around_middle = images - origin
                 norms = tf.reduce_sum(tf.square(around_middle), axis=1)
             scores = exact_scores(around_middle, weights, bias)  # [B, k]
-            margin = margins(tf.sqrt(norms), squares, units.scale, num_features)
-            clusters = nearest_exactly(images, exact, scores, margin)
-            own = distances(images, clusters, scores, norms)
-            second = own
+            clusters = nearest_exactly(images, exact, near_ones(scores, tf.sqrt(norms), doubts))
+            own = second = tf.gather(scores, clusters, batch_dims=1)
+            others = clusters
             if len(wide) > 1:
                 hidden = tf.one_hot(clusters, len(wide), np.inf, 0.0, dtype=scores.dtype)
+                second = tf.reduce_min(scores + hidden, axis=1)
                 others = tf.argmin(scores + hidden, axis=1)
-                second = distances(images, others, scores, norms)
+            own, second = (to_squared_distances(x, norms, units, tf.where) for x in (own, second))
+            if not units.step:
+                own = distances(images, clusters)
+                lost = tf.where(second <= CANCELLED * norms)[:, 0]
+                second = tf.tensor_scatter_nd_update(
+                    second,
+                    lost[:, None],
+                    distances(tf.gather(images, lost), tf.gather(others, lost)),
+                )
             return tf.cast(clusters, tf.int32), own, second
 
         # One trace, whatever the number of images in a block.

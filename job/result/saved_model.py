@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import by_block
-from job.kmeans.decisions import TENSORFLOW, margins, nearest_exactly
+from job.kmeans.decisions import TENSORFLOW, near_ones
 from job.kmeans.scores import exact_scores
 from job.result.folder import MODEL
 from pipeline import storage
-from pipeline.shards.double_double import row_sums
+from pipeline.shards.decisions import doubts_of
+from pipeline.shards.double_double import TIE, row_sums, squared_distance
 from pipeline.shards.pixel_scale import (
     Units,
     middle_of,
@@ -77,7 +78,9 @@ def _answers(module: tf.Module, image_shape: tuple[int, ...], units: Units) -> C
     wide = module.centroids.numpy().astype(np.float64)
     middle = middle_of(wide, units)
     module.middle = tf.Variable(middle, trainable=False)
-    module.squares = tf.Variable(squared_norms(wide - middle, units), trainable=False)
+    squares = squared_norms(wide - middle, units)
+    module.squares = tf.Variable(squares, trainable=False)
+    module.doubts = tf.Variable(doubts_of(squares, units.scale, wide.shape[1]), trainable=False)
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # Programs that load a SavedModel do not check the shape of a signature.
@@ -89,8 +92,8 @@ def _answers(module: tf.Module, image_shape: tuple[int, ...], units: Units) -> C
         weights = -2.0 * (exact - module.middle)
         scores = exact_scores(around, weights, units.scale * module.squares)  # [batch, k]
         norms = tf.reduce_sum(tf.square(around), axis=1)
-        margin = margins(tf.sqrt(norms), module.squares, units.scale, wide.shape[1])
-        clusters = nearest_exactly(rows, units.scale * exact, scores, margin)
+        near = near_ones(scores, tf.sqrt(norms), module.doubts)
+        clusters = _nearest_exactly(rows, units.scale * exact, near)
         squared = to_squared_distances(scores, norms[:, None], units, tf.where)
         if not units.step:
             squared = _with_near_ones_direct(squared, norms, rows, exact, module.squares)
@@ -102,6 +105,27 @@ def _answers(module: tf.Module, image_shape: tuple[int, ...], units: Units) -> C
         }
 
     return answer
+
+
+def _nearest_exactly(images: tf.Tensor, centroids: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
+    """Does what `nearest_of` does, with operations that a SavedModel can hold; int64 [B]."""
+    numbers = tf.range(tf.cast(tf.shape(near)[1], tf.int64))
+    only = tf.reduce_min(tf.where(near, numbers, tf.int64.max), axis=1)
+    several = tf.math.count_nonzero(near, axis=1) > 1
+    pairs = tf.where(near & several[:, None])
+    image, cluster, count = pairs[:, 0], pairs[:, 1], tf.shape(near)[0]
+
+    def distances(start, stop):
+        rows = tf.gather(images, image[start:stop])
+        others = tf.gather(centroids, cluster[start:stop])
+        return [part[:, 0] for part in squared_distance(rows, others, TENSORFLOW)]
+
+    high, low = by_block(distances, tf.size(image), images.shape[1], [tf.float64, tf.float64])
+    least = tf.gather(tf.math.unsorted_segment_min(high, image, count), image)
+    above = (high - least) + low
+    lowest = tf.gather(tf.math.unsorted_segment_min(above, image, count), image)
+    candidates = tf.where(above - lowest <= TIE * least, cluster, tf.int64.max)
+    return tf.where(several, tf.math.unsorted_segment_min(candidates, image, count), only)
 
 
 def _with_near_ones_direct(

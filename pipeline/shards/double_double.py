@@ -9,6 +9,8 @@ Dekker: A floating-point technique for extending the available precision (Numeri
 Computing 31, 2008).
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ FLOAT64_ROUNDING = 2.0**-53
 # Squared distances that differ by no more than this, relative to them, are equal: their own
 # rounding is below 2^-99.
 TIE = 2.0**-95
+PARTS = 8  # so many arrays TensorFlow adds in one step
 SPLITTER = 2.0**27 + 1  # cuts the 53 bits of a float64 into two halves
 
 # (high, low): |low| is at most half a unit in the last place of high. Arrays of one shape.
@@ -31,12 +34,14 @@ class Library(NamedTuple):
       concat: (list of arrays, axis) → their concatenation.
       row_max, row_sum: [m, d] → [m, 1].
       maximum: of two arrays.
+      total: adds a list of at most PARTS arrays one after another.
     """
 
     concat: Callable[[list[Any], int], Any]
     row_max: Callable[[Any], Any]
     row_sum: Callable[[Any], Any]
     maximum: Callable[[Any, Any], Any]
+    total: Callable[[list[Any]], Any]
 
 
 NUMPY = Library(
@@ -44,6 +49,7 @@ NUMPY = Library(
     lambda values: values.max(axis=1, keepdims=True),
     lambda values: values.sum(axis=1, keepdims=True),
     np.maximum,
+    functools.partial(functools.reduce, operator.add),
 )
 
 
@@ -105,29 +111,10 @@ def row_sums(values: Any, library: Library) -> Any:
 
     Sums of libraries may depend on the machine, and on how many rows are summed at a time.
     """
-    width = int(values.shape[1])
-    while width > 1:
-        half = _half(width)
-        first, second = _halves(values, half)
-        # Between two additions there is always a slice: a chain of them TensorFlow may reorder.
-        values = _with_rest(first + second, values, library)
-        width = half
+    while (width := int(values.shape[1])) > 1:
+        size = -(-width // PARTS)
+        stops = range(size, width + 1, size)
+        total = library.total([values[:, stop - size : stop] for stop in stops])
+        rest = values[:, stops[-1] :]
+        values = library.concat([total, rest], 1) if stops[-1] < width else total
     return values[:, 0]
-
-
-def _half(width: int) -> int:
-    """Returns the largest power of two below `width`: after one step all widths are such powers."""
-    return 1 << (width - 1).bit_length() - 1
-
-
-def _halves(values: Any, half: int) -> tuple[Any, Any]:
-    """Cuts `values` [m, width] into the columns from `half` on, and as many at the beginning."""
-    return values[:, : int(values.shape[1]) - half], values[:, half:]
-
-
-def _with_rest(sums: Any, values: Any, library: Library) -> Any:
-    """Appends to `sums` the columns of `values` that are in neither of the halves."""
-    added, width = int(sums.shape[1]), int(values.shape[1])
-    return (
-        sums if 2 * added == width else library.concat([sums, values[:, added : width - added]], 1)
-    )
