@@ -85,11 +85,8 @@ class Assigner:
             if not units.step:
                 own = distances(images, clusters)
                 lost = tf.where(second <= CANCELLED * norms)[:, 0]
-                second = tf.tensor_scatter_nd_update(
-                    second,
-                    lost[:, None],
-                    distances(tf.gather(images, lost), tf.gather(others, lost)),
-                )
+                exactly = distances(tf.gather(images, lost), tf.gather(others, lost))
+                second = tf.tensor_scatter_nd_update(second, lost[:, None], exactly)
             return tf.cast(clusters, tf.int32), own, second
 
         # One trace, whatever the number of images in a block.
