@@ -134,7 +134,7 @@ class NearestCentroid:
     def _assign(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes clusters [n] of pixels [n, d], and squared distances [n] in published units²."""
         wide, units = pixels.astype(np.float64), self._units
-        around = wide if units.step else wide - self._middle
+        around = wide - self._middle if self._middle.any() else wide
         # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
         scores = around @ self._weights  # [n, k]
         scores += self._bias

@@ -16,11 +16,9 @@ from job import hashing
 from job.distribute.replicas import Replicas
 from job.images import places
 from pipeline.errors import UserError
-from pipeline.shards.pixel_scale import Units
+from pipeline.shards.pixel_scale import FAR, Units
 
 SAMPLE_IMAGES = 255  # of which the origin is the median
-# An origin is worth it where the set lies this many times its spread away from 0.
-FAR = 8.0
 # TensorFlow takes float32 below 2^-126 for 0. Relative to this one they do not matter.
 LEAST_LARGEST = 1e-31
 LEAST_EXPONENT = -126
@@ -48,12 +46,14 @@ class Frame(NamedTuple):
 
     def inside(self, images: np.ndarray) -> np.ndarray:
         """Converts images float32 [n, d]; exact."""
-        moved = images - self.origin
         # Two factors, since 2^149 is more than float32 holds.
         half = -self.exponent // 2
-        moved *= np.float32(2.0**half)
-        moved *= np.float32(2.0 ** (-self.exponent - half))
-        return moved
+        near = images - self.origin if self.origin.any() else images
+        return near * np.float32(2.0**half) * np.float32(2.0 ** (-self.exponent - half))
+
+    def scaled(self, norms: np.ndarray) -> np.ndarray:
+        """Converts ‖x‖² of images from published units² where the origin is 0; exact."""
+        return np.ldexp(norms, -2 * self.exponent)
 
     def centroids_inside(self, centroids: np.ndarray) -> np.ndarray:
         """Converts published centroids [k, d]; float64."""

@@ -112,9 +112,10 @@ class ResidentImages:
         sample = functools.partial(sample_of, self._replicas, self.digests, read, self.num_features)
         self.frame, every = find_frame(every, sample, moved, folder)
         self.units = with_quanta(self.units, self.frame, every, self.num_images)
+        moved_at_all = self.frame.origin.any()
         for part, own in parts:
             part[:] = self.frame.inside(part)
-            own[:] = rows.squared_pixel_norms(part)
+            own[:] = rows.squared_pixel_norms(part) if moved_at_all else self.frame.scaled(own)
 
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
         """Reads pixels [m, d] of rows of a replica of this worker."""

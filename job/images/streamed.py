@@ -171,7 +171,7 @@ class StreamedImages:
                 self._norms[replica][own] = rows.squared_pixel_norms(frame.inside(pixels))
         else:
             for part in self._norms:
-                np.ldexp(part, -2 * frame.exponent, out=part)
+                part[:] = frame.scaled(part)
         self.frame = frame
 
     def _chunks(self) -> Iterator[tuple[int, slice, np.ndarray]]:

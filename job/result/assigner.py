@@ -61,7 +61,7 @@ class Assigner:
         squares = squared_norms(around, units)
         # Tensors, which the graph refers to: it would hold arrays as constants of its own.
         weights, bias = tf.constant(-2.0 * around), tf.constant(units.scale * squares)
-        exact, origin = tf.constant(units.scale * wide), tf.constant(middle)
+        exact = tf.constant(units.scale * wide)
         doubts = tf.constant(doubts_of(squares, units.scale, num_features))
 
         def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
@@ -71,7 +71,7 @@ class Assigner:
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
             images = around_middle = tf.cast(images, tf.float64)
             if not units.step:
-                around_middle = images - origin
+                around_middle = images - middle if middle.any() else images
                 norms = tf.reduce_sum(tf.square(around_middle), axis=1)
             scores = exact_scores(around_middle, weights, bias)  # [B, k]
             clusters = nearest_exactly(images, exact, near_ones(scores, tf.sqrt(norms), doubts))

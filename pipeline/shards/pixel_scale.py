@@ -14,6 +14,10 @@ import numpy as np
 ZERO_DISTANCE = 2.0**-46
 
 
+# A set lies far from 0 where its middle is so many times its spread away.
+FAR = 8.0
+
+
 class Units(NamedTuple):
     """The units of a set of images.
 
@@ -46,12 +50,16 @@ def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
 
 
 def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
-    """Returns a point [d] amid centroids float64 [k, d], to compute scores from; float64.
+    """Returns a point [d] to compute scores of centroids float64 [k, d] from; float64.
 
-    Seen from there, scores of float32 images lose few digits however far the set lies from 0. It is
-    0 for images of bytes, whose scores lose none. One centroid far away does not move it.
+    It is 0 where the centroids of float32 images lie around 0, else amid them: seen from there,
+    scores lose few digits however far the set lies from 0. One centroid far away does not move it.
+    Scores of images of bytes lose no digits anyway: it is 0.
     """
-    return np.zeros(centroids.shape[1]) if units.step else np.median(centroids, axis=0)
+    middle = np.median(centroids, axis=0)
+    spread = np.median(np.abs(centroids - middle), axis=0)
+    is_far = np.abs(middle) > FAR * spread
+    return np.where(is_far & (units.step == 0), middle, 0.0)
 
 
 def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
