@@ -1,7 +1,7 @@
 """The command `assign`: new images → the nearest centroid of a finished fit."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.config import AssignConfig
@@ -16,8 +16,12 @@ from pipeline.shard import (
 )
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
+from pipeline.sources import Listed, Planned
 from pipeline.terminal import Progress
 from pipeline.transforms.runner import make_pipeline, run_pipeline
+
+if TYPE_CHECKING:
+    from pipeline.nearest import Model
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
 # Names of the files in the output folder, and of those that an interrupted run leaves there.
@@ -44,9 +48,20 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
         source = transformed_again(source, model.folder, model.transform)
     num_shards = num_shards_of(source, config.num_shards)
     model.check(source)
+    with storage.locked(config.output):
+        manifest = _write(config, model, source, num_shards)
+    note_rejected(manifest.num_rejected, source.num_images, config.output)
+    return manifest
+
+
+def _write(
+    config: AssignConfig, model: "Model", source: Planned | Listed, num_shards: int
+) -> AssignmentsManifest:
     folder = storage.join(config.output, ASSIGNMENTS)
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
-    prepare_folder(config.output, config.overwrite, OURS, "complete assignments; use them")
+    prepare_folder(
+        config.output, config.overwrite, OURS, "complete assignments; use them", (ASSIGNMENTS,)
+    )
 
     def transform() -> Any:
         from pipeline.transforms.assign_images import AssignImages
@@ -61,6 +76,4 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
             run_pipeline(make_pipeline(transform, list(config.beam_options)))
         progress.update(num_shards)
     path = storage.join(config.output, MANIFEST)
-    manifest = AssignmentsManifest.from_json(storage.read_bytes(path))
-    note_rejected(manifest.num_rejected, source.num_images, config.output)
-    return manifest
+    return AssignmentsManifest.from_json(storage.read_bytes(path))

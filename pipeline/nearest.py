@@ -80,13 +80,13 @@ def read_model(folder: str) -> Model:
     Raises:
       UserError: there is no finished result, or its files do not fit together.
     """
-    if storage.exists(storage.join(folder, SAVED_MODEL)):
+    if storage.is_file(storage.join(folder, SAVED_MODEL)):
         folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
     path = storage.join(folder, "metrics.json")
-    if not storage.exists(path):
+    if absence := storage.absence(path):
         raise UserError(
-            f"--model {folder}: not a finished result: it has no metrics.json; give the --output "
-            "of `kmeans-job fit`"
+            f"--model {folder}: not a finished result: {path}: {absence}; give the --output of "
+            "`kmeans-job fit`"
         )
     try:
         facts = json.loads(storage.read_bytes(path))

@@ -162,6 +162,7 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
         **_about_images(manifest),
         **_about_fit(publication),
         **all_metrics(facts, labelled),
+        "num_labelled": int(tally.contingency.sum()),
         "cluster_sizes": tally.counts.tolist(),
         "contingency": tally.contingency.tolist() if labelled else None,
         "versions": {

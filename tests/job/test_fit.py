@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import shard_set
 from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from job import fit as fitting
+from job import sweep
 from job.config import FitConfig
 from job.kmeans import ALGORITHMS, INITS
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards.assignments import SCHEMA
 
@@ -20,7 +23,16 @@ LABEL_METRICS = (
     "contingency",
 )
 METRICS = {
-    *("num_images", "num_features", "num_clusters", "algorithm", "init", "seed", "restarts"),
+    *(
+        "num_images",
+        "num_labelled",
+        "num_features",
+        "num_clusters",
+        "algorithm",
+        "init",
+        "seed",
+        "restarts",
+    ),
     *("iterations", "converged", "inertia", "cluster_sizes", "davies_bouldin", "seconds"),
     *("replicas", "workers", "versions", "fingerprint", "config"),
     *LABEL_METRICS,
@@ -240,6 +252,32 @@ def test_an_unlabelled_set(fit, make_shards, images):
     result = fit(make_shards(images), K, max_iterations=2)
     assert all(result.metrics[name] is None for name in LABEL_METRICS)
     assert result.rows["label"].null_count == NUM_IMAGES
+
+
+def test_label_metrics_are_over_the_labelled_images(fit, make_shards, images, labels):
+    known = np.arange(NUM_IMAGES) % 20 > 0
+    result = fit(make_shards(images, labels=np.where(known, labels, -1)), K)
+    metrics = result.metrics
+    assert (metrics["num_images"], metrics["num_labelled"]) == (NUM_IMAGES, known.sum())
+    assert result.rows["label"].null_count == NUM_IMAGES - known.sum()
+    clusters, labels = result.clusters[known], labels[known]
+    assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(labels, clusters))
+    assert metrics["ari"] == pytest.approx(adjusted_rand_score(labels, clusters))
+    shares = [np.bincount(labels[clusters == c]).max() / (clusters == c).sum() for c in range(K)]
+    assert metrics["purity"] == pytest.approx(np.mean(shares))
+    majorities = sum(np.bincount(labels[clusters == c]).max() for c in range(K))
+    assert metrics["purity_weighted"] == pytest.approx(majorities / known.sum())
+    assert sum(metrics["cluster_sizes"]) == NUM_IMAGES
+
+
+def test_a_folder_that_another_job_writes_to(shards, tmp_path, cpus, monkeypatch):
+    monkeypatch.setattr(storage.local, "LOCK_SECONDS", 0.0)
+    config = FitConfig(shards, str(tmp_path), 2, overwrite=True, quiet=True)
+    with storage.locked(str(tmp_path)):
+        for begin in (fitting.fit, lambda config: sweep.fit_each(config, (1, 2))):
+            with pytest.raises(UserError, match="another kmeans-job is writing there; wait until"):
+                begin(config)
+    assert not any(tmp_path.iterdir())
 
 
 def test_seconds_are_those_of_the_clock(shards, new_folder):
