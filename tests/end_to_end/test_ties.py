@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from job.kmeans import ALGORITHMS
-from pipeline.nearest import NearestCentroid, read_model
+from job.distribute.replicas import local_replicas
+from job.images.resident import ResidentImages
+from job.kmeans import ALGORITHMS, load
+from job.result.assigner import Assigner
+from job.result.saved_model import build_model
+from pipeline.nearest import Model, NearestCentroid
 from pipeline.shards.block import Block
+from pipeline.shards.manifest import load_manifest
 
 
 def lowest_nearest(images: np.ndarray, centroids: np.ndarray) -> list[int]:
@@ -27,44 +32,39 @@ def lowest_nearest(images: np.ndarray, centroids: np.ndarray) -> list[int]:
     return found
 
 
-def checkerboards() -> np.ndarray:
-    """All images of 2 × 2 pixels of three levels."""
-    return np.array(list(itertools.product((0, 51, 255), repeat=4)), np.uint8)
+def checkerboards(side: int) -> np.ndarray:
+    """All black and white images of `side` pixels, flat."""
+    return np.array(list(itertools.product((0, 255), repeat=side)), np.uint8)
 
 
-def single_pixels() -> np.ndarray:
-    return np.arange(256, dtype=np.uint8)[:, None]
+def mirrored(side: int, k: int) -> np.ndarray:
+    """Centroids float32 [k, side], of which many are equally near to checkerboards.
+
+    Black and white exchanged, and pixels in another order, they have other norms, whose last bits
+    float64 rounds.
+    """
+    one = np.random.default_rng(k).integers(1, 2**24, side) / 2**24
+    orders = itertools.islice(itertools.permutations(range(side)), k)
+    rows = [one[list(order)] for order in orders]
+    rows = [np.where(np.arange(side) < row % side, 1 - c, c) for row, c in enumerate(rows)]
+    return np.array(rows).astype(np.float32)
 
 
-@pytest.mark.parametrize("make", [checkerboards, single_pixels])
-@pytest.mark.parametrize("k", [3, 8])
-def test_ties_go_to_the_lowest(fit, make_shards, make, k):
-    images = make()
-    # All orders of the same values, and steps that have no end in binary.
-    initial = np.array(
-        [[(row * 37 + 85 * place) % 256 for place in range(images.shape[1])] for row in range(k)]
-    )
-    shards = make_shards(images, num_shards=2)
-    results = [
-        fit(shards, k, init=np.sort(initial, axis=0) / 255, algorithm=algorithm, max_iterations=4)
-        for algorithm in ALGORITHMS
-    ]
-    assert results[0].bits() == results[1].bits()
-    result = results[0]
-    expected = lowest_nearest(images, result.centroids)
-    assert result.clusters.tolist() == expected
+@pytest.mark.parametrize(("side", "k"), [(3, 3), (3, 6), (4, 8)])
+def test_ties_go_to_the_lowest(make_shards, side, k):
+    images, centroids = checkerboards(side), mirrored(side, k)
+    expected = lowest_nearest(images, centroids)
+    folder = make_shards(images)
+    resident = ResidentImages(folder, load_manifest(folder), local_replicas())
+    for entry in ALGORITHMS.values():
+        algorithm = load(entry)(resident, k)
+        algorithm.start()
+        algorithm.assign(centroids.astype(np.float64))
+        assert np.concatenate(resident.local(algorithm.clusters)).tolist() == expected
     block = Block([str(row) for row in range(len(images))], None, images)
-    assert NearestCentroid(read_model(str(result.folder)))(block).clusters.tolist() == expected
-    serve = tf.saved_model.load(str(result.folder / "model")).signatures["serving_default"]
-    assert serve(images=tf.constant(images))["cluster"].numpy().tolist() == expected
-
-
-def test_permuted_centroids_are_ties(fit, make_shards):
-    """An image of one level is as far from every permutation of a centroid."""
-    orders = np.array(list(itertools.permutations([7, 85, 100, 255])))
-    images = np.concatenate([np.full((9, 4), np.arange(40, 49)[:, None]), orders]).astype(np.uint8)
-    for rows in (orders, orders[::-1]):
-        result = fit(make_shards(images), len(orders), init=rows / 255, max_iterations=1)
-        assert result.history[0]["empty"] == 0
-        expected = lowest_nearest(images, result.centroids)
-        assert result.clusters.tolist() == expected
+    assert Assigner(centroids, "uint8")(block).assigned.clusters.tolist() == expected
+    nearest = NearestCentroid(Model("", centroids, (side,), "uint8"))
+    assert nearest(block).clusters.tolist() == expected
+    _, signatures = build_model(centroids, (side,), "uint8")
+    said = signatures["serving_default"](tf.constant(images))
+    assert said["cluster"].numpy().tolist() == expected
