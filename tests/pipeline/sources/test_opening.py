@@ -18,7 +18,7 @@ from pipeline.sources.folders import FolderSource
         ("none.npz", r"--input none\.npz: no such file, nor one of the named sets \(digits, "),
         ("mnst", "--input mnst: no such file, nor one of the named sets"),
         ("none-*.parquet", r"--input none-\*\.parquet: matches no file; check the pattern"),
-        (__file__, r"test_opening\.py: not a format this version reads \(npz, npy, idx, TFRec"),
+        (__file__, r"test_opening\.py: not a format this version reads \(npz, npy, idx, CSV, TF"),
     ],
 )
 def test_input_that_is_nothing(spec, message):

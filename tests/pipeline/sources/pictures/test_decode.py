@@ -12,8 +12,8 @@ from PIL import Image
 from png import chunk, png_header, png_of
 
 from pipeline.sources import Request
-from pipeline.sources.decode import Unreadable, decode, from_array
 from pipeline.sources.formats import image_formats_text
+from pipeline.sources.pictures.decode import Unreadable, decode, from_array
 
 AS_IT_IS = Request(("x",))
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -102,7 +102,7 @@ def test_upright_by_exif():
 
 def test_grayscale_weighs_the_colours():
     pixels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
-    grey = decode(sets.encoded(pixels), Request(("x",), grayscale=True))
+    grey = decode(sets.encoded(pixels), Request(("x",), color="gray"))
     assert grey.tolist() == [[76, 150, 29]]
 
 
@@ -130,7 +130,7 @@ def test_size_is_height_by_width():
         (sets.encoded(COLOUR)[:60], "damaged: it ends before"),
         (sets.encoded(COLOUR)[:-4], "damaged: it ends before"),
         (sets.encoded(NOISE, "JPEG")[:-200], "damaged: image file is truncated"),
-        (sets.encoded(GREY, "PPM"), f"not a {image_formats_text()} image"),
+        (sets.encoded(GREY, "ICO"), f"not a {image_formats_text()} image"),
     ],
 )
 def test_reasons(data, reason):
@@ -157,7 +157,7 @@ def test_memory_that_runs_out_is_no_reason(monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("pipeline.sources.decode.convert", fail)
+    monkeypatch.setattr("pipeline.sources.pictures.decode.convert", fail)
     with pytest.raises(MemoryError):
         decode(sets.encoded(GREY), AS_IT_IS)
 
