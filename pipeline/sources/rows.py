@@ -132,7 +132,9 @@ def settle(items: Iterable[Item | Unnamed], request: Request) -> Settled:
     Raises:
       UserError: no image can be read, or images are to be converted that cannot be.
     """
-    first, rejected, color = None, None, request.color
+    first: Row | None = None
+    last: Row | None = None
+    rejected: Rejection | None = None
     for item in items:
         if not isinstance(item, Item) or (first and _is_grey(item.content)):
             continue
@@ -140,15 +142,13 @@ def settle(items: Iterable[Item | Unnamed], request: Request) -> Settled:
         if isinstance(row, Rejection):
             rejected = rejected or row
             continue
-        first = first or row
-        if not (color == AUTO and is_grey(row.pixels)):
+        first, last = first or row, row
+        if request.color != AUTO or not is_grey(row.pixels):
             break
-    else:
-        row = first
-    if first is None:
+    if first is None or last is None:
         raise UserError(_none_readable(rejected, request))
-    shape = first.pixels.shape
-    if color == AUTO and row is not None and row.pixels.ndim == 3 and row.pixels.dtype == np.uint8:
+    shape, color = first.pixels.shape, request.color
+    if color == AUTO and last.pixels.ndim == 3 and last.pixels.dtype == np.uint8:
         color, shape = RGB, (*shape[:2], 3)
     check_convertible(shape, first.pixels.dtype.name, request)
     return Settled(shape, first.pixels.dtype.name, color)

@@ -1,6 +1,7 @@
 """Tables with a column of images: encoded (bytes, or Hugging Face's struct), or of numbers."""
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -151,10 +152,11 @@ def open_tables(request: Request, paths: list[str]) -> TableSource:
     columns = {_image_column(s, request, path) for s, path in zip(schemas, paths, strict=True)}
     if len(columns) > 1:
         raise UserError(f"--input {request}: images in several columns: {sorted(columns)}")
-    _say_unlabelled(files, schemas, *columns, request)
+    (column,) = columns
+    _say_unlabelled(files, schemas, column, request)
     label_names = _label_names([file for file in files if file.label is not None], request)
-    numbers = _numbers(files, schemas, *columns)
-    source = TableSource(request, tuple(files), columns.pop(), label_names, numbers)
+    numbers = _numbers(files, schemas, column)
+    source = TableSource(request, tuple(files), column, label_names, numbers)
     shape, dtype, color = settle(source.items(plan.Piece(0, 0, source.num_images)), request)
     return dataclasses.replace(source, image_shape=shape, dtype=dtype, color=color)
 
@@ -186,7 +188,8 @@ def _numbers(files: list[TableFile], schemas: list[pa.Schema], column: str) -> s
     for file, schema in zip(files, schemas, strict=True):
         dtype = numbers_in(schema.field(column).type)
         if dtype is not None:
-            found.add(stored_dtype(dtype, lambda path=file.path: _limits(path, column), file.path))
+            limits = functools.partial(_limits, file.path, column)
+            found.add(stored_dtype(dtype, limits, file.path))
     return "float32" if len(found) > 1 else next(iter(found), None)
 
 

@@ -200,7 +200,10 @@ def test_columns_that_might_be_labels_are_named(tmp_path, caplog):
 )
 def test_no_column_of_images(tmp_path, columns):
     name = next(iter(columns))
-    with pytest.raises(UserError, match=rf"set\.parquet: no column of images .*with --image-column; .* are {name}: "):
+    with pytest.raises(
+        UserError,
+        match=rf"set\.parquet: no column of images .*with --image-column; .* are {name}: ",
+    ):
         open_source(put(tmp_path, columns))
 
 
