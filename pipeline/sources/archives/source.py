@@ -71,20 +71,20 @@ class ArchiveSource:
         numbers = {name: index for index, name in enumerate(self.label_names or ())}
         for index, start, stop in plan.overlaps(piece, (f.num_images for f in self.files)):
             file = self.files[index]
-            for number, image, label in self._images(file, start, stop):
+            for number, name, label, content in self._images(file, start, stop):
                 label_number = number_of(label, numbers)
                 if label_number is None and label is not None:
                     yield Unnamed(label)
                 yield Item(
-                    self._id(file, image.name, number),
+                    self._id(file, name, number),
                     NONE if label_number is None else label_number,
-                    image.read() if isinstance(image, Member) else Unreadable(image.reason),
+                    content,
                 )
 
     def _images(
         self, file: ArchiveFile, start: int, stop: int
-    ) -> Iterator[tuple[int, Member | NoFile, Label | None]]:
-        """Yields (number, image, its label) of the images start … stop − 1 of an archive."""
+    ) -> Iterator[tuple[int, str, Label | None, bytes | Unreadable]]:
+        """Yields (number, name, label, content) of the images start … stop − 1 of an archive."""
         first, offset = max(each for each in file.starts if each[0] <= start)
         with opened(file.path, offset) as members:
             for sample in filter(self.layout.has, samples(members, self.request)):
@@ -92,7 +92,8 @@ class ArchiveSource:
                     label = self._label(file, sample)
                     for number, image in enumerate(sample.images, first):
                         if start <= number < stop:
-                            yield number, image, label
+                            # Read here, where `opened` translates what is wrong with the archive.
+                            yield number, image.name, label, _content(image)
                 first += len(sample.images)
                 if first >= stop:
                     return
@@ -140,6 +141,10 @@ def open_archives(request: Request, paths: list[str]) -> ArchiveSource:
     )
     shape, dtype, color = settle(source.items(plan.Piece(0, 0, source.num_images)), request)
     return dataclasses.replace(source, image_shape=shape, dtype=dtype, color=color)
+
+
+def _content(image: Member | NoFile) -> bytes | Unreadable:
+    return image.read() if isinstance(image, Member) else Unreadable(image.reason)
 
 
 def _layout(found: Sequence[Contents], request: Request) -> Layout:

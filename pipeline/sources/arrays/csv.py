@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
-from pipeline.sources.checks import short_names
+from pipeline.sources.checks import MAX_PIXEL, short_names
 from pipeline.sources.columns import LABEL_NAMES, label_column
 from pipeline.sources.labels import NONE, Label, Unnamed, names_of, number_of, plain
 from pipeline.sources.pictures.decode import Unreadable
@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 
 STRIDE = 1024  # lines from one whose offset is kept to the next
 MAX_LINE_BYTES = 1 << 26
-# What is in the text of numbers that are not all bytes.
-_NO_BYTES = re.compile(r"[^0-9, ;\t]|[0-9]{4}|(?<![0-9])(?:25[6-9]|2[6-9][0-9]|[3-9][0-9][0-9])")
+_SEPARATORS = b",;\t "
 _INTEGER = re.compile(r"[+-]?\d{1,19}")
 
 
@@ -162,7 +161,7 @@ def _index(path: str, name: str, layout: Layout) -> tuple[CsvFile, set[Label], b
             count += 1
             fields = _fields(line, layout.delimiter)
             text = _text_of_pixels(fields, layout)
-            all_bytes = all_bytes and not (text and _NO_BYTES.search(text))
+            all_bytes = all_bytes and (text is None or _are_bytes(text))
             if layout.label is not None and text is not None:
                 texts.add(fields[layout.label])
     where = f"{path}: label"
@@ -220,6 +219,21 @@ def _numbers(text: str, separator: str) -> np.ndarray | None:
             return np.fromstring(text, np.float64, sep=separator)
         except (DeprecationWarning, ValueError):
             return None
+
+
+def _are_bytes(text: str) -> bool:
+    """Whether all numbers in a text are integers 0 … 255, without parsing them."""
+    codes = np.frombuffer(text.encode(), np.uint8)
+    digits = codes - ord("0")  # wraps around where there is no digit
+    is_digit = digits < 10
+    if not np.isin(codes[~is_digit], np.frombuffer(_SEPARATORS, np.uint8)).all():
+        return False
+    three = is_digit[:-2] & is_digit[1:-1] & is_digit[2:]
+    if (three[:-1] & is_digit[3:]).any():
+        return False
+    at = np.flatnonzero(three)
+    values = digits[at] * 100.0 + digits[at + 1] * 10.0 + digits[at + 2]
+    return bool((values <= MAX_PIXEL).all())
 
 
 def _count(values: np.ndarray | None) -> str:

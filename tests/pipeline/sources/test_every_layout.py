@@ -2,31 +2,10 @@
 
 import every_layout
 import pytest
-import sets
 from every_layout import LAYOUTS, ordered
+from sharded import shard
 
-from pipeline.shards import plan
-from pipeline.sources import Listed, open_source
-from pipeline.write import complete_set, write_shard
-
-
-def pieces_of(source, num_shards: int) -> list:
-    """The pieces of a source, as the pipeline cuts it."""
-    if not isinstance(source, Listed):
-        return plan.pieces(source.num_images, num_shards)
-    listed = (found for part in source.parts() for found in source.list_part(part))
-    chunks: dict[int, list] = {number: [] for number in range(num_shards)}
-    for number, chunk in plan.grouped(listed, num_shards):
-        chunks[number].append(chunk)
-    return [plan.Listing(*item) for item in chunks.items()]
-
-
-def shard(source, folder, num_shards: int = 3):
-    """Writes a source as shards, without an engine."""
-    pieces = pieces_of(source, num_shards)
-    written = [write_shard(source, piece, str(folder), num_shards) for piece in pieces]
-    complete_set(source, written, str(folder), num_shards)
-    return sets.read_set(folder)
+from pipeline.sources import open_source
 
 
 @pytest.mark.parametrize("color", [False, True], ids=["grey", "colour"])
