@@ -1,6 +1,7 @@
 """One set in every layout: the same labels and pixels, whatever it is stored in."""
 
 import every_layout
+import numpy as np
 import pytest
 from every_layout import LAYOUTS, ordered
 from sharded import shard
@@ -21,3 +22,25 @@ def test_labels_and_pixels_are_those_written(tmp_path, name, color):
     assert manifest.num_rejected == (2 if layout.has_files else 0)
     assert manifest.num_images + manifest.num_rejected == every_layout.NUM_IMAGES
     assert found == layout.expected(color)
+
+
+def test_inertia_is_the_same_from_one_start(cpus, tmp_path):
+    from job.config import FitConfig
+    from job.fit import fit
+
+    start = np.random.default_rng(0).random((5, 108), np.float32)
+    np.save(tmp_path / "start.npy", start)
+    found = set()
+    for name in ("folders", "WebDataset with JSON", "Parquet of Hugging Face"):
+        (folder := tmp_path / name).mkdir()
+        spec = LAYOUTS[name].write(folder, LAYOUTS[name].given(True))
+        shard(open_source(spec), folder / "shards")
+        config = FitConfig(
+            shards=str(folder / "shards"),
+            output=str(folder / "fit"),
+            k=5,
+            init=str(tmp_path / "start.npy"),
+        )
+        metrics = fit(config)
+        found.add((metrics["inertia"], metrics["iterations"], metrics["purity"]))
+    assert len(found) == 1
