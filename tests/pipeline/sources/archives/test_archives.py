@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sets
 
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.ids import hashed
@@ -183,3 +184,13 @@ def test_a_zip_file_after_other_bytes_and_with_wide_numbers(tmp_path):
     data = (tmp_path / "set.zip").read_bytes()
     members = list(zipped.members(io.BytesIO(b"begin" * 100 + data), 0))
     assert [member.read() for member in members] == PNGS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_bucket(tmp_path, bucket, kind):
+    path = KINDS[kind](tmp_path, FILES)
+    remote = f"{bucket}/{os.path.basename(path)}"
+    storage.write_bytes(remote, (tmp_path / os.path.basename(path)).read_bytes())
+    source = open_source(remote)
+    (block,) = source.read(plan.Piece(0, 2, 5))
+    np.testing.assert_array_equal(block.pixels, IMAGES[2:5].reshape(-1, 30))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sets import read
 
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.sources import Rejection, open_source
@@ -137,3 +138,10 @@ def test_a_damaged_gzip_file(tmp_path):
     (tmp_path / "set.csv.gz").write_bytes((tmp_path / "set.csv.gz").read_bytes()[:-12])
     with pytest.raises(UserError, match=r"set\.csv\.gz: damaged gzip file"):
         open_source(path)
+
+
+@pytest.mark.parametrize("name", ["set.csv", "set.csv.gz"])
+def test_in_a_bucket(tmp_path, bucket, name):
+    put(tmp_path, HEADER, "7,1,2,3,4", "2,5,6,7,8", name=name)
+    storage.write_bytes(f"{bucket}/{name}", (tmp_path / name).read_bytes())
+    assert read(open_source(f"{bucket}/{name}")).labels.tolist() == [7, 2]
