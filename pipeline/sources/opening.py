@@ -62,7 +62,8 @@ def open_request(request: Request) -> Planned | Listed:
         from pipeline.sources.builtin import open_named
 
         return open_named(request)
-    paths = _once([path for spec in inputs for path in _expanded(spec)], request)
+    skipped = Skipped()
+    paths = _once([path for spec in inputs for path in _expanded(spec, skipped)], request)
     found = [_files(path, request) for path in paths]
     formats = {each.format.name: each.format for each in found}
     if len(formats) > 1:
@@ -74,8 +75,9 @@ def open_request(request: Request) -> Planned | Listed:
     if not (only.has_splits or all(each.are_split for each in found)):
         request.refuse_test_split()
     source = loaded(only.opens)(request, [path for each in found for path in each.paths])
-    skipped = sum((each.skipped for each in found), Skipped())
-    Skipped(skipped).say(request)
+    for each in found:
+        skipped.update(each.skipped)
+    skipped.say(request)
     return dataclasses.replace(source, num_skipped=source.num_skipped + skipped.total())
 
 
@@ -146,10 +148,13 @@ def _once(paths: list[str], request: Request) -> list[str]:
     return once
 
 
-def _expanded(spec: str) -> list[str]:
+def _expanded(spec: str, skipped: Skipped) -> list[str]:
     """Returns the paths that one value of `--input` stands for.
 
     A file whose name looks like a pattern is taken as the file.
+
+    Args:
+      skipped: counts the files that a pattern matches beside those of known formats.
     """
     if storage.exists(spec):
         return [spec]
@@ -159,5 +164,8 @@ def _expanded(spec: str) -> list[str]:
         names = ", ".join(sorted(NAMED_SETS))
         raise UserError(f"--input {spec}: no such file, nor one of the named sets ({names})")
     if found := storage.matching(spec):
-        return found
+        known = [path for path in found if named_like(path) or storage.is_folder(path)]
+        for path in set(found) - set(known) if known else ():
+            skipped.add(path)
+        return known or found
     raise UserError(f"--input {spec}: matches no file; check the pattern and quote it")

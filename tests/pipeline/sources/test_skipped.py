@@ -72,3 +72,13 @@ def test_nothing_is_left_out_of_a_set_without_strangers(tmp_path, caplog):
     source = open_source(sets.write_folder(tmp_path, *sets.digits(5)))
     assert source.num_skipped == 0
     assert not caplog.text
+
+
+def test_what_a_pattern_matches(tmp_path, caplog):
+    put(tmp_path / "set")
+    (tmp_path / "set/a/6.tar").unlink()
+    source = open_source(str(tmp_path / "set/a/*.*"))
+    assert (source.num_images, source.num_skipped) == (1, 2)
+    assert "2 files are not read: 2 .txt" in caplog.text
+    with pytest.raises(UserError, match=r"1\.txt: not a format this version reads"):
+        open_source(str(tmp_path / "set/a/*.txt"))
