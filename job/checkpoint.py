@@ -233,7 +233,7 @@ class ShardNotes:
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """Returns what `note` was given for this shard; None where there is no valid note."""
         path = self.path(number)
-        if not storage.exists(path):
+        if not storage.is_file(path):
             return None
         try:
             fields, arrays = decode(storage.read_bytes(path))

@@ -35,12 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
         return process.leave(status)
 
 
-def _worker_number() -> int | None:
-    """Returns the number of this process among the workers of TF_CONFIG; None if it is alone."""
-    cluster = workers.parse(os.environ.get("TF_CONFIG"))
-    return cluster.number if cluster else None
-
-
 def _main(arguments: list[str]) -> None:
     """Parses `arguments` and runs the command; flags it does not know go to Beam."""
     flags, unknown = build_parser().parse_known_args(arguments)
@@ -134,7 +128,8 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 
 def _fit_config(flags: argparse.Namespace, **given: Any) -> FitConfig:
     """Makes the config of the fit, or of the fit of the largest k if there are several."""
-    quiet = flags.quiet or bool(_worker_number())  # of several workers only number 0 prints
+    group = workers.of_environment()
+    quiet = flags.quiet or (group is not None and group.number > 0)  # only number 0 prints
     config = options.from_flags(FitConfig, vars(flags), k=max(flags.k), quiet=quiet, **given)
     if len(flags.k) > 1:
         sweep_configs(config, flags.k)  # raises here, before any work, if a k is not allowed
@@ -170,7 +165,7 @@ def _fit(flags: argparse.Namespace) -> None:
 def _run(flags: argparse.Namespace) -> None:
     from job.run import run
 
-    if _worker_number() is not None:
+    if workers.of_environment() is not None:
         raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
     folder = storage.join(flags.output, SHARDS)
     sharding = options.from_flags(ShardConfig, vars(flags), output=folder)

@@ -80,7 +80,6 @@ class FitConfig:
     algorithm: str = option(
         "auto",
         choices=("auto", *ALGORITHMS),
-        decides_bits=True,  # of float32 sets, whose sums are rounded; of uint8 ones it does not
         help="how nearest centroids are found; all give the same result",
     )
     replicas: int | None = option(

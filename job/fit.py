@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -97,9 +96,16 @@ class Session:
 
     def run(self, config: FitConfig, also: tuple[str, ...] = ()) -> dict[str, Any]:
         """Does one fit, as `fit` does; of several that of the largest k comes first."""
+        with contextlib.ExitStack() as stack:
+            return self._run(config, also, stack)
+
+    def _run(
+        self, config: FitConfig, also: tuple[str, ...], stack: contextlib.ExitStack
+    ) -> dict[str, Any]:
+        """Does one fit; `stack` keeps the output folder locked."""
         start = self._clock()
         checkpoints = self._checkpoints(config)
-        saved = _prepare(config, self.replicas, checkpoints, also)
+        saved = _prepare(config, self.replicas, checkpoints, also, stack)
         if is_all_but_done(config.output):
             return _complete(config, self.replicas, read_metrics(config.output))
         with self._guard(self.replicas.ask_to_end, checkpoints.flush):
@@ -204,7 +210,7 @@ def _flushing(checkpoints: Checkpoints) -> Callable[..., None]:
 
 def _join_workers(config: FitConfig, manifest: Manifest) -> Replicas:
     """Makes the replicas of this worker, once all workers are there."""
-    group = workers.parse(os.environ.get("TF_CONFIG"))
+    group = workers.of_environment()
     workers.refuse_idle(group, len(manifest.shards))
     if group is not None:
         workers.wait_for_peers(group, config.start_timeout_seconds)
@@ -216,10 +222,16 @@ def _prepare(
     replicas: Replicas,
     checkpoints: Checkpoints,
     also: tuple[str, ...],
+    stack: contextlib.ExitStack,
 ) -> tuple[State, bytes] | None:
-    """Makes the output folder ready; the state to resume from and its history, for all workers."""
+    """Makes the output folder ready, and worker 0 locks it until `stack` is closed.
+
+    Returns:
+      The state to resume from and its history, for all workers; None to begin anew.
+    """
 
     def ready() -> bytes:
+        stack.enter_context(storage.locked(config.output))
         prepare_result(config.output, config.overwrite, also)
         saved = checkpoints.load()
         return b"" if saved is None else encode_state({}, *saved)
@@ -246,6 +258,6 @@ def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
     Where the shards lie and how many there are, replicas, workers and memory do not decide them.
     """
     values = decisive(config)
-    if config.init.endswith(".npy") and storage.exists(config.init):
+    if config.init.endswith(".npy") and storage.is_file(config.init):
         values["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**values, "fingerprint": manifest.fingerprint}

@@ -13,6 +13,7 @@ from job.config import SHARDS, FitConfig
 from job.distribute import preemption, process
 from job.other_process import in_other_process
 from job.result.folder import prepare_output
+from pipeline import storage
 from pipeline.config import ShardConfig
 from pipeline.shard import complete_shards, shard
 
@@ -39,16 +40,18 @@ def run(
     Raises:
       UserError: the input, an option, or the output folder is at fault.
     """
-    prepare_output(config.output, ks, config.overwrite, (SHARDS,))
-    if complete_shards(shards) is None:
-        with in_other_process(functools.partial(shard, shards), log_level) as finish:
-            process.prepare()
-            from job import fit, sweep  # with all that they import
+    # The fit locks the folder again, as it does without `run`.
+    with storage.locked(config.output):
+        prepare_output(config.output, ks, config.overwrite, (SHARDS,))
+        if complete_shards(shards) is None:
+            with in_other_process(functools.partial(shard, shards), log_level) as finish:
+                process.prepare()
+                from job import fit, sweep  # with all that they import
 
-            finish()
-    else:
-        process.prepare()
-        from job import fit, sweep
+                finish()
+        else:
+            process.prepare()
+            from job import fit, sweep
     if len(ks) > 1:
         return sweep.fit_each(config, ks, (SHARDS,), guard=guard)
     return fit.fit(config, (SHARDS,), guard=guard)

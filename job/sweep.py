@@ -5,6 +5,7 @@ DIR/sweep.html  the page that compares them
 DIR/sweep.json  what it shows; written last
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -23,6 +24,7 @@ from job.result.folder import is_finished, prepare_sweep
 from job.result.metrics import METRICS
 from job.result.read import read_metrics
 from job.result.write import write_sweep
+from pipeline import storage
 from pipeline.options import recorded
 from pipeline.shards.manifest import Manifest
 
@@ -59,8 +61,22 @@ def fit_each(
     configs = sweep_configs(dataclasses.replace(config, overwrite=False), ks)
     session = Session(config, clock, guard)
     check_same(session.replicas, {"--k": tuple(ks)})
+    with contextlib.ExitStack() as stack:
+        return _fit_each(session, config, configs, also, stack)
+
+
+def _fit_each(
+    session: Session,
+    config: FitConfig,
+    configs: Sequence[FitConfig],
+    also: tuple[str, ...],
+    stack: contextlib.ExitStack,
+) -> dict[str, Any]:
+    """Does the fits of a sweep, and compares them; `stack` keeps its folder locked."""
+    ks = [each.k for each in configs]
 
     def ready() -> bytes:
+        stack.enter_context(storage.locked(config.output))
         prepare_sweep(config.output, ks, config.overwrite, also)
         return json.dumps([c.k for c in configs if _is_finished(c, session.manifest)]).encode()
 
@@ -102,8 +118,10 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         for metrics in results
     ]
     ks = [metrics["num_clusters"] for metrics in results]
+    about = ("num_images", "num_labelled", "num_features", "fingerprint")
     return {
-        **{name: results[0][name] for name in ("num_images", "num_features", "fingerprint")},
+        # Of an older version's results one may not be there.
+        **{name: results[0][name] for name in about if name in results[0]},
         "elbow": elbow(ks, [metrics["inertia"] for metrics in results]),
         "elbow_rule": ELBOW_RULE,
         "fits": fits,

@@ -66,10 +66,18 @@ class Summaries(DoNothing):
     def _writer(self, restart: int) -> tf.summary.SummaryWriter:
         if restart not in self._writers:
             run = f"restart={restart}" if self._restarts > 1 else ""
-            folder = os.path.join(self._folder, run)
-            self._writers[restart] = tf.summary.create_file_writer(
-                folder, flush_millis=FLUSH_SECONDS * 1_000
-            )
+            # Bytes, because a name need not be UTF-8.
+            folder = os.fsencode(os.path.join(self._folder, run))
+            try:
+                self._writers[restart] = tf.summary.create_file_writer(
+                    folder, flush_millis=FLUSH_SECONDS * 1_000
+                )
+            except tf.errors.OpError as error:
+                reason = error.message.partition("}} ")[2].partition(" [Op:")[0] or error.message
+                raise UserError(
+                    f"--tensorboard {self._folder}: cannot be written: {reason}; give another "
+                    "folder"
+                ) from error
         return self._writers[restart]
 
 

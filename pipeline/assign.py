@@ -17,6 +17,7 @@ from pipeline.shard import (
 )
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
+from pipeline.sources import Listed, Planned
 from pipeline.sources.protocol import AUTO, RGB
 from pipeline.terminal import Progress
 from pipeline.transforms.runner import make_pipeline, run_pipeline
@@ -49,9 +50,20 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
         source = transformed_again(source, model.folder, model.transform)
     num_shards = num_shards_of(source, config.num_shards)
     model.check(source)
+    with storage.locked(config.output):
+        manifest = _write(config, model, source, num_shards)
+    note_rejected(manifest.num_rejected, source.num_images, config.output)
+    return manifest
+
+
+def _write(
+    config: AssignConfig, model: "Model", source: Planned | Listed, num_shards: int
+) -> AssignmentsManifest:
     folder = storage.join(config.output, ASSIGNMENTS)
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
-    prepare_folder(config.output, config.overwrite, OURS, "complete assignments; use them")
+    prepare_folder(
+        config.output, config.overwrite, OURS, "complete assignments; use them", (ASSIGNMENTS,)
+    )
 
     def transform() -> Any:
         from pipeline.transforms.assign_images import AssignImages
@@ -66,9 +78,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
             run_pipeline(make_pipeline(transform, list(config.beam_options)))
         progress.update(num_shards)
     path = storage.join(config.output, MANIFEST)
-    manifest = AssignmentsManifest.from_json(storage.read_bytes(path))
-    note_rejected(manifest.num_rejected, source.num_images, config.output)
-    return manifest
+    return AssignmentsManifest.from_json(storage.read_bytes(path))
 
 
 def with_colors_of(model: "Model", config: AssignConfig) -> AssignConfig:

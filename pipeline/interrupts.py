@@ -106,6 +106,12 @@ def silence() -> None:
         os.close(nowhere)
 
 
+def end(number: int) -> None:
+    """Ends the process at once because of a signal whose handler has perhaps not run yet."""
+    _State.received = _State.received or number
+    _end_now()
+
+
 def _handle(number: int, _: FrameType | None) -> None:
     """Ends the command in order; at the second signal, or before it has begun, at once."""
     again = _State.received is not None

@@ -1,9 +1,9 @@
-"""The nearest published centroid of new images, in numpy; uint8 images get the bits of `fit`.
+"""The nearest published centroid of new images, in numpy, decided as `fit` decides it.
 
-Centroids lie on a grid on which the product of a uint8 image and a centroid is exact in float64. So
-one matrix product in float64 gives both clusters and distances, with the same bits on every machine
-and for blocks of any size. float32 images are scored the same way; there results may differ from
-those of `fit` by rounding.
+One matrix product in float64 gives scores. Where they leave more than one centroid, distances in
+double-double decide, and ties go to the lowest cluster. So images get the clusters that `fit` gives
+them, on every machine and in blocks of any size. For uint8 images the product is exact, and gives
+distances with the bits of `fit`, too; distances of float32 images are sums of squared differences.
 """
 
 import hashlib
@@ -21,8 +21,9 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
+from pipeline.shards.decisions import doubts_of, nearest_of
 from pipeline.shards.manifest import TransformFile
-from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
+from pipeline.shards.pixel_scale import middle_of, squared_norms, to_squared_distances, units_of
 from pipeline.sources.protocol import Source
 
 SAVED_MODEL = "saved_model.pb"
@@ -79,13 +80,13 @@ def read_model(folder: str) -> Model:
     Raises:
       UserError: there is no finished result, or its files do not fit together.
     """
-    if storage.exists(storage.join(folder, SAVED_MODEL)):
+    if storage.is_file(storage.join(folder, SAVED_MODEL)):
         folder = os.path.dirname(os.path.abspath(folder) if storage.is_local(folder) else folder)
     path = storage.join(folder, "metrics.json")
-    if not storage.exists(path):
+    if absence := storage.absence(path):
         raise UserError(
-            f"--model {folder}: not a finished result: it has no metrics.json; give the --output "
-            "of `kmeans-job fit`"
+            f"--model {folder}: not a finished result: {path}: {absence}; give the --output of "
+            "`kmeans-job fit`"
         )
     try:
         facts = json.loads(storage.read_bytes(path))
@@ -110,11 +111,15 @@ class NearestCentroid:
     def __init__(self, model: Model):
         self.num_clusters = len(model.centroids)
         self._units = units_of(np.dtype(model.dtype), math.prod(model.image_shape))
-        centroids = model.centroids.astype(np.float64)
-        self._weights = -2.0 * centroids.T  # [d, k]
-        self._bias = self._units.scale * squared_norms(centroids, self._units)
+        self._centroids = model.centroids.astype(np.float64)
+        self._middle = middle_of(self._centroids, self._units)
+        around = self._centroids - self._middle
+        self._weights = -2.0 * around.T  # [d, k]
+        squares = squared_norms(around, self._units)
+        self._bias = self._units.scale * squares
+        self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
         self._threads = ThreadpoolController()
-        self._rows = max(1, SCORED_BYTES // (8 * sum(centroids.shape)))
+        self._rows = max(1, SCORED_BYTES // (8 * sum(around.shape)))
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
@@ -128,11 +133,16 @@ class NearestCentroid:
 
     def _assign(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes clusters [n] of pixels [n, d], and squared distances [n] in published units²."""
-        wide = pixels.astype(np.float64)
+        wide, units = pixels.astype(np.float64), self._units
+        around = wide - self._middle if self._middle.any() else wide
         # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
-        scores = wide @ self._weights  # [n, k]
+        scores = around @ self._weights  # [n, k]
         scores += self._bias
-        clusters = scores.argmin(axis=1)
-        lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
-        norm = np.einsum("nd,nd->n", wide, wide)
-        return clusters, to_squared_distances(lowest, norm, self._units)
+        norm = np.einsum("nd,nd->n", around, around)
+        margin = np.sqrt(norm)[:, None] * self._doubts[0] + self._doubts[1]
+        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
+        clusters = nearest_of(wide, units.scale * self._centroids, near)
+        if units.step:
+            lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
+            return clusters, to_squared_distances(lowest, norm, units)
+        return clusters, np.square(wide - self._centroids[clusters]).sum(axis=1)

@@ -5,7 +5,7 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from pipeline import storage
@@ -41,16 +41,17 @@ def shard(config: ShardConfig) -> Manifest:
     """
     source = open_input(config)
     num_shards = num_shards_of(source, config.num_shards)
-    prepare_shards(config, source)
 
     def on_disk() -> int:
         return images_on_disk(config.output, source.num_images, image_bytes_of(source))
 
-    with Progress("shard", source.num_images, "images", config.quiet) as progress:
-        with watching(config.output, on_disk, progress):
-            run_pipeline(shard_pipeline(config, source, num_shards))
-        progress.update(source.num_images)
-    return load_written(config.output)
+    with storage.locked(config.output):
+        prepare_shards(config, source)
+        with Progress("shard", source.num_images, "images", config.quiet) as progress:
+            with watching(config.output, on_disk, progress):
+                run_pipeline(shard_pipeline(config, source, num_shards))
+            progress.update(source.num_images)
+        return load_written(config.output)
 
 
 def open_input(config: ShardConfig) -> Planned | Listed:
@@ -112,15 +113,6 @@ def note_rejected(num_rejected: int, num_images: int, folder: str) -> None:
         )
 
 
-def shard_once(config: ShardConfig) -> Manifest:
-    """Does what `shard` does, unless the output already holds complete shards of the same input.
-
-    Raises:
-      UserError: as `shard`; or there are shards of another input, and no --overwrite.
-    """
-    return complete_shards(config) or shard(config)
-
-
 def complete_shards(config: ShardConfig) -> Manifest | None:
     """Returns the manifest of the complete shards of the same input in the output folder.
 
@@ -130,7 +122,7 @@ def complete_shards(config: ShardConfig) -> Manifest | None:
       UserError: there are shards of another input, and no --overwrite.
     """
     path = storage.join(config.output, MANIFEST)
-    if config.overwrite or not storage.exists(path):
+    if config.overwrite or not storage.is_file(path):
         return None
     found = Manifest.from_json(storage.read_bytes(path), path)
     if (
@@ -150,12 +142,14 @@ def prepare_folder(
     overwrite: bool,
     ours: re.Pattern = OURS,
     what: str = "a complete set of shards; use it",
+    our_folders: Collection[str] = (),
 ) -> None:
     """Makes `folder` ready for new shards; removes what an interrupted run left there.
 
     Args:
       ours: the names that it may hold.
       what: what a complete folder holds and what to do with it, for the message.
+      our_folders: those of these names that are folders.
 
     Raises:
       UserError: it is complete and `overwrite` is false, or it holds other files.
@@ -164,6 +158,11 @@ def prepare_folder(
         raise UserError(f"--output {folder}: a file; give a folder")
     names = storage.list_names(folder)
     refuse_foreign(folder, names, ours)
+    if folders := set(storage.folders(folder) if names else ()) - set(our_folders):
+        # Somebody may have unpacked something there: it would be taken for a file, and be removed.
+        raise UserError(
+            f"--output {folder}: holds a folder {min(folders)}; give a new or empty folder"
+        )
     if MANIFEST in names and not overwrite:
         raise UserError(f"--output {folder}: holds {what}, or add --overwrite")
     # The manifest first: without it no reader takes the remaining files for a complete set.

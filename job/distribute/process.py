@@ -29,7 +29,7 @@ def prepare() -> None:
     Raises:
       UserError: TF_CONFIG cannot be understood.
     """
-    reach_without_proxy(workers.parse(os.environ.get("TF_CONFIG")), os.environ)
+    reach_without_proxy(workers.of_environment(), os.environ)
     leave_out_keras(os.environ)
     import_tensorflow()
     keep_freed_memory()
@@ -41,7 +41,7 @@ def leave(status: int) -> int:
     TensorFlow would wait for the other workers when the interpreter ends, though they may be gone.
     """
     try:
-        group = workers.parse(os.environ.get("TF_CONFIG"))
+        group = workers.of_environment()
     except UserError:  # then there were no workers, and the command has said so
         group = None
     if status and group is not None:

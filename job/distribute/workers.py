@@ -7,6 +7,7 @@ the workers are numbered in that order, and number 0 writes what is written once
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import socket
 import time
@@ -78,6 +79,11 @@ def parse(text: str | None) -> WorkerGroup | None:
     if (group.job, group.index) not in group.tasks:
         raise UserError(f"TF_CONFIG: task {group.job} {group.index} is not in its cluster")
     return group
+
+
+def of_environment() -> WorkerGroup | None:
+    """Reads the workers from TF_CONFIG, as `parse` does."""
+    return parse(os.environ.get("TF_CONFIG"))
 
 
 def refuse_idle(group: WorkerGroup | None, num_shards: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from job.distribute.replicas import Step
+from job.images.frame import Frame
 from job.images.places import Place
 from job.kmeans.precision import Precision
 from pipeline.shards.pixel_scale import Units
@@ -26,15 +27,17 @@ class Images(Protocol):
     Attributes:
       num_images: n, the images of all workers.
       num_features: d.
+      frame: the coordinates of all pixels, norms and centroids here.
       units: of the pixels.
       precision: of float32 products on the replicas.
-      squared_norm_total: Σ‖x‖² of all workers' images, pixels²; an exact integer for uint8.
+      squared_norm_total: Σ‖x‖² of all workers' images, pixels², rounded once.
       digests: of the ids, uint64 [n_r] for each replica r of this worker.
       spare_row_bytes: memory that states may take for each image, the same in all workers.
     """
 
     num_images: int
     num_features: int
+    frame: Frame
     units: Units
     precision: Precision
     squared_norm_total: float
@@ -71,6 +74,9 @@ class Images(Protocol):
           keys: the first key, then those that decide between equal ones; each [n_r] per replica.
           count: how many; fewer are returned where there are not that many images.
         """
+
+    def total(self, values: list[np.ndarray]) -> float:
+        """Adds float64 numbers of the images of all workers, [n_r] per replica, and rounds once."""
 
     def holds(self, place: Place) -> bool:
         """Tells whether the image at `place` lies in this worker."""

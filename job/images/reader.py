@@ -2,7 +2,7 @@
 
 import bisect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,9 +40,20 @@ class Reader:
     called.
     """
 
-    def __init__(self, runs: list[Run], chunks: list[slice], num_features: int, dtype: np.dtype):
-        """Takes the runs of all rows, in order, and the rows of each chunk."""
-        self._runs, self._chunks = runs, chunks
+    def __init__(
+        self,
+        runs: list[Run],
+        chunks: list[slice],
+        num_features: int,
+        dtype: np.dtype,
+        convert: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
+    ):
+        """Args:
+        runs: of all rows, in order.
+        chunks: the rows of each.
+        convert: pixels [m, d] as the files have them → pixels to return, of the same dtype.
+        """
+        self._runs, self._chunks, self._convert = runs, chunks, convert
         self._num_features, self._dtype = num_features, dtype
         self._failure: UserError | None = None
         self._closed = False
@@ -94,7 +105,7 @@ class Reader:
             a, b = max(run.start, rows.start), min(run.stop, rows.stop)
             target = pixels[a - rows.start : b - rows.start].data.cast("B")
             storage.read_into(run.path, run.offset + (a - run.start) * row_bytes, target)
-        return pixels
+        return self._convert(pixels)
 
     def _start(self) -> Iterator:
         """Starts to read one pass."""

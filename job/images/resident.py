@@ -1,5 +1,6 @@
 """Images whose pixels stay in the memory of their replicas."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ import tensorflow as tf
 from job import hashing
 from job.distribute.replicas import Replicas, aligned_empty
 from job.images import memory, places, rows
+from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, with_quanta
 from job.images.places import Place
 from job.images.protocol import Pass, Step
-from job.kmeans.blocks import row_width, stored, take
+from job.kmeans.blocks import images_per_block, row_width, stored, take
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of
 
@@ -31,8 +33,7 @@ class ResidentImages:
         self.precision = replicas.precision
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
-        norms = self._load(folder, manifest)
-        self.squared_norm_total = rows.squared_norm_total(folder, norms, replicas)
+        self._load(folder, manifest)
         count = sum(map(len, self.digests))
         held_bytes = count * row_width(self.num_features, self._dtype) * self._dtype.itemsize
         spare_bytes = memory.spare_row_bytes(count, held_bytes)
@@ -58,6 +59,9 @@ class ResidentImages:
     def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         return places.smallest(self._replicas, keys, count)
 
+    def total(self, values: list[np.ndarray]) -> float:
+        return rows.total(self._replicas, values)
+
     def holds(self, place: Place) -> bool:
         return place.worker == self._replicas.worker
 
@@ -65,20 +69,53 @@ class ResidentImages:
         pixels = places.take(self._replicas, where, self._read, self.num_features)
         return pixels.astype(self._dtype)
 
-    def _load(self, folder: str, manifest: Manifest) -> list[np.ndarray]:
-        """Loads the images and their `digests`; returns ‖x‖² of each replica's images."""
+    def _load(self, folder: str, manifest: Manifest) -> None:
+        """Loads the images, their norms and their `digests`, and finds their frame."""
         counts = [stop - start for start, stop in rows.share_rows(manifest, self._replicas)]
         width = row_width(self.num_features, self._dtype)
         pixels = [aligned_empty((count, width), self._dtype.name) for count in counts]
         norms = [rows.empty_norms(count) for count in counts]
         self.digests = [np.empty(count, np.uint64) for count in counts]
+        extent = Extent.none(self.num_features)
         for loaded in rows.blocks_by_replica(folder, manifest, self._replicas):
             replica, own = loaded.replica, loaded.rows
             pixels[replica][own] = stored(loaded.pixels)
             norms[replica][own] = rows.squared_pixel_norms(loaded.pixels)
             self.digests[replica][own] = hashing.digests(loaded.ids)
+            if self._dtype != np.uint8:
+                extent = extent.add(loaded.pixels)
+        rows.check_norms(folder, norms)
+        self.frame = Frame.none(self.num_features)
+        if self._dtype != np.uint8:
+            self._move_inside(folder, pixels, norms, extent)
+        self.squared_norm_total = self.total(norms)
         self._images = self._replicas.place(list(zip(pixels, norms, strict=True)))
-        return norms
+
+    def _move_inside(
+        self, folder: str, pixels: list[np.ndarray], norms: list[np.ndarray], extent: Extent
+    ) -> None:
+        """Finds the frame of float32 images, and moves all into it, where they lie."""
+        size = images_per_block(self.num_features)
+        parts = [
+            (part[start : start + size], own[start : start + size])
+            for part, own in zip(pixels, norms, strict=True)
+            for start in range(0, len(part), size)
+        ]
+
+        def read(replica: int, where: list[int]) -> np.ndarray:
+            return pixels[replica][where]
+
+        def moved(origin: np.ndarray) -> tuple[Extent, np.ndarray]:
+            return extent_from(origin, (part for part, _ in parts), self._replicas)
+
+        every = extent.of_all(self._replicas)
+        sample = functools.partial(sample_of, self._replicas, self.digests, read, self.num_features)
+        self.frame, every = find_frame(every, sample, moved, folder)
+        self.units = with_quanta(self.units, self.frame, every, self.num_images)
+        moved_at_all = self.frame.origin.any()
+        for part, own in parts:
+            part[:] = self.frame.inside(part)
+            own[:] = rows.squared_pixel_norms(part) if moved_at_all else self.frame.scaled(own)
 
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
         """Reads pixels [m, d] of rows of a replica of this worker."""

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from job.distribute.replicas import Replicas, aligned_empty
+from job.kmeans.exact_sum import exact_sum, no_terms, rounded
 from pipeline.errors import UserError
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest, Shard
 
-MAX_SQUARED_NORM = 1e36  # pixels²; distances between such images still fit float32
+MAX_SQUARED_NORM = 1.7e38**2  # pixels²; distances between such images still fit float32
 
 
 class Loaded(NamedTuple):
@@ -47,7 +48,10 @@ class Loaded(NamedTuple):
 def squared_pixel_norms(pixels: np.ndarray) -> np.ndarray:
     """Computes ‖x‖² of images [n, d], in pixels²; float64 [n], exact for uint8."""
     wide = pixels.astype(np.float64)
-    return np.einsum("nd,nd->n", wide, wide)
+    if pixels.dtype == np.uint8:
+        return np.einsum("nd,nd->n", wide, wide)
+    # The order of these additions depends on d alone, that of einsum on the processor, too.
+    return np.square(wide, out=wide).sum(axis=1)
 
 
 def empty_norms(count: int) -> np.ndarray:
@@ -90,15 +94,17 @@ def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> It
             first += len(block.ids)
 
 
-def squared_norm_total(folder: str, norms: list[np.ndarray], replicas: Replicas) -> float:
-    """Computes Σ‖x‖² over all workers, in pixels².
+def total(replicas: Replicas, values: list[np.ndarray]) -> float:
+    """Adds a number of each image of all workers: see `Images.total`."""
+    mine = sum(map(exact_sum, values), no_terms())
+    return rounded(replicas.all_reduce([mine])[0])
+
+
+def check_norms(folder: str, norms: list[np.ndarray]) -> None:
+    """Raises UserError if float32 cannot hold the distances of an image of the shards in `folder`.
 
     Args:
-      folder: of the shards, for the error.
-      norms: ‖x‖² of this worker's images, by replica.
-
-    Raises:
-      UserError: float32 cannot hold the distances of an image.
+      norms: ‖x‖² of this worker's images, published units², by replica.
     """
     largest = max((float(part.max()) for part in norms if part.size), default=0.0)
     if largest > MAX_SQUARED_NORM:
@@ -106,8 +112,6 @@ def squared_norm_total(folder: str, norms: list[np.ndarray], replicas: Replicas)
             f"{folder}: an image of norm {math.sqrt(largest):.3g}, whose distances float32 "
             "cannot hold; divide the images by their largest value"
         )
-    total = np.array(float(sum(part.sum() for part in norms)))
-    return float(replicas.all_reduce([total])[0])
 
 
 def least_of_all(replicas: Replicas, value: int) -> int:

@@ -3,6 +3,7 @@
 The norms and digests of all images, and the states of the algorithm, stay in memory.
 """
 
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from job import hashing
 from job.distribute.replicas import Replicas
 from job.images import memory, places, rows
 from job.images.disk_copy import DiskCopy
+from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, with_quanta
 from job.images.places import Place
 from job.images.protocol import Pass, Step
 from job.images.reader import Reader, Run, find_pixels, records
@@ -48,9 +50,17 @@ class StreamedImages:
         self.precision = replicas.precision
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
-        runs = self._survey(self._on_disk(folder, manifest), manifest)
-        self._plan(runs)
-        self.squared_norm_total = rows.squared_norm_total(folder, self._norms, replicas)
+        runs, extent = self._survey(self._on_disk(folder, manifest), manifest)
+        self._plan()
+        rows.check_norms(folder, self._norms)
+        self.frame = Frame.none(self.num_features)
+        self._readers = self._readers_of(runs)
+        if self._dtype != np.uint8:
+            self._find_frame(folder, extent)
+            self._readers = self._readers_of(runs)
+        # At the latest when the interpreter exits, since no reading thread may call it after that.
+        weakref.finalize(self, _close, self._readers)
+        self.squared_norm_total = self.total(self._norms)
         spare_bytes = memory.spare_row_bytes(sum(map(len, self.digests)), 0)
         self.spare_row_bytes = rows.least_of_all(replicas, spare_bytes)
 
@@ -75,6 +85,9 @@ class StreamedImages:
     def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         return places.smallest(self._replicas, keys, count)
 
+    def total(self, values: list[np.ndarray]) -> float:
+        return rows.total(self._replicas, values)
+
     def holds(self, place: Place) -> bool:
         return place.worker == self._replicas.worker
 
@@ -92,13 +105,18 @@ class StreamedImages:
             self._replicas.end_if_asked("while loading")
         return self._copy.folder
 
-    def _survey(self, folder: str, manifest: Manifest) -> list[list[Run]]:
-        """Reads norms and `digests` of all images; returns where each replica's pixels lie."""
+    def _survey(self, folder: str, manifest: Manifest) -> tuple[list[list[Run]], Extent]:
+        """Reads norms and `digests` of all images.
+
+        Returns:
+          Where each replica's pixels lie; the extent of this worker's images if they are float32.
+        """
         counts = [stop - start for start, stop in rows.share_rows(manifest, self._replicas)]
         self._norms = [rows.empty_norms(count) for count in counts]
         self.digests = [np.empty(count, np.uint64) for count in counts]
         self._row_bytes = manifest.num_features * self._dtype.itemsize
         runs: list[list[Run]] = [[] for _ in counts]
+        extent = Extent.none(self.num_features)
         unread: Iterator[tuple[int, bytes]] = iter(())
         at, offset = ("", 0), 0
         for loaded in rows.blocks_by_replica(folder, manifest, self._replicas):
@@ -112,25 +130,56 @@ class StreamedImages:
             self.digests[r][own] = hashing.digests(loaded.ids)
             begin = offset + loaded.part.start * self._row_bytes
             runs[r].append(Run(own.start, own.stop, path, begin))
-        return runs
+            if self._dtype != np.uint8:
+                extent = extent.add(loaded.pixels)
+        return runs, extent
 
-    def _plan(self, runs: list[list[Run]]) -> None:
-        """Decides how many rows a chunk has, and makes the readers of all replicas."""
+    def _plan(self) -> None:
+        """Decides how many rows a chunk has."""
         chunk_rows = CHUNK_BYTES // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
         self._chunk_rows = max(chunk_rows, ALIGNED_ROWS)
-        counts = [len(part) for part in self.digests]
-        self._num_chunks = max(1, -(-max(counts) // self._chunk_rows))
-        self._readers = [
+        most = max(len(part) for part in self.digests)
+        self._num_chunks = max(1, -(-most // self._chunk_rows))
+
+    def _readers_of(self, runs: list[list[Run]]) -> list[Reader]:
+        """Makes the readers of all replicas, whose pixels are those in the frame."""
+        return [
             Reader(
                 own,
-                [self._rows(chunk, count) for chunk in range(self._num_chunks)],
+                [self._rows(chunk, len(part)) for chunk in range(self._num_chunks)],
                 self.num_features,
                 self._dtype,
+                *([] if self._dtype == np.uint8 else [self.frame.inside]),
             )
-            for own, count in zip(runs, counts, strict=True)
+            for own, part in zip(runs, self.digests, strict=True)
         ]
-        # At the latest when the interpreter exits, since no reading thread may call it after that.
-        weakref.finalize(self, _close, self._readers)
+
+    def _find_frame(self, folder: str, extent: Extent) -> None:
+        """Finds the frame of float32 images, and moves the norms into it."""
+        sample = functools.partial(
+            sample_of, self._replicas, self.digests, self._read, self.num_features
+        )
+
+        def moved(origin: np.ndarray) -> tuple[Extent, np.ndarray]:
+            chunks = (pixels for *_, pixels in self._chunks())
+            return extent_from(origin, chunks, self._replicas)
+
+        frame, extent = find_frame(extent.of_all(self._replicas), sample, moved, folder)
+        self.units = with_quanta(self.units, frame, extent, self.num_images)
+        if frame.origin.any():
+            for replica, own, pixels in self._chunks():
+                self._norms[replica][own] = rows.squared_pixel_norms(frame.inside(pixels))
+        else:
+            for part in self._norms:
+                part[:] = frame.scaled(part)
+        self.frame = frame
+
+    def _chunks(self) -> Iterator[tuple[int, slice, np.ndarray]]:
+        """Reads all images of this worker once: (replica, rows, pixels [m, d])."""
+        for replica, part in enumerate(self.digests):
+            for chunk in range(self._num_chunks):
+                own = self._rows(chunk, len(part))
+                yield replica, own, self._readers[replica].read(own)
 
     def _run(self, step: Callable[..., tuple[list, list]], state: Any, shared: Any) -> tuple:
         """Runs one pass: calls `step`, made by `Replicas.compile_chunk`, on each chunk in turn."""

@@ -17,6 +17,9 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards.pixel_scale import on_grid
 
+# Of initial centroids, in a frame in which the images are about as large as 1.
+FARTHEST = 2.0**56
+
 
 @dataclasses.dataclass(frozen=True)
 class Seeding:
@@ -58,7 +61,7 @@ def initial_centroids(
       UserError: fewer distinct images than k, or a bad file of centroids.
     """
     if config.init not in INITS:
-        return on_grid(read_centroids(config, images), images.units)
+        return on_grid(_inside(config.init, read_centroids(config, images), images), images.units)
     purpose = f"initial centroids/{restart}"
     seeding = Seeding(config.k, config.seed, purpose, progress, chosen)
     pixels = load(INITS[config.init])(images, seeding)
@@ -101,6 +104,21 @@ def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
             "uint8 images lie in 0 … 1: divide by 255"
         )
     return centroids.astype(np.float64)
+
+
+def _inside(path: str, centroids: np.ndarray, images: Images) -> np.ndarray:
+    """Moves published centroids [k, d] of the file at `path` into the frame of `images`; float64.
+
+    Raises:
+      UserError: they are so far from all images that squares of their values leave float32.
+    """
+    inside = images.frame.centroids_inside(centroids)
+    if np.abs(inside).max() > FARTHEST:
+        raise UserError(
+            f"--init {path}: values up to {np.abs(centroids).max():.3g}, far larger than those of "
+            "the images; give centroids that lie among the images"
+        )
+    return inside
 
 
 def too_few_distinct(distinct: int, k: int) -> UserError:

@@ -14,12 +14,14 @@ import tensorflow as tf
 from job import hashing
 from job.images.places import Place
 from job.images.protocol import Images
+from job.images.rows import squared_pixel_norms
 from job.kmeans.init import Seeding, random_images, too_few_distinct
 from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances
-from pipeline.shards.pixel_scale import ZERO_DISTANCE, on_grid
+from pipeline.shards.pixel_scale import on_grid
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k
+ROUGH = 2.0**-36  # relative error of a squared distance that is a difference of sums of squares
 
 
 def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
@@ -55,7 +57,9 @@ def candidates(
     while True:
         new = parts[-1].astype(np.float64) / images.units.scale
         scorer = scorer_of(on_grid(new, images.units), images.units, images.precision)
-        state, (potential,) = approach(state, (scorer, np.int64(number)))
+        state, _ = approach(state, (scorer, np.int64(number)))
+        # Which images become candidates depends on it, so that it must not depend on their order.
+        potential = images.total(images.local(state[0]))
         number += len(new)
         if potential == 0 or (rounds >= ROUNDS and number >= k):
             break
@@ -63,7 +67,7 @@ def candidates(
         while not len(drawn):  # with a small ℓ a round may draw none
             rounds += 1
             round_purpose = f"{purpose}/{rounds}"
-            drawn = images.take(_draw(images, state[0], k, float(potential), seed, round_purpose))
+            drawn = images.take(_draw(images, state[0], k, potential, seed, round_purpose))
         parts.append(drawn)
     _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
     return np.concatenate(parts), weights
@@ -95,7 +99,7 @@ def _draw(
 
 
 def _approach(images, squared_norm, state, shared, units):
-    """A step: keeps the nearest candidate of each image and its D², with new ones; sums D²."""
+    """A step: keeps the nearest candidate of each image and its D², with new ones; no sums."""
     nearest, owner = state
     scorer, first = shared
     clusters = nearest_centroids(images, squared_norm, scorer, units).clusters
@@ -105,7 +109,7 @@ def _approach(images, squared_norm, state, shared, units):
     nearer = squared < nearest
     nearest = tf.where(nearer, squared, nearest)
     owner = tf.where(nearer, clusters + first, owner)
-    return (nearest, owner), [tf.reduce_sum(nearest)]
+    return (nearest, owner), []
 
 
 def _count_nearest(images, squared_norm, state, empty):
@@ -123,7 +127,7 @@ def reduce_weighted(
       Their rows, int64 [k]; fewer if fewer are distinct.
     """
     wide = pixels.astype(np.float64)
-    squared_norm = np.einsum("md,md->m", wide, wide)
+    squared_norm = squared_pixel_norms(pixels)
     rows: list[int] = []
     nearest = np.ones(len(pixels))  # the first is drawn by weight alone
     while len(rows) < k:
@@ -131,9 +135,24 @@ def reduce_weighted(
             np.arange(len(pixels), dtype=np.uint64), seed, f"{purpose}/reduce/{len(rows)}"
         )
         rows.append(int(np.argmin(hashing.race(hashes, weights * nearest))))
-        squared = squared_norm - 2 * (wide @ wide[rows[-1]]) + squared_norm[rows[-1]]
-        squared[squared <= ZERO_DISTANCE * squared_norm] = 0
-        nearest = np.minimum(nearest, squared) if len(rows) > 1 else squared
+        if len(rows) == 1:
+            nearest[:] = np.inf
+        _lower(nearest, wide, squared_norm, rows[-1])
         if not nearest.any():
             break
     return np.array(rows)
+
+
+def _lower(nearest: np.ndarray, wide: np.ndarray, squared_norm: np.ndarray, row: int) -> None:
+    """Lowers the squared distances `nearest` [m] to those to candidate `row` where it is nearer.
+
+    Args:
+      wide: all candidates, float64 [m, d]; squared_norm: ‖x‖² of each, float64 [m].
+    """
+    sums = squared_norm + squared_norm[row]
+    # Good enough to tell which candidates cannot be nearer. The others' distances are summed up
+    # from differences, in an order that depends on d alone; exact integers for bytes.
+    rough = sums - 2 * (wide @ wide[row]) - ROUGH * sums
+    near = np.flatnonzero(rough <= nearest)
+    squared = np.square(wide[near] - wide[row]).sum(axis=1)
+    nearest[near] = np.minimum(nearest[near], squared)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from job import hashing
 from job.images.protocol import Images
 from job.kmeans.init import Seeding, random_images, too_few_distinct
-from job.kmeans.scores import squared_distances_to
+from job.kmeans.scores import nearest_of
 
 
 def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
@@ -24,7 +24,7 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
     k, seed, purpose, chosen = seeding.k, seeding.seed, seeding.purpose, seeding.chosen
     if not chosen:
         chosen.append(random_images(images, 1, seed, f"{purpose}/0")[0])
-    approach = images.compile(_approach)
+    approach = images.compile(_approach, images.precision)
     nearest = images.state(lambda count: np.full(count, np.inf))
     # After a resume, the distances to the images chosen before are computed again; the loop below
     # begins with those to the last one.
@@ -44,7 +44,7 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
     return np.stack(chosen)
 
 
-def _approach(images, squared_norm, nearest, chosen):
+def _approach(images, squared_norm, nearest, chosen, precision):
     """A step: keeps D² to the nearest chosen image, now that `chosen` [d] is one; sums D²."""
-    nearest = tf.minimum(nearest, squared_distances_to(images, squared_norm, chosen))
+    nearest = nearest_of(images, squared_norm, nearest, chosen, precision)
     return nearest, [tf.reduce_sum(nearest)]

@@ -32,4 +32,4 @@ class Lloyd:
 def _assign(images, squared_norm, clusters, scorer, units, shape):
     """A step: assigns every image anew; its partial sums are `moved_sums` of `shape` [k, d]."""
     after = nearest_centroids(images, squared_norm, scorer, units).clusters
-    return after, list(moved_sums(images, clusters, after, shape))
+    return after, list(moved_sums(images, clusters, after, shape, units))

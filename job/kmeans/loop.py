@@ -8,10 +8,12 @@ import numpy as np
 
 from job import hashing
 from job.config import FitConfig
+from job.images.frame import Frame
+from job.images.places import Place
 from job.images.protocol import Images
 from job.kmeans import ALGORITHMS, Algorithm, chosen_algorithm, init, load
 from job.kmeans.scores import scorer_of, squared_distances
-from job.kmeans.sums import ClusterSums, inertia_of_means, means
+from job.kmeans.sums import ClusterSums, inertia_of_means, means, parts_of
 
 
 class IterationRecord(NamedTuple):
@@ -133,7 +135,7 @@ def run_restarts(
                 state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
             state = _seed(images, state, config, callback, clock)
         state = _iterate(images, algorithm, state, config, callback, clock)
-        fitted = _fitted(state)
+        fitted = _fitted(state, images.frame)
         best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
         state = State(state.restart + 1, best=best, seconds=state.seconds)
         callback.on_state(state)
@@ -141,11 +143,11 @@ def run_restarts(
     return state.best, state.seconds
 
 
-def _fitted(state: State) -> Fitted:
+def _fitted(state: State, frame: Frame) -> Fitted:
     """Makes the outcome of the restart that ends with `state`."""
     assert state.centroids is not None
     return Fitted(
-        state.centroids.astype(np.float32),
+        frame.published(state.centroids).astype(np.float32),
         state.inertia,
         state.iteration,
         state.converged,
@@ -208,12 +210,15 @@ def _step(
     change = algorithm.assign(before)
     total = change.sums if state.total is None else state.total.merge(change.sums)
     num_empty = int((total.counts == 0).sum())
-    filled = total
+    filled, taken = total, list[Place]()
     if num_empty:
-        filled = _fill_empty(images, algorithm.clusters, before, total, config)
+        filled, taken = _fill_empty(images, algorithm.clusters, before, total, config)
     centroids = means(filled, images.units)
     inertia = inertia_of_means(images.squared_norm_total, filled, images.units)
-    shift = float(np.square(centroids - before).sum())
+    if inertia is None:
+        inertia = _direct_inertia(images, algorithm.clusters, centroids, taken)
+    inertia = images.frame.published_squared(inertia)
+    shift = images.frame.published_squared(float(np.square(centroids - before).sum()))
     record = IterationRecord(
         state.restart,
         state.iteration + 1,
@@ -237,7 +242,7 @@ def _step(
 
 def _fill_empty(
     images: Images, clusters: Any, centroids: np.ndarray, total: ClusterSums, config: FitConfig
-) -> ClusterSums:
+) -> tuple[ClusterSums, list[Place]]:
     """Moves to each empty cluster the image that is farthest from its own centroid.
 
     The farthest image goes first, of equally far ones that with the smaller hash. The only image of
@@ -249,15 +254,14 @@ def _fill_empty(
       total: the sums of that assignment.
 
     Returns:
-      The sums after the moves.
+      The sums after the moves; where the images are that were moved.
 
     Raises:
       UserError: every image equals its centroid, so there are fewer distinct images than k.
     """
-    scorer = scorer_of(centroids, images.units, images.precision)
-    distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
     sums, counts = total.sums.copy(), total.counts.copy()
-    own, far = images.local(clusters), [-part for part in images.local(distances)]
+    distances = _distances(images, clusters, centroids)
+    own, far, taken = images.local(clusters), [-part for part in distances], list[Place]()
     hashes = [hashing.hashes(part, config.seed, "empty") for part in images.digests]
     for empty in np.flatnonzero(total.counts == 0):
         keys = [np.where(counts[part] > 1, key, 0.0) for part, key in zip(own, far, strict=True)]
@@ -266,12 +270,36 @@ def _fill_empty(
             raise init.too_few_distinct(int((counts > 0).sum()), config.k)
         if images.holds(place):
             far[place.replica][place.row] = 0.0  # it is not taken again
-        (row,) = images.take([place])
-        sums[donor] -= row
-        sums[empty] += row
+        row = images.take([place])
+        if images.units.quanta:
+            row = np.concatenate(parts_of(row.astype(np.float64), images.units), axis=1)
+        taken.append(place)
+        sums[donor] -= row[0]
+        sums[empty] += row[0]
         counts[donor] -= 1
         counts[empty] += 1
-    return ClusterSums(sums, counts)
+    return ClusterSums(sums, counts), taken
+
+
+def _direct_inertia(
+    images: Images, clusters: Any, centroids: np.ndarray, taken: list[Place]
+) -> float:
+    """Adds up the squared distances of all images to their clusters' centroids [k, d].
+
+    Args:
+      taken: images that were moved to empty clusters, of which each is the only one.
+    """
+    distances = [part.copy() for part in _distances(images, clusters, centroids)]
+    for place in filter(images.holds, taken):
+        distances[place.replica][place.row] = 0.0
+    return images.total(distances)
+
+
+def _distances(images: Images, clusters: Any, centroids: np.ndarray) -> list[np.ndarray]:
+    """Computes this worker's images' squared distances to their clusters' centroids [k, d]."""
+    scorer = scorer_of(centroids, images.units, images.precision)
+    distances, _ = images.compile(_own_distances, images.units)(clusters, scorer)
+    return images.local(distances)
 
 
 def _own_distances(images, squared_norm, clusters, scorer, units):

@@ -6,11 +6,12 @@ With centroids c in published units
     score(x, c) = scale · ‖c‖² − 2 x·c        ‖x / scale − c‖² = (‖x‖² / scale + score) / scale
 
 so the nearest centroid has the lowest score. Scores are computed in float32 first. Two scores that
-differ by less than a margin may be in the wrong order: such near-ties are decided in float64.
+differ by less than a margin may be in the wrong order: such near-ties are decided exactly.
 
 For uint8 images centroids lie on a binary grid, so fine that no published digit sees it and so
-coarse that x·c is exact in float64, whatever the order of its additions: a decision made in float64
-is the same for every block shape and machine.
+coarse that x·c is exact in float64, whatever the order of its additions. Distances of float32
+images are sums of squared differences, added in a fixed order. So all numbers that decide something
+are the same for every block shape and machine.
 
 All functions here are pure, and know nothing of files, strategies or iterations.
 """
@@ -21,14 +22,14 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import between, by_block, images_per_block, take, widened
+from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
 from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
-from pipeline.shards.pixel_scale import (
-    ZERO_DISTANCE,
-    Units,
-    squared_norms,
-    to_squared_distances,
-)
+from pipeline.shards.decisions import doubts_of
+from pipeline.shards.double_double import row_sums
+from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distances
 
+# The most that a product of float32 loses where it is too small for a float32.
+FLOAT32_UNDERFLOW = 2.0**-125
 # Up to so many centroids scores are laid out as [k, B]: all operations take half the time.
 NARROW = 12
 
@@ -41,11 +42,13 @@ class Scorer(NamedTuple):
       bias: scale · ‖c‖², float64 [k].
       margin: float32 [2]; two float32 scores of an image closer than
         margin[0] · ‖x‖ + margin[1] may be in the wrong order.
+      doubts: how far scores in float64 may be off, float64 [2, k]: see `doubts_of`.
     """
 
     centroids: np.ndarray
     bias: np.ndarray
     margin: np.ndarray
+    doubts: np.ndarray
 
 
 class Assignment(NamedTuple):
@@ -75,7 +78,9 @@ def scorer_of(centroids: np.ndarray, units: Units, precision: Precision) -> Scor
     terms = centroids.shape[1] + 4
     relative = 2.02 * precision.of_product(terms, pixel_factors(units.step)) * largest
     absolute = 4 * 2.02 * FLOAT32_ROUNDING * bias.max()  # of the bias: no factor of the product
-    return Scorer(centroids, bias, np.array([relative, absolute], np.float32))
+    absolute += terms * FLOAT32_UNDERFLOW
+    margin = np.array([relative, absolute], np.float32)
+    return Scorer(centroids, bias, margin, doubts_of(squares, units.scale, centroids.shape[1]))
 
 
 def nearest_centroids(
@@ -103,28 +108,37 @@ def nearest_centroids(
         clusters, scores, others = nearest_two(tf.cast(part, tf.float32), weights, bias)
         squared = squared_norm[start:stop]
         margin = scorer.margin[0] * tf.cast(tf.sqrt(squared), tf.float32) + scorer.margin[1]
-        return [clusters, _gaps(squared, scores + margin, others - scores - margin, units)]
+        gaps = _gaps(squared, scores + margin, others - scores - margin, units)
+        # Scores that overflowed make NaN.
+        return [clusters, tf.where(gaps > 0, gaps, 0.0)]
 
     count, dtypes = tf.size(squared_norm), [tf.int64, tf.float32]
     clusters, gaps = by_block(nearest, count, images.shape[1], dtypes)
-    return Assignment(_with_near_ties_decided(images, scorer, rows, clusters, gaps), gaps)
+    clusters = _with_near_ties_decided(images, squared_norm, scorer, units, rows, clusters, gaps)
+    return Assignment(clusters, gaps)
 
 
 def _with_near_ties_decided(
     images: tf.Tensor,
+    squared_norm: tf.Tensor,
     scorer: Scorer,
+    units: Units,
     rows: tf.Tensor | None,
     clusters: tf.Tensor,
     gaps: tf.Tensor,
 ) -> tf.Tensor:
-    """Decides anew, in float64, the clusters of the images without a gap; int64 [n]."""
+    """Decides anew, exactly, the clusters of the images without a gap; int64 [n]."""
     near_tie = tf.where(gaps <= 0)[:, 0]
     size = images_per_block(images.shape[1])
 
     def decide(start, clusters):
         index = near_tie[start : start + size]
-        pixels = take(images, index if rows is None else tf.gather(rows, index))
-        decided = first_lowest(exact_scores(pixels, exact_weights(scorer, images), scorer.bias))
+        pixels = tf.cast(
+            take(images, index if rows is None else tf.gather(rows, index)), tf.float64
+        )
+        scores = exact_scores(pixels, exact_weights(scorer, images), scorer.bias)
+        near = near_ones(scores, tf.sqrt(tf.gather(squared_norm, index)), scorer.doubts)
+        decided = nearest_exactly(pixels, widened(units.scale * scorer.centroids, images, 1), near)
         return start + size, tf.tensor_scatter_nd_update(clusters, index[:, None], decided)
 
     # Without a near-tie, as in most passes, the loop does not run at all.
@@ -172,16 +186,6 @@ def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.T
     return tf.linalg.matmul(tf.cast(images, tf.float64), weights, transpose_b=True) + bias
 
 
-def first_lowest(scores: tf.Tensor) -> tf.Tensor:
-    """Finds the cluster of the lowest of scores [B, k], of equal ones the first; int64 [B].
-
-    tf.argmin does not promise which of equal ones it finds.
-    """
-    lowest = tf.reduce_min(scores, axis=1, keepdims=True)
-    clusters = tf.range(tf.cast(tf.shape(scores)[1], tf.float64))
-    return tf.cast(tf.reduce_min(tf.where(scores == lowest, clusters, np.inf), axis=1), tf.int64)
-
-
 def nearest_two(
     rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -221,7 +225,7 @@ def squared_distances(
       images: [n, d], as `stored`; squared_norm: float64 [n], pixels²; clusters: int64 [n].
 
     Returns:
-      float64 [n], the same bits for any block shape where the images are uint8.
+      float64 [n], the same bits for any block shape.
     """
     weights = exact_weights(scorer, images)
 
@@ -231,22 +235,73 @@ def squared_distances(
         product = tf.reduce_sum(rows * tf.gather(weights, own), axis=1)
         return [product + tf.gather(scorer.bias, own)]
 
-    (score,) = by_block(own_score, tf.shape(images)[0], images.shape[1], [tf.float64])
-    return to_squared_distances(score, squared_norm, units, tf.where)
+    def direct(start, stop):
+        own = tf.gather(scorer.centroids, clusters[start:stop])
+        rows = tf.cast(between(images, start, stop), tf.float64)
+        return [row_sums(tf.math.squared_difference(rows, own), TENSORFLOW)]
+
+    step = own_score if units.step else direct
+    (found,) = by_block(step, tf.shape(images)[0], images.shape[1], [tf.float64])
+    return to_squared_distances(found, squared_norm, units, tf.where) if units.step else found
 
 
-def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Computes the squared distance of every image to `other` [d], one of them, in pixels².
+def nearest_of(
+    images: tf.Tensor,
+    squared_norm: tf.Tensor,
+    nearest: tf.Tensor,
+    other: tf.Tensor,
+    precision: Precision,
+) -> tf.Tensor:
+    """Lowers the squared distances `nearest` of images to those to `other`, where that is nearer.
+
+    Args:
+      images: [n, d], as `stored`; squared_norm: float64 [n], pixels².
+      nearest: pixels², float64 [n]; may be infinite.
+      other: one of the images, [d].
+      precision: of float32 products.
+
+    Returns:
+      float64 [n], the same bits for any block shape; exact integers for uint8.
+    """
+    if images.dtype == tf.uint8:
+        return tf.minimum(nearest, _squared_distances_to(images, squared_norm, other))
+    weights, norm = other[:, None], tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
+    terms = images.shape[1] + 8
+    relative = 1.01 * precision.of_product(terms, pixel_factors(0.0))
+
+    def may_be_nearer(start, stop):
+        product = tf.linalg.matmul(between(images, start, stop), weights)[:, 0]
+        squared = squared_norm[start:stop]
+        margin = 2 * relative * tf.sqrt(squared * norm) + 2.0**-40 * (squared + norm)
+        lower = squared + norm - 2 * tf.cast(product, tf.float64) - margin
+        return [lower - terms * FLOAT32_UNDERFLOW < nearest[start:stop]]
+
+    (near,) = by_block(may_be_nearer, tf.size(nearest), images.shape[1], [tf.bool])
+    rows = tf.where(near)[:, 0]
+    wide = tf.cast(other, tf.float64)
+
+    def direct(start, stop):
+        part = tf.cast(take(images, rows[start:stop]), tf.float64)
+        return [row_sums(tf.math.squared_difference(part, wide), TENSORFLOW)]
+
+    (found,) = by_block(direct, tf.size(rows), images.shape[1], [tf.float64])
+    return tf.tensor_scatter_nd_min(nearest, rows[:, None], found)
+
+
+def _squared_distances_to(
+    images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor
+) -> tf.Tensor:
+    """Computes the squared distance of every image uint8 to `other` [d], one of them, in pixels².
 
     Args:
       images: [n, d], as `stored`; squared_norm: float64 [n], pixels².
 
     Returns:
-      float64 [n]; exact integers for uint8.
+      float64 [n], exact integers.
     """
     # Products with the two halves of a byte, and their sums, have at most 24 bits: exact in
     # float32, at its full speed, and in TF32, which keeps all 8 bits of either factor.
-    halves = images.dtype == tf.uint8 and 255 * 15 * images.shape[1] < 2**24
+    halves = 255 * 15 * images.shape[1] < 2**24
     dtype = tf.float32 if halves else tf.float64
     wide = tf.cast(other, dtype)
     low = tf.math.floormod(wide, 16) if halves else tf.zeros_like(wide)
@@ -258,5 +313,4 @@ def squared_distances_to(images: tf.Tensor, squared_norm: tf.Tensor, other: tf.T
 
     (products,) = by_block(product, tf.shape(images)[0], images.shape[1], [tf.float64])
     norm = tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
-    squared = squared_norm - 2 * products + norm
-    return tf.where(squared <= ZERO_DISTANCE * squared_norm, tf.zeros_like(squared), squared)
+    return squared_norm - 2 * products + norm

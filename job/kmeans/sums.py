@@ -1,7 +1,9 @@
 """Cluster sums: pixels and images added up by cluster, and the means and inertia they give.
 
-For uint8 images all sums are exact integers. So it does not matter in which order images, blocks,
-replicas and workers are added.
+All sums are exact integers: of the pixels for uint8 images; for float32 images of the parts that
+each pixel is cut into, multiples of `Units.quanta` (compare Demmel and Nguyen: Fast reproducible
+floating-point summation, ARITH 2013). So it does not matter in which order images, blocks, replicas
+and workers are added.
 """
 
 from typing import NamedTuple
@@ -12,15 +14,18 @@ import tensorflow as tf
 from job.kmeans.blocks import images_per_block, take
 from pipeline.shards.pixel_scale import Units, on_grid, squared_norms
 
+# A difference that is a smaller share of what it was taken from has lost the 9th digit.
+MOST_CANCELLED = 1e-5
 # Up to so many images, sums of uint8 pixels stay below 2²⁴ and are exact in float32.
 MAX_EXACT_IMAGES = 65_793
 
 
 class ClusterSums(NamedTuple):
-    """Pixel sums and image counts by cluster; exact integers for uint8 images.
+    """Pixel sums and image counts by cluster, exact integers.
 
     Attributes:
-      sums: float64 [k, d], in pixels.
+      sums: float64 [k, W d], in pixels: of all columns the sums of the parts that are multiples of
+        the first of W quanta, then of those of the second, … For uint8 images W = 1.
       counts: int64 [k].
     """
 
@@ -28,7 +33,7 @@ class ClusterSums(NamedTuple):
     counts: np.ndarray
 
     def merge(self, other: "ClusterSums") -> "ClusterSums":
-        """Adds the sums of other images: associative and commutative, exactly so for uint8."""
+        """Adds the sums of other images: associative and commutative."""
         return ClusterSums(self.sums + other.sums, self.counts + other.counts)
 
     @classmethod
@@ -55,16 +60,35 @@ def change_of(totals: list[np.ndarray]) -> Change:
     return Change(ClusterSums(sums, np.rint(counts).astype(np.int64)), int(changed))
 
 
+def pixel_sums(total: ClusterSums, units: Units) -> np.ndarray:
+    """Puts the sums of all quanta together, float64 [k, d], in pixels; each rounded a few times."""
+    if not units.quanta:
+        return total.sums
+    *parts, last = np.split(total.sums, len(units.quanta), axis=1)
+    for part in reversed(parts):  # the small ones first
+        last = last + part
+    return last
+
+
 def means(total: ClusterSums, units: Units) -> np.ndarray:
     """Computes the clusters' means, float64 [k, d], on the grid; 0 for empty clusters."""
     counts = np.maximum(total.counts, 1)[:, None]
-    return on_grid(total.sums / (units.scale * counts), units)
+    return on_grid(pixel_sums(total, units) / (units.scale * counts), units)
 
 
-def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float:
-    """Computes Σ squared distances to the clusters' means, Σ‖x‖² − Σ‖S‖² / n; published units²."""
-    squares = np.einsum("kd,kd->k", total.sums, total.sums) / np.maximum(total.counts, 1)
-    return max(0.0, float(squared_norm_total - squares.sum())) / units.scale**2
+def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float | None:
+    """Computes Σ squared distances to the clusters' means, Σ‖x‖² − Σ‖S‖² / n; published units².
+
+    Returns:
+      None if this difference has lost too many digits, as it may for float32 images.
+    """
+    sums = pixel_sums(total, units)
+    # Added in an order that does not depend on the processor.
+    squares = np.square(sums).sum(axis=1) / np.maximum(total.counts, 1)
+    found = float(squared_norm_total - squares.sum())
+    if not units.step and found < MOST_CANCELLED * squared_norm_total:
+        return None
+    return max(0.0, found) / units.scale**2
 
 
 def inertia(
@@ -80,11 +104,24 @@ def inertia(
     return max(0.0, float(squared_norm_total / units.scale + score.sum())) / units.scale
 
 
+def parts_of(pixels: tf.Tensor, units: Units) -> list[tf.Tensor]:
+    """Cuts float64 pixels [m, d] into multiples of the quanta, whose sums are exact."""
+    parts = []
+    for quantum in units.quanta[:-1]:
+        # Adding and subtracting a large constant would do as well, but TensorFlow leaves it out.
+        part = tf.round(pixels * (1 / quantum)) * quantum
+        pixels = pixels - part
+        parts.append(part)
+    # What is left has no digits below the last quantum.
+    return [*parts, pixels]
+
+
 def moved_sums(
     images: tf.Tensor,
     before: tf.Tensor,
     after: tf.Tensor,
     shape: tf.TensorShape | tuple[int, int],
+    units: Units,
     rows: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Computes how the images that changed cluster change the cluster sums.
@@ -96,11 +133,12 @@ def moved_sums(
       images: uint8 or float32 [n, d], as `stored`.
       before, after: clusters of all images or of those in `rows`, int64.
       shape: [k, d].
+      units: of the images.
       rows: int64 [m]; None: all.
 
     Returns:
-      Sums float64 [k, d] in pixels, counts float64 [k], and the number of moved images, float64:
-      all exact integers for uint8.
+      Sums float64 [k, W d], counts float64 [k], and the number of moved images, float64: all exact
+      integers.
     """
     num_clusters, num_features = shape
     moved = tf.where(before != after)[:, 0]
@@ -109,44 +147,47 @@ def moved_sums(
     def body(start, sums, counts):
         index = moved[start : start + size]
         pixels = take(images, index if rows is None else tf.gather(rows, index))
-        part, count = _gains(
-            pixels, tf.gather(before, index), tf.gather(after, index), num_clusters
-        )
+        # Sums of bytes are exact in float32.
+        wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
+        parts = parts_of(wide, units) if units.quanta else [wide]
+        part, count = _gains(parts, tf.gather(before, index), tf.gather(after, index), num_clusters)
         return start + size, sums + part, counts + count
 
-    zeros = tf.zeros([num_clusters, images.shape[1]], tf.float64)
+    width = images.shape[1] * len(units.quanta or (1,))
+    zeros = tf.zeros([num_clusters, width], tf.float64)
     _, sums, counts = tf.while_loop(
         lambda start, *_: start < tf.size(moved),
         body,
         (0, zeros, tf.zeros([num_clusters], tf.float64)),
         parallel_iterations=1,
     )
-    return sums[:, :num_features], counts, tf.cast(tf.size(moved), tf.float64)
+    sums = sums if units.quanta else sums[:, :num_features]
+    return sums, counts, tf.cast(tf.size(moved), tf.float64)
 
 
 def _gains(
-    pixels: tf.Tensor, before: tf.Tensor, after: tf.Tensor, num_clusters: int
+    parts: list[tf.Tensor], before: tf.Tensor, after: tf.Tensor, num_clusters: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums what each cluster gains from the images [m, d] of one block, less what it loses.
+    """Sums what each cluster gains from the images of one block, less what it loses.
+
+    Args:
+      parts: of the images, [m, d] each.
 
     Returns:
-      Sums float64 [k, d] and counts float64 [k].
+      Sums float64 [k, W d] and counts float64 [k].
     """
-    # Sums of uint8 are exact in float32; those of float images are not, and need float64.
-    wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
     # One segment sum makes both: segments 0 … k − 1 are losses, k … 2k − 1 gains.
     segments = tf.concat([before, after + num_clusters], 0)
     # A sum over sorted segments costs the same for any k, unlike a product with one-hot rows.
     # Losses of no cluster, −1, are sorted to the front and cut off.
     order = tf.cast(tf.argsort(segments), tf.int64)[tf.math.count_nonzero(segments < 0) :]
     segments = tf.gather(segments, order)
-    sums = tf.sparse.segment_sum(
-        wide,
-        tf.math.floormod(order, tf.size(before, tf.int64)),
-        segments,
-        num_segments=2 * num_clusters,
-    )
+    rows = tf.math.floormod(order, tf.size(before, tf.int64))
+    sums = [
+        tf.sparse.segment_sum(part, rows, segments, num_segments=2 * num_clusters) for part in parts
+    ]
     ones = tf.ones_like(segments, tf.float64)
     counts = tf.math.unsorted_segment_sum(ones, segments, 2 * num_clusters)
     gained, lost = slice(num_clusters, None), slice(num_clusters)
-    return tf.cast(sums[gained] - sums[lost], tf.float64), counts[gained] - counts[lost]
+    gains = tf.concat([part[gained] - part[lost] for part in sums], axis=1)
+    return tf.cast(gains, tf.float64), counts[gained] - counts[lost]

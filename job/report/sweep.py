@@ -30,6 +30,7 @@ def build_sweep_page(sweep: dict[str, Any]) -> str:
     return template(TEMPLATE).render(
         sweep=sweep,
         fits=fits,
+        num_labelled=sweep.get("num_labelled", 0),
         measures=measures,
         charts={m.name: _chart(sweep, m.name) for m in measures},
         command=command({**sweep["config"], "k": Ks(sweep["config"]["k"])}),

@@ -6,15 +6,25 @@ import numpy as np
 import tensorflow as tf
 
 from job.images.rows import squared_pixel_norms
-from job.kmeans.scores import exact_scores, first_lowest
+from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
+from job.kmeans.scores import exact_scores
 from job.result.metrics import silhouettes
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
-from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
+from pipeline.shards.decisions import doubts_of
+from pipeline.shards.double_double import row_sums
+from pipeline.shards.pixel_scale import (
+    middle_of,
+    squared_norms,
+    to_squared_distances,
+    units_of,
+)
 
 # Of float64 pixels and scores at a time, so that neither grows with k or the block.
 SCORED_BYTES = 16 << 20
+# A difference that is a smaller share of what it was taken from has lost too many digits.
+CANCELLED = 2.0**-16
 
 
 class Measured(NamedTuple):
@@ -34,10 +44,10 @@ class Measured(NamedTuple):
 class Assigner:
     """Finds the nearest published centroid of images, block by block, on one device.
 
-    One product in float64 tells the nearest and the second nearest centroid and both distances;
-    for images of bytes it is exact. Float32 products, as iterations have them, would need a second
-    one for the second nearest and float64 passes for both distances: no less work, and six times
-    the time to trace it.
+    One product in float64 tells the nearest and the second nearest centroid and, for images of
+    bytes, both distances: there it is exact. Float32 products, as iterations have them, would need
+    a second one for the second nearest and float64 passes for both distances: no less work, and six
+    times the time to trace it. Distances of float32 images are summed up from differences.
     """
 
     def __init__(self, centroids: np.ndarray, dtype: str):
@@ -46,15 +56,38 @@ class Assigner:
         units = units_of(np.dtype(dtype), num_features)
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         wide = centroids.astype(np.float64)
+        middle = middle_of(wide, units)
+        around = wide - middle
+        squares = squared_norms(around, units)
         # Tensors, which the graph refers to: it would hold arrays as constants of its own.
-        weights = tf.constant(-2.0 * wide)
-        bias = tf.constant(units.scale * squared_norms(wide, units))
+        weights, bias = tf.constant(-2.0 * around), tf.constant(units.scale * squares)
+        exact = tf.constant(units.scale * wide)
+        doubts = tf.constant(doubts_of(squares, units.scale, num_features))
+
+        def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
+            differences = tf.math.squared_difference(images, tf.gather(exact, clusters))
+            return row_sums(differences, TENSORFLOW)
 
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            scores = exact_scores(images, weights, bias)  # [B, k]
-            clusters, lowest, second = _lowest_two(scores)
-            own = to_squared_distances(lowest, norms, units, tf.where)
-            return clusters, own, to_squared_distances(second, norms, units, tf.where)
+            images = around_middle = tf.cast(images, tf.float64)
+            if not units.step:
+                around_middle = images - middle if middle.any() else images
+                norms = tf.reduce_sum(tf.square(around_middle), axis=1)
+            scores = exact_scores(around_middle, weights, bias)  # [B, k]
+            clusters = nearest_exactly(images, exact, near_ones(scores, tf.sqrt(norms), doubts))
+            own = second = tf.gather(scores, clusters, batch_dims=1)
+            others = clusters
+            if len(wide) > 1:
+                hidden = tf.one_hot(clusters, len(wide), np.inf, 0.0, dtype=scores.dtype)
+                second = tf.reduce_min(scores + hidden, axis=1)
+                others = tf.argmin(scores + hidden, axis=1)
+            own, second = (to_squared_distances(x, norms, units, tf.where) for x in (own, second))
+            if not units.step:
+                own = distances(images, clusters)
+                lost = tf.where(second <= CANCELLED * norms)[:, 0]
+                exactly = distances(tf.gather(images, lost), tf.gather(others, lost))
+                second = tf.tensor_scatter_nd_update(second, lost[:, None], exactly)
+            return tf.cast(clusters, tf.int32), own, second
 
         # One trace, whatever the number of images in a block.
         specs = [tf.TensorSpec([None, num_features], dtype), tf.TensorSpec([None], tf.float64)]
@@ -75,16 +108,3 @@ class Assigner:
         """Clusters int32 [n], and squared distances float64 [n] to the two nearest centroids."""
         found = self._nearest_two(tf.constant(pixels), tf.constant(norms))
         return tuple(tensor.numpy() for tensor in found)
-
-
-def _lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Clusters int32 [B] of the lowest of scores [B, k], that score, and the lowest of the others.
-
-    The last two are the same where k = 1.
-    """
-    clusters, lowest = first_lowest(scores), tf.reduce_min(scores, axis=1)
-    second = lowest
-    if scores.shape[1] > 1:
-        hidden = tf.one_hot(clusters, scores.shape[1], np.inf, 0.0, dtype=scores.dtype)
-        second = tf.reduce_min(scores + hidden, axis=1)
-    return tf.cast(clusters, tf.int32), lowest, second

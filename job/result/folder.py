@@ -13,17 +13,8 @@ CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
 EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
 CHECKPOINT = "checkpoint"
 SWEEP, SWEEP_REPORT = "sweep.json", "sweep.html"
-OURS = (
-    METRICS,
-    CENTROIDS,
-    HISTORY,
-    ASSIGNMENTS,
-    EXAMPLES,
-    REPORT,
-    MODEL,
-    CHECKPOINT,
-    *TRANSFORM_FILES,
-)
+FILES = (METRICS, CENTROIDS, HISTORY, EXAMPLES, REPORT, *TRANSFORM_FILES)
+OURS = (*FILES, ASSIGNMENTS, MODEL, CHECKPOINT)
 
 
 def prepare_result(folder: str, overwrite: bool, also: tuple[str, ...] = ()) -> None:
@@ -109,6 +100,12 @@ def _names_of_ours(folder: str, ours: set[str]) -> list[str]:
             raise UserError(
                 f"--output {folder}: holds something else ({name}); give a new or empty folder"
             )
+    folders = storage.folders(folder) if names else ()
+    if mistaken := sorted({*FILES, SWEEP, SWEEP_REPORT}.intersection(folders)):
+        # Somebody may have unpacked something there: it would be taken for a file, and be removed.
+        raise UserError(
+            f"--output {folder}: holds a folder {mistaken[0]}; give a new or empty folder"
+        )
     return names
 
 

@@ -269,7 +269,7 @@ METRICS = (
     Metric(
         "purity_weighted",
         "Purity, weighted",
-        "images with their cluster’s majority label, over all images",
+        "images with their cluster’s majority label, over all that have a label",
         "contingency",
         purity_weighted,
         line="weighted",

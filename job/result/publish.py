@@ -15,7 +15,6 @@ from job.config import FitConfig
 from job.distribute.replicas import Replicas
 from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
-from job.kmeans.sums import inertia
 from job.result import saved_model
 from job.result.assigner import Assigner
 from job.result.examples import Examples
@@ -158,12 +157,12 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
     manifest = publication.manifest
     labelled = manifest.label_names is not None
     centroids = publication.fitted.centroids.astype(np.float64)
-    total, norms = tally.cluster_sums, float(tally.squared_norm_total)
-    facts = Facts(tally, centroids, inertia(norms, total, centroids, publication.units))
+    facts = Facts(tally, centroids, tally.inertia(centroids, publication.units))
     return {
         **_about_images(manifest),
         **_about_fit(publication),
         **all_metrics(facts, labelled),
+        "num_labelled": int(tally.contingency.sum()),
         "cluster_sizes": tally.counts.tolist(),
         "contingency": tally.contingency.tolist() if labelled else None,
         "versions": {

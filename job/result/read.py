@@ -71,9 +71,9 @@ def read_metrics(folder: str) -> dict[str, Any]:
       UserError: there is none, or it is not JSON.
     """
     path = storage.join(folder, METRICS)
-    if not storage.exists(path):
+    if absence := storage.absence(path):
         raise UserError(
-            f"{path}: no such file, so there is no finished result; run `kmeans-job fit` first"
+            f"{path}: {absence}, so there is no finished result; run `kmeans-job fit` first"
         )
     return _json(path, storage.read_bytes(path))
 
@@ -81,7 +81,7 @@ def read_metrics(folder: str) -> dict[str, Any]:
 def read_sweep(folder: str) -> dict[str, Any] | None:
     """Reads sweep.json of the finished sweep in `folder`; None if there is no finished sweep."""
     path = storage.join(folder, SWEEP)
-    return _json(path, storage.read_bytes(path)) if storage.exists(path) else None
+    return _json(path, storage.read_bytes(path)) if storage.is_file(path) else None
 
 
 def read(folder: str, metrics: dict[str, Any]) -> Result:

@@ -6,14 +6,26 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans.scores import exact_scores, first_lowest
+from job.kmeans.blocks import by_block
+from job.kmeans.decisions import TENSORFLOW, near_ones
+from job.kmeans.scores import exact_scores
 from job.result.folder import MODEL
 from pipeline import storage
-from pipeline.shards.pixel_scale import squared_norms, to_squared_distances, units_of
+from pipeline.shards.decisions import doubts_of
+from pipeline.shards.double_double import TIE, row_sums, squared_distance
+from pipeline.shards.pixel_scale import (
+    Units,
+    middle_of,
+    squared_norms,
+    to_squared_distances,
+    units_of,
+)
 
 MARKER = "saved_model.pb"  # written last: no program loads a model without it
 # x / 255 in float32, times 255, is at most this far from the pixel x.
 PIXEL_ROUNDING = 2.0**-14
+# A difference that is a smaller share of what it was taken from may have lost digits of a float32.
+CANCELLED = 2.0**-16
 
 
 def write_model(
@@ -43,29 +55,9 @@ def build_model(
 
     Images of another shape or dtype raise an error that names both.
     """
-    num_features = centroids.shape[1]
-    units = units_of(np.dtype(dtype), num_features)
     module = tf.Module()
     module.centroids = tf.Variable(centroids, trainable=False)
-    bias = units.scale * squared_norms(centroids.astype(np.float64), units)
-    module.bias = tf.Variable(bias, trainable=False)
-
-    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Programs that load a SavedModel do not check the shape of a signature.
-        checked = tf.ensure_shape(images, [None, *image_shape], "images")
-        rows = tf.reshape(tf.cast(checked, tf.float64), [-1, num_features])
-        # −2c is exact: these are the weights that `fit` used.
-        weights = -2.0 * tf.cast(module.centroids, tf.float64)
-        scores = exact_scores(rows, weights, module.bias)  # [batch, k]
-        clusters = first_lowest(scores)
-        norm = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
-        squared = to_squared_distances(scores, norm, units, tf.where)
-        distances = tf.cast(tf.sqrt(squared), tf.float32)
-        return {
-            "cluster": tf.cast(clusters, tf.int32),
-            "distance": tf.gather(distances, clusters, batch_dims=1),
-            "distances": distances,
-        }
+    answer = _answers(module, image_shape, units_of(np.dtype(dtype), centroids.shape[1]))
 
     def signature(function, dtype: str):
         spec = tf.TensorSpec([None, *image_shape], dtype, "images")
@@ -75,6 +67,86 @@ def build_model(
     if dtype == "uint8":
         signatures["scaled"] = signature(lambda images: answer(to_pixels(images)), "float32")
     return module, signatures
+
+
+def _answers(module: tf.Module, image_shape: tuple[int, ...], units: Units) -> Callable:
+    """Makes the function that assigns images to `module.centroids`; adds variables to the module.
+
+    Returns:
+      images [batch, *image_shape] → the outputs of a signature.
+    """
+    wide = module.centroids.numpy().astype(np.float64)
+    middle = middle_of(wide, units)
+    module.middle = tf.Variable(middle, trainable=False)
+    squares = squared_norms(wide - middle, units)
+    module.squares = tf.Variable(squares, trainable=False)
+    module.doubts = tf.Variable(doubts_of(squares, units.scale, wide.shape[1]), trainable=False)
+
+    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Programs that load a SavedModel do not check the shape of a signature.
+        checked = tf.ensure_shape(images, [None, *image_shape], "images")
+        rows = tf.reshape(tf.cast(checked, tf.float64), [-1, wide.shape[1]])
+        exact = tf.cast(module.centroids, tf.float64)
+        around = rows - module.middle
+        # −2c is exact: these are the weights that `fit` used.
+        weights = -2.0 * (exact - module.middle)
+        scores = exact_scores(around, weights, units.scale * module.squares)  # [batch, k]
+        norms = tf.reduce_sum(tf.square(around), axis=1)
+        near = near_ones(scores, tf.sqrt(norms), module.doubts)
+        clusters = _nearest_exactly(rows, units.scale * exact, near)
+        squared = to_squared_distances(scores, norms[:, None], units, tf.where)
+        if not units.step:
+            squared = _with_near_ones_direct(squared, norms, rows, exact, module.squares)
+        distances = tf.cast(tf.sqrt(squared), tf.float32)
+        return {
+            "cluster": tf.cast(clusters, tf.int32),
+            "distance": tf.gather(distances, clusters, batch_dims=1),
+            "distances": distances,
+        }
+
+    return answer
+
+
+def _nearest_exactly(images: tf.Tensor, centroids: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
+    """Does what `nearest_of` does, with operations that a SavedModel can hold; int64 [B]."""
+    numbers = tf.range(tf.cast(tf.shape(near)[1], tf.int64))
+    only = tf.reduce_min(tf.where(near, numbers, tf.int64.max), axis=1)
+    several = tf.math.count_nonzero(near, axis=1) > 1
+    pairs = tf.where(near & several[:, None])
+    image, cluster, count = pairs[:, 0], pairs[:, 1], tf.shape(near)[0]
+
+    def distances(start, stop):
+        rows = tf.gather(images, image[start:stop])
+        others = tf.gather(centroids, cluster[start:stop])
+        return [part[:, 0] for part in squared_distance(rows, others, TENSORFLOW)]
+
+    high, low = by_block(distances, tf.size(image), images.shape[1], [tf.float64, tf.float64])
+    least = tf.gather(tf.math.unsorted_segment_min(high, image, count), image)
+    above = (high - least) + low
+    lowest = tf.gather(tf.math.unsorted_segment_min(above, image, count), image)
+    candidates = tf.where(above - lowest <= TIE * least, cluster, tf.int64.max)
+    return tf.where(several, tf.math.unsorted_segment_min(candidates, image, count), only)
+
+
+def _with_near_ones_direct(
+    squared: tf.Tensor, norms: tf.Tensor, rows: tf.Tensor, centroids: tf.Tensor, squares: tf.Tensor
+) -> tf.Tensor:
+    """Computes those of squared distances [B, k] anew that are small differences of large numbers.
+
+    Args:
+      norms: squared norms [B], squares: squared norms [k], of which `squared` were made.
+      rows: float64 [B, d]; centroids: float64 [k, d].
+    """
+    pairs = tf.where(squared <= CANCELLED * (norms[:, None] + squares))
+
+    def direct(start, stop):
+        image, cluster = pairs[start:stop, 0], pairs[start:stop, 1]
+        return [
+            row_sums(tf.square(tf.gather(rows, image) - tf.gather(centroids, cluster)), TENSORFLOW)
+        ]
+
+    (found,) = by_block(direct, tf.size(pairs[:, 0]), rows.shape[1], [tf.float64])
+    return tf.tensor_scatter_nd_update(squared, pairs, found)
 
 
 def to_pixels(images: tf.Tensor) -> tf.Tensor:

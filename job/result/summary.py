@@ -11,7 +11,8 @@ def fit_summary(metrics: dict[str, Any], folder: str) -> str:
     """Formats a fit: a line for each fact and some metrics, and the report: at most ten lines."""
     stopped = "converged" if metrics["converged"] else "stopped before convergence"
     lines = {
-        "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} pixels",
+        "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} pixels"
+        + _labelled(metrics, "; {} of them have a label"),
         "clusters": str(metrics["num_clusters"]),
         "iterations": f"{metrics['iterations']}, {stopped}",
     }
@@ -32,9 +33,18 @@ def sweep_summary(sweep: dict[str, Any], folder: str) -> str:
         "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
+    if labelled := _labelled(sweep, "labels  {} of {} images have one"):
+        lines.append(labelled)
     if sweep["elbow"] is not None:
         lines.append(f"elbow   k = {sweep['elbow']} (Kneedle)")
     return "\n".join([*lines, f"report  {storage.join(folder, SWEEP_REPORT)}"])
+
+
+def _labelled(values: dict[str, Any], text: str) -> str:
+    """Formats how many images have a label and how many there are; "" if all have one, or none."""
+    # An older version did not write it.
+    labelled, images = values.get("num_labelled", 0), values["num_images"]
+    return text.format(f"{labelled:,}", f"{images:,}") if 0 < labelled < images else ""
 
 
 def _text(metric: Metric, values: dict[str, Any]) -> str:

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from job.kmeans.sums import ClusterSums
+from job.kmeans.exact_sum import exact_sum, no_terms, rounded
+from job.kmeans.sums import ClusterSums, inertia
 from job.result.assigner import Measured
+from pipeline.shards.pixel_scale import Units
 
 
 class Tally(NamedTuple):
@@ -14,9 +16,10 @@ class Tally(NamedTuple):
     Every field is a sum, so merging, saving and loading treat all fields alike.
 
     Attributes:
-      sums: sums of pixels by cluster, float64 [k, d].
+      sums: sums of pixels by cluster, float64 [k, d]; 0 for float32 images.
       counts: numbers of images by cluster, int64 [k].
-      squared_norm_total: Σ‖x‖², pixels², float64.
+      squared_norm_total: Σ‖x‖², pixels², float64; 0 for float32 images.
+      squared_distances: Σ squared distance to the own centroid, published units²: an `exact_sum`.
       distances: Σ distance to the own centroid by cluster, published units, float64 [k].
       silhouettes: Σ simplified silhouette of the images, float64.
       contingency: numbers of images by cluster and label, int64 [k, labels], of those that
@@ -26,6 +29,7 @@ class Tally(NamedTuple):
     sums: np.ndarray
     counts: np.ndarray
     squared_norm_total: np.ndarray
+    squared_distances: np.ndarray
     distances: np.ndarray
     silhouettes: np.ndarray
     contingency: np.ndarray
@@ -37,6 +41,7 @@ class Tally(NamedTuple):
             sums=np.zeros((num_clusters, num_features)),
             counts=np.zeros(num_clusters, np.int64),
             squared_norm_total=np.zeros(()),
+            squared_distances=no_terms(),
             distances=np.zeros(num_clusters),
             silhouettes=np.zeros(()),
             contingency=np.zeros((num_clusters, num_labels), np.int64),
@@ -59,20 +64,24 @@ class Tally(NamedTuple):
         if block.labels is not None:
             known = block.labels >= 0
             np.add.at(contingency, (clusters[known], block.labels[known]), 1)
+        is_exact = block.pixels.dtype == np.uint8
         block_tally = Tally(
-            sums=_sums_by_cluster(block.pixels, clusters, counts),
+            sums=_sums_by_cluster(block.pixels, clusters, counts) if is_exact else self.sums * 0,
             counts=counts,
-            squared_norm_total=measured.squared_norms.sum(),
+            squared_norm_total=measured.squared_norms.sum() * is_exact,
+            squared_distances=exact_sum(assigned.squared_distances),
             distances=np.bincount(clusters, np.sqrt(assigned.squared_distances), minlength=k),
             silhouettes=measured.silhouettes.sum(),
             contingency=contingency,
         )
         return self.merge(block_tally)
 
-    @property
-    def cluster_sums(self) -> ClusterSums:
-        """The sums and counts as the iterations of a fit use them."""
-        return ClusterSums(self.sums, self.counts)
+    def inertia(self, centroids: np.ndarray, units: Units) -> float:
+        """Computes Σ squared distances to the own centroids float64 [k, d], published units²."""
+        if units.step:
+            total = ClusterSums(self.sums, self.counts)
+            return inertia(float(self.squared_norm_total), total, centroids, units)
+        return rounded(self.squared_distances)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all fields by name, to be saved."""
@@ -85,12 +94,15 @@ class Tally(NamedTuple):
 
 
 def _sums_by_cluster(pixels: np.ndarray, clusters: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sums pixels [B, d] by cluster [B] to float64 [k, d]; `counts` [k] are images by cluster."""
+    """Sums pixels uint8 [B, d] by cluster [B]; float64 [k, d].
+
+    Args:
+      counts: numbers of images by cluster, [k].
+    """
     sums = np.zeros((len(counts), pixels.shape[1]))
     order = np.argsort(clusters, kind="stable")
     present = np.flatnonzero(counts)
     starts = np.concatenate([[0], np.cumsum(counts)])[present]
     # Sums of bytes are exact integers; uint64 holds them for any number of images.
-    wide = np.uint64 if pixels.dtype == np.uint8 else np.float64
-    sums[present] = np.add.reduceat(pixels[order], starts, axis=0, dtype=wide)
+    sums[present] = np.add.reduceat(pixels[order], starts, axis=0, dtype=np.uint64)
     return sums

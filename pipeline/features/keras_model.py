@@ -117,8 +117,8 @@ def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embed
             f"--transform keras:{path}: a Keras model is a {' or '.join(ENDINGS)} file; save it "
             "with model.save('model.keras')"
         )
-    if not storage.is_file(path):
-        raise UserError(f"--transform keras:{path}: no such file")
+    if absence := storage.absence(path):
+        raise UserError(f"--transform keras:{path}: {absence}")
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, f"model{ending}")
         with storage.open_read(path) as source, open(local, "wb") as target:

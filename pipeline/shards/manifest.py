@@ -131,8 +131,8 @@ def load_manifest(folder: str) -> Manifest:
       UserError: no or no valid manifest; a file missing, extra, or of another size.
     """
     path = storage.join(folder, MANIFEST)
-    if not storage.exists(path):
-        raise UserError(f"{path}: not found; make the shards first: kmeans-job shard")
+    if absence := storage.absence(path):
+        raise UserError(f"{path}: {absence}; make the shards first: kmeans-job shard")
     manifest = Manifest.from_json(storage.read_bytes(path), path)
     expected = {
         file.file: file.num_bytes for file in (*manifest.shards, manifest.transform) if file

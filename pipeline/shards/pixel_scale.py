@@ -14,17 +14,24 @@ import numpy as np
 ZERO_DISTANCE = 2.0**-46
 
 
+# A set lies far from 0 where its middle is so many times its spread away.
+FAR = 8.0
+
+
 class Units(NamedTuple):
     """The units of a set of images.
 
     Attributes:
       scale: pixels per published unit.
       step: a power of two that all centroids are multiples of, in published units; 0: there is no
-        grid, as for float32 images, whose sums no grid makes exact.
+        grid, as for float32 images, whose products no grid makes exact.
+      quanta: powers of two, the largest first: each pixel is a sum of multiples of them whose sums
+        over all images are exact in float64. Empty: those of the pixels themselves are.
     """
 
     scale: float
     step: float
+    quanta: tuple[float, ...] = ()
 
 
 def units_of(dtype: np.dtype, num_features: int) -> Units:
@@ -40,6 +47,19 @@ def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
     """Moves centroids [k, d] to the nearest multiples of `units.step`; float64."""
     centroids = np.asarray(centroids, np.float64)
     return np.rint(centroids / units.step) * units.step if units.step else centroids
+
+
+def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
+    """Returns a point [d] to compute scores of centroids float64 [k, d] from; float64.
+
+    It is 0 where the centroids of float32 images lie around 0, else amid them: seen from there,
+    scores lose few digits however far the set lies from 0. One centroid far away does not move it.
+    Scores of images of bytes lose no digits anyway: it is 0.
+    """
+    middle = np.median(centroids, axis=0)
+    spread = np.median(np.abs(centroids - middle), axis=0)
+    is_far = np.abs(middle) > FAR * spread
+    return np.where(is_far & (units.step == 0), middle, 0.0)
 
 
 def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:

@@ -123,6 +123,13 @@ def is_file(path: str) -> bool:
     return exists(path) and not is_folder(path)
 
 
+def absence(path: str) -> str | None:
+    """Says why there is nothing to read at `path`, in a few words; None if there is a file."""
+    if is_file(path):
+        return None
+    return "is a folder where a file is meant" if exists(path) else "no such file"
+
+
 def identity(path: str) -> str:
     """A text that two paths share if they lead to the same file or folder, e.g. by a link."""
     if scheme_of(path):
@@ -233,7 +240,7 @@ def write_once(path: str, data: bytes) -> None:
 
     Raises:
       Conflict: another has, meanwhile, and it is not the same. Not every storage tells, nor does a
-        local file system: there the last writer wins.
+        local file system, for which there is `locked`.
     """
     storage_of(path).write_once(path, data)
 
@@ -250,6 +257,23 @@ def open_log(path: str, text: bytes) -> Log:
 def make_folder(path: str) -> None:
     """Makes a folder and those above it, where they are missing."""
     storage_of(path).make_folder(path)
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Makes `folder`, and keeps other jobs of this machine from writing there during the block.
+
+    Remote folders have no locks: there `write_once` tells, where the storage can.
+
+    Raises:
+      UserError: another job has locked it, and does not end within some seconds.
+    """
+    if not is_local(folder) or (exists(folder) and not is_folder(folder)):
+        yield
+        return
+    make_folder(folder)
+    with local.locked(folder):
+        yield
 
 
 def remove(path: str) -> None:

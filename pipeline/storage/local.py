@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import fcntl
 import glob
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -12,10 +14,11 @@ from typing import BinaryIO
 from pipeline.errors import TransientError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+# A job that was killed may leave a process that needs some seconds to end.
+LOCK_SECONDS, LOCK_PAUSE_SECONDS = 6.0, 0.1
 # Errors that would come again; others, as of a network drive that is away, may pass.
 _PERMANENT = {
     errno.EACCES,
-    errno.EISDIR,
     errno.ELOOP,
     errno.ENAMETOOLONG,
     errno.ENOENT,
@@ -185,6 +188,40 @@ def make_folder(path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
 
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keeps other jobs from locking `folder` during the block, where its file system has locks.
+
+    The system drops the lock when the process ends, however it ends.
+
+    Raises:
+      UserError: another job has locked it, and keeps the lock for LOCK_SECONDS.
+    """
+    with explained(folder, "read"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: str) -> None:
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise UserError(
+                    f"{folder}: another kmeans-job is writing there; wait until it has ended, or "
+                    "give another --output"
+                ) from None
+        except OSError:  # there are none, as on some network drives
+            return None
+        time.sleep(LOCK_PAUSE_SECONDS)
+
+
 def remove(path: str) -> None:
     """Removes a file, or a folder with all that is in it; nothing happens where there is none."""
     with explained(path, "remove"):
@@ -205,6 +242,10 @@ def explained(path: str, verb: str) -> Iterator[None]:
     """
     try:
         yield
+    except IsADirectoryError as error:
+        raise UserError(
+            f"{path}: is a folder where a file is meant; give the file, or move the folder away"
+        ) from error
     except OSError as error:
         kind = UserError if error.errno in _PERMANENT else TransientError
         raise kind(

@@ -1,13 +1,9 @@
 """The command line as a user meets it: what it refuses, what it prints, how it ends."""
 
-import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -356,37 +352,3 @@ def test_the_installed_command(tmp_path):
     done = run(COMMAND, "run", "--input", "digits", "--k", "3", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
-
-
-def interrupt(process: subprocess.Popen) -> tuple[str, str]:
-    """Ctrl-C, and again if Python met the first where it ignores exceptions (a finalizer)."""
-    for _ in range(6):
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=30)
-    raise AssertionError("six interruptions did not end the fit")
-
-
-def test_an_interrupted_fit(new_folder, make_shards):
-    """Random images keep a fit busy for longer than it takes to interrupt it."""
-    images = np.random.default_rng(0).integers(0, 256, (30_000, 64), dtype=np.uint8)
-    folder, output = make_shards(images), new_folder() / "out"
-    flags = ["--k", "100", "--max-iterations", "100000", "--restarts", "1000", "--quiet"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job", "fit", "--shards", folder, "--output", output, *flags],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        history = output / "history.jsonl"
-        while process.poll() is None and not (history.exists() and history.stat().st_size):
-            time.sleep(0.1)
-        stdout, stderr = interrupt(process)
-    finally:
-        process.kill()
-    assert (process.returncode, stdout) == (130, "")
-    assert stderr.endswith("kmeans-job: interrupted\n")
-    assert not (output / "metrics.json").exists()

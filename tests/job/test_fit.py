@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import shard_set
 from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from job import fit as fitting
+from job import sweep
 from job.config import FitConfig
 from job.kmeans import ALGORITHMS, INITS
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards.assignments import SCHEMA
 
@@ -20,7 +23,16 @@ LABEL_METRICS = (
     "contingency",
 )
 METRICS = {
-    *("num_images", "num_features", "num_clusters", "algorithm", "init", "seed", "restarts"),
+    *(
+        "num_images",
+        "num_labelled",
+        "num_features",
+        "num_clusters",
+        "algorithm",
+        "init",
+        "seed",
+        "restarts",
+    ),
     *("iterations", "converged", "inertia", "cluster_sizes", "davies_bouldin", "seconds"),
     *("replicas", "workers", "versions", "fingerprint", "config"),
     *LABEL_METRICS,
@@ -242,6 +254,32 @@ def test_an_unlabelled_set(fit, make_shards, images):
     assert result.rows["label"].null_count == NUM_IMAGES
 
 
+def test_label_metrics_are_over_the_labelled_images(fit, make_shards, images, labels):
+    known = np.arange(NUM_IMAGES) % 20 > 0
+    result = fit(make_shards(images, labels=np.where(known, labels, -1)), K)
+    metrics = result.metrics
+    assert (metrics["num_images"], metrics["num_labelled"]) == (NUM_IMAGES, known.sum())
+    assert result.rows["label"].null_count == NUM_IMAGES - known.sum()
+    clusters, labels = result.clusters[known], labels[known]
+    assert metrics["nmi"] == pytest.approx(normalized_mutual_info_score(labels, clusters))
+    assert metrics["ari"] == pytest.approx(adjusted_rand_score(labels, clusters))
+    shares = [np.bincount(labels[clusters == c]).max() / (clusters == c).sum() for c in range(K)]
+    assert metrics["purity"] == pytest.approx(np.mean(shares))
+    majorities = sum(np.bincount(labels[clusters == c]).max() for c in range(K))
+    assert metrics["purity_weighted"] == pytest.approx(majorities / known.sum())
+    assert sum(metrics["cluster_sizes"]) == NUM_IMAGES
+
+
+def test_a_folder_that_another_job_writes_to(shards, tmp_path, cpus, monkeypatch):
+    monkeypatch.setattr(storage.local, "LOCK_SECONDS", 0.0)
+    config = FitConfig(shards, str(tmp_path), 2, overwrite=True, quiet=True)
+    with storage.locked(str(tmp_path)):
+        for begin in (fitting.fit, lambda config: sweep.fit_each(config, (1, 2))):
+            with pytest.raises(UserError, match="another kmeans-job is writing there; wait until"):
+                begin(config)
+    assert not any(tmp_path.iterdir())
+
+
 def test_seconds_are_those_of_the_clock(shards, new_folder):
     ticks = iter(range(1000))
     config = FitConfig(shards, str(new_folder()), K, max_iterations=1)
@@ -420,6 +458,6 @@ def test_the_images_that_are_distinct_are_counted_after_the_empty_clusters_are_f
 
 
 def test_floats_too_large_for_float32_distances_are_refused(make_shards, fit):
-    shards = make_shards(np.array([[1e20, 0], [0, 1], [2, 1]], np.float32))
-    with pytest.raises(UserError, match="norm 1e\\+20, whose distances float32 cannot hold"):
+    shards = make_shards(np.array([[3e38, 0], [0, 1], [2, 1]], np.float32))
+    with pytest.raises(UserError, match="norm 3e\\+38, whose distances float32 cannot hold"):
         fit(shards, 2, init="random")

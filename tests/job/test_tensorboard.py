@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,16 @@ def test_the_history_grows_as_iterations_end(shards, cpus, tmp_path):
     iterations = len(seen[-1])
     assert iterations > 3
     assert all(list(range(1, count + 1)) in seen for count in range(iterations))
+
+
+def test_a_folder_that_cannot_be_made(shards, cpus, tmp_path):
+    (tmp_path / "logs").write_bytes(b"")
+    config = FitConfig(shards, str(tmp_path / "out"), 2, tensorboard=str(tmp_path / "logs"))
+    with pytest.raises(UserError, match="logs: cannot be written: Not a directory; give another"):
+        fitting.fit(config)
+
+
+def test_a_folder_whose_name_is_not_utf_8(shards, cpus, tmp_path):
+    logs = tmp_path / os.fsdecode(b"caf\xe9")
+    fitting.fit(FitConfig(shards, str(tmp_path / "out"), 1, tensorboard=str(logs), quiet=True))
+    assert any(logs.iterdir())

@@ -244,6 +244,14 @@ def test_an_output_that_holds_something_else(refused, tmp_path, trained, name):
     assert f"holds something else ({os.path.basename(name)}); give a new or empty" in error
 
 
+def test_an_output_that_another_job_writes_to(refused, tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(storage.local, "LOCK_SECONDS", 0.0)
+    spec = sets.write_npz(tmp_path, *sets.digits(40))
+    with storage.locked(str(tmp_path / "out")):
+        error = refused(trained, spec, tmp_path / "out", "--overwrite")
+    assert "out: another kmeans-job is writing there; wait until it has ended, or" in error
+
+
 def test_an_output_that_is_a_file(refused, tmp_path, trained):
     spec = sets.write_npz(tmp_path, *sets.digits(40))
     (tmp_path / "out").write_text("years")

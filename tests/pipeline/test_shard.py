@@ -150,6 +150,21 @@ def test_a_folder_that_holds_something_else(tmp_path, spec, capsys, name):
     assert (tmp_path / "out" / name).read_text() == "precious"
 
 
+def test_a_folder_called_like_a_file_of_ours_is_not_removed(tmp_path, spec, capsys):
+    (tmp_path / "out" / "manifest.json").mkdir(parents=True)
+    assert shard(spec, tmp_path / "out", "--overwrite") == 2
+    assert "out: holds a folder manifest.json; give a new or empty" in capsys.readouterr().err
+    assert (tmp_path / "out" / "manifest.json").is_dir()
+
+
+def test_a_folder_that_another_job_writes_to(tmp_path, spec, capsys, monkeypatch):
+    monkeypatch.setattr(storage.local, "LOCK_SECONDS", 0.0)
+    with storage.locked(str(tmp_path / "out")):
+        assert shard(spec, tmp_path / "out", "--overwrite") == 2
+    assert "out: another kmeans-job is writing there; wait" in capsys.readouterr().err
+    assert shard(spec, tmp_path / "out") == 0
+
+
 def test_output_that_is_a_file(tmp_path, spec, capsys):
     (tmp_path / "out").write_text("precious")
     assert shard(spec, tmp_path / "out") == 2

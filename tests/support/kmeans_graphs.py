@@ -11,7 +11,7 @@ from job.kmeans import ALGORITHMS, sums
 from job.kmeans.blocks import stored
 from job.kmeans.precision import FLOAT32
 from job.kmeans.scores import nearest_centroids, scorer_of
-from pipeline.shards.pixel_scale import on_grid, units_of
+from pipeline.shards.pixel_scale import Units, on_grid, units_of
 
 BYTES = units_of(np.dtype("uint8"), 784)
 FLOATS = units_of(np.dtype("float32"), 784)
@@ -33,11 +33,17 @@ def assign(images: np.ndarray, centroids: np.ndarray, rows: np.ndarray | None = 
     return [part.numpy() for part in found]
 
 
-def moved(images: np.ndarray, before: np.ndarray, after: np.ndarray, num_clusters: int):
+def moved(
+    images: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    num_clusters: int,
+    units: Units = BYTES,
+):
     """`moved_sums` as arrays."""
     shape = tf.TensorShape([num_clusters, images.shape[1]])
     function = graph(sums.moved_sums, images.dtype.name, *shape)
-    return [part.numpy() for part in function(stored(images), before, after, shape)]
+    return [part.numpy() for part in function(stored(images), before, after, shape, units)]
 
 
 def bytes_of(rng: np.random.Generator, n: int, d: int) -> np.ndarray:

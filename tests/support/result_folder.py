@@ -71,6 +71,7 @@ def write_result(
         "iterations": len(history),
         "converged": True,
         "inertia": inertia,
+        "num_labelled": 0 if table is None else int(table.sum()),
         "cluster_sizes": np.bincount(clusters).tolist(),
         **metrics.label_metrics(table),
         "contingency": None if table is None else table.tolist(),

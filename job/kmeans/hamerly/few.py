@@ -97,7 +97,8 @@ def _assign_all(images, squared_norm, bounds, shared, units):
     """
     scorer, probes = shared
     found = nearest_centroids(images, squared_norm, scorer, units)
-    sums = moved_sums(images, bounds.clusters, found.clusters, scorer.centroids.shape)
+    shape = scorer.centroids.shape
+    sums = moved_sums(images, bounds.clusters, found.clusters, shape, units)
     return found, [*sums, leading(images, probes)]
 
 
@@ -121,7 +122,8 @@ def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
         left = tf.where(found.gaps <= 0)[:, 0]
         scored = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
         found = _updated(found, left, scored)
-    sums = moved_sums(images, before, found.clusters, scorer.centroids.shape, doubt)
+    shape = scorer.centroids.shape
+    sums = moved_sums(images, before, found.clusters, shape, units, doubt)
     counts = [tf.cast(tf.size(part), tf.float64) for part in (doubt, left)]
     return (_updated(bounds, doubt, found), rows), [*sums, *counts]
 

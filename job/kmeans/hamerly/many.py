@@ -101,7 +101,7 @@ def _guess(images, squared_norm, state, shared, units, precision):
         return [tf.argmin(lower_bounds(rows[start:stop], screen), axis=1)]
 
     (clusters,) = by_rows(block, tf.size(squared_norm), screened_per_block(screen), [tf.int64])
-    sums = moved_sums(images, bounds.clusters, clusters, scorer.centroids.shape)
+    sums = moved_sums(images, bounds.clusters, clusters, scorer.centroids.shape, units)
     return (bounds._replace(clusters=clusters), rows), list(sums)
 
 
@@ -112,7 +112,8 @@ def _assign_all(images, squared_norm, bounds, shared, units):
     """
     scorer, probes = shared
     found = nearest_centroids(images, squared_norm, scorer, units)
-    sums = moved_sums(images, bounds.clusters, found.clusters, scorer.centroids.shape)
+    shape = scorer.centroids.shape
+    sums = moved_sums(images, bounds.clusters, found.clusters, shape, units)
     return known(found), [*sums, leading(images, probes)]
 
 
@@ -138,5 +139,5 @@ def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
     found = updated(found, left, known(scored))
     cost += tf.cast(tf.size(left), tf.float64)
     shape = scorer.centroids.shape
-    sums = moved_sums(images, before.clusters, found.clusters, shape, doubt)
+    sums = moved_sums(images, before.clusters, found.clusters, shape, units, doubt)
     return (updated(bounds, doubt, found), rows), [*sums, num_screened, cost]

@@ -248,16 +248,15 @@ def _label_names(files: list[TableFile], request: Request) -> tuple[str, ...] | 
     if named and len({file.class_names for file in files}) == 1:
         return tuple(dict.fromkeys(named[0].class_names))
     labels: set[Label] = {name for file in named for name in file.class_names}
+    integers = not named and all(pa.types.is_integer(file.label_type) for file in files)
     for file in files:
-        if not (file.class_names or _keeps_numbers(file, alone=not named)):
+        if not (file.class_names or (integers and _are_numbers(file))):
             labels |= _labels_in(file)
     return names_of(labels, f"--input {request}")
 
 
-def _keeps_numbers(file: TableFile, alone: bool) -> bool:
-    """Whether all labels of a file are their own numbers, as far as is known without reading."""
-    if not alone or file.label is None or not pa.types.is_integer(file.label_type):
-        return False
+def _are_numbers(file: TableFile) -> bool:
+    """Whether all integers of a file are their own numbers, as far as is known without reading."""
     return reader_of(file.path).are_within(file.path, file.label, NONE, MAX_LABEL)
 
 

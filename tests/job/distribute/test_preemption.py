@@ -38,27 +38,49 @@ def test_handlers_are_as_before_after_an_error():
     assert handlers() == before
 
 
-def test_a_block_that_does_not_end_is_ended_with_its_state_saved():
-    code = (
-        "import os, signal, sys, time\n"
-        "from job.distribute.preemption import on_sigterm\n"
-        "def say(text):\n"
-        "    return lambda: print(text, flush=True)\n"
-        "with on_sigterm(say('asked'), say('saved'), 0.1):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(600)\n"
-    )
+# A block that no handler in Python can end, like a pass of TensorFlow: it waits for itself.
+BLOCK = """
+import ctypes, os, signal, sys
+from job.distribute.preemption import on_sigterm
+from pipeline import interrupts
+
+def say(text):
+    return lambda: print(text, flush=True)
+
+interrupts.install()
+interrupts.at_work()
+grace = dict.fromkeys([signal.SIGTERM, signal.SIGINT], float(sys.argv[1]))
+with on_sigterm(say("asked"), say("saved"), grace):
+    send = "".join(f"sleep 0.2; kill -{number} {os.getpid()};" for number in sys.argv[2:])
+    os.posix_spawn("/bin/sh", ["sh", "-c", send], os.environ)
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+"""
+TERM, INT = int(signal.SIGTERM), int(signal.SIGINT)
+TERMINATED = "kmeans-job: error: SIGTERM: ended amid a pass; run the same command again to resume"
+
+
+@pytest.mark.parametrize(
+    ("grace", "signals", "status", "printed", "line"),
+    [
+        (0.1, [TERM], 143, "asked\nsaved\n", TERMINATED),
+        (0.1, [INT], 130, "saved\n", "kmeans-job: interrupted"),
+        (600, [TERM, TERM], 143, "asked\nsaved\n", TERMINATED),
+        (600, [INT, INT], 130, "saved\n", "kmeans-job: interrupted"),
+    ],
+)
+def test_a_block_that_does_not_end_is_ended_with_its_state_saved(
+    grace, signals, status, printed, line
+):
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", BLOCK, str(grace), *map(str, signals)],
         env={**os.environ, "PYTHONPATH": str(jobs.ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert (done.returncode, done.stdout) == (143, "asked\nsaved\n")
-    assert done.stderr == (
-        "kmeans-job: error: SIGTERM: ended amid a pass; run the same command again to resume\n"
-    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, printed, f"{line}\n")
 
 
 @pytest.mark.parametrize("guard", [on_sigterm, unguarded])

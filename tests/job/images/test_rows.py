@@ -5,23 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import shard_set
-import tensorflow as tf
+from lone_worker import Worker
 
 from job.distribute.preemption import InterruptedFit
-from job.distribute.replicas import Replicas
 from job.images import rows
 from pipeline.errors import UserError
-
-
-class Worker(Replicas):
-    """A worker among several, with some replicas, that never talks to the others."""
-
-    def __init__(self, number: int = 0, num_workers: int = 1, count: int = 1):
-        super().__init__(tf.distribute.get_strategy())
-        self.worker, self.num_workers, self.count = number, num_workers, count
-
-    def all_reduce(self, arrays):
-        return list(arrays)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +76,14 @@ def test_norms():
     assert (norms.dtype, norms.shape) == (np.float64, (7,))
 
 
-def test_norms_are_added_over_replicas():
-    norms = [np.array([1.0, 4.0]), np.array([]), np.array([25.0])]
-    assert rows.squared_norm_total("set", norms, Worker()) == 30
-    assert rows.squared_norm_total("set", [np.array([])], Worker()) == 0
+def test_numbers_are_added_over_replicas_and_rounded_once():
+    values = [np.array([1.0, 1e30]), np.array([]), np.array([-1e30, 25.0])]
+    assert rows.total(Worker(), values) == 26
+    assert rows.total(Worker(), [np.array([])]) == 0
 
 
-@pytest.mark.parametrize("norm", [1.01e36, np.inf])
+@pytest.mark.parametrize("norm", [1.01 * rows.MAX_SQUARED_NORM, np.inf])
 def test_an_image_whose_distances_overflow_float32_is_refused(norm):
     with pytest.raises(UserError, match=r"^a/set: an image of norm .*divide the images by"):
-        rows.squared_norm_total("a/set", [np.array([1.0]), np.array([norm])], Worker())
-    assert rows.squared_norm_total("a/set", [np.array([1e36])], Worker()) == 1e36
+        rows.check_norms("a/set", [np.array([1.0]), np.array([norm])])
+    rows.check_norms("a/set", [np.array([rows.MAX_SQUARED_NORM]), np.array([])])

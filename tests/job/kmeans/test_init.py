@@ -122,4 +122,8 @@ def test_given_centroids_of_float_images_may_lie_anywhere(images_of, tmp_path):
     images = images_of(LINE.astype(np.float32))
     given = np.array([[-3, 1000], [5, 7]])
     np.save(tmp_path / "given.npy", given)
-    np.testing.assert_array_equal(centroids_of(images, 2, init=str(tmp_path / "given.npy")), given)
+    found = centroids_of(images, 2, init=str(tmp_path / "given.npy"))
+    np.testing.assert_array_equal(images.frame.published(found), given)
+    np.save(tmp_path / "given.npy", given * 1e30)
+    with pytest.raises(UserError, match=r"given\.npy: values up to 1e\+33, far larger"):
+        centroids_of(images, 2, init=str(tmp_path / "given.npy"))

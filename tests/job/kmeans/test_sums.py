@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from kmeans_graphs import moved
 
+from job.images.frame import Extent, Frame, with_quanta
 from job.images.rows import squared_pixel_norms
 from job.kmeans.sums import (
     MAX_EXACT_IMAGES,
@@ -17,6 +18,7 @@ from job.kmeans.sums import (
     inertia,
     inertia_of_means,
     means,
+    pixel_sums,
 )
 from pipeline.shards.pixel_scale import on_grid, units_of
 
@@ -67,13 +69,34 @@ def test_sums_of_many_bright_images_are_exact():
     assert num_moved == n
 
 
-def test_sums_of_float_images_are_those_of_float64():
+def test_sums_of_float_images_are_exact_in_any_order():
     rng = np.random.default_rng(7)
-    images = rng.normal(size=(5000, 3)).astype(np.float32) + np.float32(1000)
+    images = (rng.normal(size=(5000, 3)) * 10.0 ** rng.integers(-6, 0, (5000, 3))).astype("f4")
+    images /= 64  # within 1, as in a frame
+    extent = Extent.none(3).add(images)
+    units = with_quanta(units_of(images.dtype, 3), Frame.none(3), extent, 5000)
     before, after = np.full(5000, -1), rng.integers(0, 2, 5000)
-    total, _, _ = moved(images, before, after, 2)
+    sums, counts, _ = moved(images, before, after, 2, units)
+    assert sums.shape == (2, 3 * len(units.quanta))
+    assert len(units.quanta) > 1
+    for part, quantum in zip(np.split(sums, len(units.quanta), axis=1), units.quanta, strict=True):
+        np.testing.assert_array_equal(part / quantum, np.rint(part / quantum))
+    total = pixel_sums(ClusterSums(sums, counts.astype(np.int64)), units)
     expected = [[math.fsum(column) for column in images[after == c].T] for c in range(2)]
-    np.testing.assert_allclose(total, expected, rtol=1e-14)
+    np.testing.assert_allclose(total, expected, rtol=1e-15)
+    order = rng.permutation(5000)
+    again = [
+        moved(images[rows], before[rows], after[rows], 2, units)[0]
+        for rows in (order[:99], order[99:])
+    ]
+    np.testing.assert_array_equal(again[0] + again[1], sums)
+
+
+def test_an_inertia_that_would_cancel_is_not_told():
+    units = units_of(np.dtype("float32"), 1)
+    total = ClusterSums(np.array([[2e4]]), np.array([2]))
+    assert inertia_of_means(1e4**2 + (1e4 + 1) ** 2 - 2e4 - 1, total, units) is None
+    assert inertia_of_means(3e8, total, units) == pytest.approx(1e8)
 
 
 @pytest.mark.parametrize("offset", [0, 200])

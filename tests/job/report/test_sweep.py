@@ -33,6 +33,14 @@ def test_an_unlabelled_set_has_no_label_metric(tmp_path):
     assert "Purity" not in page.text
 
 
+def test_it_says_how_many_images_have_a_label_where_some_have_none(tmp_path):
+    values = said(tmp_path)
+    assert values["num_labelled"] == 1797
+    assert "have a label" not in Page(report.build_sweep_page(values)).text
+    page = Page(report.build_sweep_page({**values, "num_labelled": 1700}))
+    assert "1,700 of 1,797 images have a label" in page.text
+
+
 @pytest.mark.parametrize("elbow", [8, None])
 def test_the_elbow_is_marked(tmp_path, elbow):
     page = Page(report.build_sweep_page({**said(tmp_path), "elbow": elbow}))

@@ -88,3 +88,12 @@ def test_several_ks_are_a_sweep_and_one_is_not(tmp_path):
     prepare_output(str(tmp_path), (3, 5), overwrite=False)
     with pytest.raises(UserError, match="holds something else"):
         prepare_output(str(tmp_path), (3,), overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "transform.npz", "sweep.json"])
+def test_a_folder_called_like_a_file_of_ours_is_not_removed(tmp_path, name):
+    fill(tmp_path, f"{name}/thesis.tex")
+    for ks in ((2,), (2, 3)):
+        with pytest.raises(UserError, match=rf"holds (a folder {name}|something else)"):
+            prepare_output(str(tmp_path), ks, overwrite=True)
+    assert names_in(tmp_path) == {f"{name}/thesis.tex"}

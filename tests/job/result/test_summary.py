@@ -28,10 +28,19 @@ def test_an_unlabelled_set_shows_no_label_metric(tmp_path):
     assert "stopped before convergence" in lines[2]
 
 
+def test_it_says_how_many_images_have_a_label_where_some_have_none(tmp_path):
+    metrics = result_folder.digits(tmp_path, num_labelled=1700)
+    lines = fit_summary(metrics, "out").splitlines()
+    assert lines[0] == "images      1,797 of 64 pixels; 1,700 of them have a label"
+    assert sweep_summary(
+        {"fits": [metrics | {"k": 10}], "elbow": None, **metrics}, "o"
+    ).splitlines()[2:] == ["labels  1,700 of 1,797 images have one", "report  o/sweep.html"]
+
+
 def test_a_sweep_is_a_table():
     fit = {"k": 1, "inertia": 31.5, "simplified_silhouette": None, "purity": 0.5, "nmi": 0.0}
     fits = [fit, {**fit, "k": 2, "inertia": 20.0, "simplified_silhouette": 0.25, "nmi": 0.75}]
-    text = sweep_summary({"fits": fits, "elbow": 2}, "out")
+    text = sweep_summary({"num_images": 9, "fits": fits, "elbow": 2}, "out")
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["k", "inertia", "silhouette", "purity", "NMI"]
     assert rows[1] == ["1", "31.5", "–", "0.5000", "0.0000"]

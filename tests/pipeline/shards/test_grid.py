@@ -53,5 +53,5 @@ def test_the_grid_holds_what_is_published():
 
 def test_float_images_have_no_grid():
     centroids = np.random.default_rng(11).normal(size=(3, 784))
-    assert FLOATS == (1.0, 0.0)
+    assert (FLOATS.scale, FLOATS.step) == (1.0, 0.0)
     assert on_grid(centroids, FLOATS) is centroids

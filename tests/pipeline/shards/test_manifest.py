@@ -15,7 +15,7 @@ def test_a_manifest_comes_back(tmp_path):
 
 
 def test_no_manifest(tmp_path):
-    with pytest.raises(UserError, match=r"manifest\.json: not found; make the shards first"):
+    with pytest.raises(UserError, match=r"manifest\.json: no such file; make the shards first"):
         load_manifest(str(tmp_path))
 
 

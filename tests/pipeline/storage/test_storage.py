@@ -49,6 +49,37 @@ def test_folder_below_a_file(tmp_path):
         storage.make_folder(str(tmp_path / "file" / "folder"))
 
 
+def test_a_folder_where_a_file_is_meant(tmp_path):
+    (tmp_path / "a.npy").mkdir()
+    (tmp_path / "b.npy").write_bytes(b"")
+    what = "is a folder where a file is meant"
+    for work in (storage.read_bytes, lambda path: storage.write_bytes(path, b"")):
+        with pytest.raises(UserError, match=f"a.npy: {what}; give the file, or move the folder"):
+            work(str(tmp_path / "a.npy"))
+    said = [storage.absence(str(tmp_path / name)) for name in ("a.npy", "b.npy", "c.npy")]
+    assert said == [what, None, "no such file"]
+
+
+def test_a_folder_is_locked_for_one_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage.local, "LOCK_SECONDS", 0.0)
+    folder = str(tmp_path / "new")
+    what = "new: another kmeans-job is writing there; wait until it has ended, or give another"
+    with storage.locked(folder), pytest.raises(UserError, match=what), storage.locked(folder):
+        pass
+    with storage.locked(folder):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EBADF, errno.ENOTSUP])
+def test_where_there_are_no_locks_the_job_goes_on(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr(storage.local.fcntl, "flock", flock)
+    with storage.locked(str(tmp_path)):
+        pass
+
+
 def test_unknown_scheme():
     remedy = "no storage has the scheme nowhere://; give a local path, or one of gs://, s3://, "
     with pytest.raises(UserError, match=f"nowhere://host/set: {remedy}"):

@@ -177,8 +177,11 @@ def test_classes_of_several_files_are_joined_by_name(tmp_path):
 def test_integers_beside_names(tmp_path):
     classes(tmp_path, "a.parquet", ["cat", "dog"], [0, 1])
     classes(tmp_path, "b.parquet", None, [0, 1])
-    with pytest.raises(UserError, match="labels of two kinds, integers like 0 and names like cat"):
-        open_source(str(tmp_path / "*.parquet"))
+    classes(tmp_path, "c.parquet", None, ["cat", "dog"])
+    for pattern in ("*.parquet", "[ab].parquet", "[bc].parquet"):
+        what = "labels of two kinds, integers like 0 and names like cat"
+        with pytest.raises(UserError, match=what):
+            open_source(str(tmp_path / pattern))
 
 
 def test_a_file_without_labels(tmp_path, caplog):

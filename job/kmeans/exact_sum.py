@@ -1,0 +1,41 @@
+"""Sums of float64 without any rounding, so that the order of their terms does not matter.
+
+A sum is kept as integers: for each exponent of float64 the sums of the upper and of the lower half
+of the mantissas that have it. Adding two of them adds integers, and the last step rounds once.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+
+LEAST_EXPONENT = -1073  # of a float64, as np.frexp has it
+NUM_EXPONENTS = 1024 - LEAST_EXPONENT + 1
+MANTISSA_BITS, LOW_BITS = 53, 26
+MOST_TERMS = 1 << 25  # at a time: so many halves of mantissas add up exactly in float64
+
+
+def no_terms() -> np.ndarray:
+    """Makes the exact sum of nothing; int64 [2, exponents]."""
+    return np.zeros((2, NUM_EXPONENTS), np.int64)
+
+
+def exact_sum(values: np.ndarray) -> np.ndarray:
+    """Adds finite float64 [n] exactly; int64 [2, exponents], to which others may be added."""
+    total = no_terms()
+    for start in range(0, len(values), MOST_TERMS):
+        mantissas, exponents = np.frexp(values[start : start + MOST_TERMS])
+        whole = np.ldexp(mantissas, MANTISSA_BITS).astype(np.int64)
+        high = whole >> LOW_BITS
+        for half, part in enumerate((high, whole - (high << LOW_BITS))):
+            sums = np.bincount(exponents - LEAST_EXPONENT, part, minlength=NUM_EXPONENTS)
+            total[half] += sums.astype(np.int64)
+    return total
+
+
+def rounded(total: np.ndarray) -> float:
+    """Returns the float64 nearest to an exact sum."""
+    units = 0  # of the last bit of the smallest number
+    for exponent in np.flatnonzero(total.any(axis=0)).tolist():
+        high, low = (int(half[exponent]) for half in total)
+        units += ((high << LOW_BITS) + low) << exponent
+    return float(Fraction(units, 1 << (MANTISSA_BITS - LEAST_EXPONENT)))
