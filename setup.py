@@ -12,16 +12,20 @@ GCP = [
 ]
 S3 = ["s3fs>=2025.3"]  # with which botocore compares checksums both ways
 HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
+HEIC = ["pillow-heif>=0.16"]
 TEST = [
     *GCP,
     *S3,
     *HTTP,
+    *HEIC,
+    "datasets>=3",  # sets as Hugging Face's library leaves them
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
     "gcp-storage-emulator>=2024.8.3",
     "google-cloud-build>=3.25",
     "hypothesis>=6.100",
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
+    "pandas>=2.2",
     "pytest>=8",
     "pytest-xdist>=3.5",
     "pyyaml>=6",
@@ -31,6 +35,7 @@ TEST = [
     "tensorboard>=2.18",
     "types-protobuf",
     "types-tqdm",
+    "webdataset>=0.2.100",
 ]
 
 ROOT = Path(__file__).parent
@@ -83,7 +88,7 @@ setup(
         "google-crc32c>=1.5",
         "jinja2>=3.1",
         "numpy>=1.26",
-        "pillow>=10",
+        "pillow>=11.3",
         "protobuf>=5",
         "pyarrow>=16",
         "scipy>=1.12",
@@ -97,6 +102,7 @@ setup(
         "azure": ["adlfs>=2024.7"],
         "hdfs": ["fsspec>=2024.10"],  # pyarrow has the client
         "http": HTTP,
+        "heic": HEIC,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.

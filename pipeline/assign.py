@@ -1,5 +1,6 @@
 """The command `assign`: new images → the nearest centroid of a finished fit."""
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from pipeline.shard import (
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
 from pipeline.sources import Listed, Planned
+from pipeline.sources.protocol import AUTO, RGB
 from pipeline.terminal import Progress
 from pipeline.transforms.runner import make_pipeline, run_pipeline
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it loads numpy, which --help does not need
     from pipeline.nearest import Model
 
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
@@ -43,7 +45,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
     from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(config.model))
-    source = open_images(config)
+    source = open_images(with_colors_of(model, config))
     if model.transform is not None:
         source = transformed_again(source, model.folder, model.transform)
     num_shards = num_shards_of(source, config.num_shards)
@@ -77,3 +79,14 @@ def _write(
         progress.update(num_shards)
     path = storage.join(config.output, MANIFEST)
     return AssignmentsManifest.from_json(storage.read_bytes(path))
+
+
+def with_colors_of(model: "Model", config: AssignConfig) -> AssignConfig:
+    """Returns the options with the colours of the images that the model was fitted to.
+
+    Where `--color auto` is to decide, a few grey images are no other set than the colour photos of
+    the fit. Colour is not dropped for a model of grey images, though, unless somebody asks for it.
+    """
+    images = model if model.transform is None else model.transform
+    is_color = images.dtype == "uint8" and images.image_shape[2:] == (3,)
+    return dataclasses.replace(config, color=RGB) if config.color == AUTO and is_color else config

@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 from pipeline import options
+from pipeline.errors import UserError
 from pipeline.features import FORMS, specification, transform_help
 from pipeline.options import option
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources.formats import input_help
+from pipeline.sources.protocol import AUTO, COLORS, GRAY, MAX_PIXELS, RESIZES, STRETCH, Request
 
 SPLITS = ("train", "test", "all")
 
@@ -19,7 +21,9 @@ def image_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})", text)
     if not found:
         raise ValueError(f"{text!r} is not HxW in pixels, e.g. 28x28")
-    return int(found[1]), int(found[2])
+    size = int(found[1]), int(found[2])
+    _check_size(size)
+    return size
 
 
 def fraction(text: str) -> float:
@@ -41,6 +45,10 @@ def _check_size(size: tuple[int, int]) -> None:
     numbers = isinstance(size, tuple | list) and all(isinstance(n, int) for n in size)
     if not numbers or len(size) != 2 or min(size) < 1:
         raise ValueError("must be a height and a width in pixels, e.g. (28, 28)")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"{size[0]}x{size[1]} are {size[0] * size[1]:,} pixels; at most {MAX_PIXELS:,} can be"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,29 @@ class InputConfig:
         check=_check_size,
         help="resize every image to this height and width, e.g. 28x28",
     )
-    grayscale: bool = option(False, help="convert every image to grey")
+    resize: str = option(
+        STRETCH,
+        choices=RESIZES,
+        help="what --image-size does to images of another aspect ratio: distort them, cut them to "
+        "the centre, or pad them with black",
+    )
+    color: str = option(
+        AUTO,
+        choices=COLORS,
+        help="colours of the images; auto: grey where all images are grey, else RGB for all",
+    )
+    grayscale: bool = option(False, help="short for --color gray")
+    image_column: str | None = option(
+        None,
+        metavar="NAME",
+        help="column, feature or array that holds the images (default: the usual names)",
+    )
+    label_column: str | None = option(
+        None,
+        metavar="NAME|none",
+        help="column, feature or array that holds the labels (default: the usual names); none: "
+        "read no labels",
+    )
     max_rejected: float = option(
         DEFAULT_FRACTION,
         metavar="FRACTION",
@@ -84,6 +114,18 @@ class InputConfig:
         object.__setattr__(self, "input", tuple(map(os.fspath, paths)))
         object.__setattr__(self, "beam_options", tuple(self.beam_options))
         options.check(self)
+        if self.grayscale:
+            if self.color not in (AUTO, GRAY):
+                raise UserError(f"--grayscale, --color {self.color}: give one of them")
+            object.__setattr__(self, "color", GRAY)
+            object.__setattr__(self, "grayscale", False)
+        if self.resize != STRETCH and self.image_size is None:
+            raise UserError(f"--resize {self.resize}: needs a size; add --image-size HxW")
+
+    def request(self) -> Request:
+        """Returns the images that the options name, and how they are read."""
+        names = {field.name for field in dataclasses.fields(Request)} - {"inputs"}
+        return Request(self.input, **{name: getattr(self, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from pipeline.features.source import Transformed, is_same_transform, transformed
 from pipeline.shards import plan
 from pipeline.shards.manifest import MANIFEST, TRANSFORM_FILES, Manifest, load_manifest
 from pipeline.shards.rejected import REJECTED
-from pipeline.sources import Listed, Planned, Request, Source, open_source
+from pipeline.sources import Listed, Planned, Source, open_request
 from pipeline.terminal import Progress
 from pipeline.transforms.runner import make_pipeline, run_pipeline
 
@@ -64,9 +64,7 @@ def open_input(config: ShardConfig) -> Planned | Listed:
 
 def open_images(config: InputConfig) -> Planned | Listed:
     """Opens the images that `config` names."""
-    return storage.retrying(
-        lambda: open_source(config.input, config.split, config.image_size, config.grayscale)
-    )
+    return storage.retrying(lambda: open_request(config.request()))
 
 
 def prepare_shards(config: ShardConfig, source: Source) -> None:
@@ -127,9 +125,8 @@ def complete_shards(config: ShardConfig) -> Manifest | None:
     if config.overwrite or not storage.is_file(path):
         return None
     found = Manifest.from_json(storage.read_bytes(path), path)
-    request = Request(config.input, config.split, config.image_size, config.grayscale)
     if (
-        found.source != request.describe()
+        found.source != config.request().describe()
         or config.num_shards not in (None, len(found.shards))
         or not is_same_transform(config.transform, found.transform)
     ):

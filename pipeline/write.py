@@ -163,6 +163,7 @@ def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
         label_names=label_names(source, written),
         shards=tuple(part.shard for part in written),
         num_rejected=sum(part.num_rejected for part in written),
+        num_skipped=source.num_skipped,
         source=source.request.describe(),
         fingerprint=fingerprint.hex(),
         transform=transform,

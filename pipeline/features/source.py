@@ -71,6 +71,10 @@ class Transformed:
     def label_names(self) -> tuple[str, ...] | None:
         return self.source.label_names
 
+    @property
+    def num_skipped(self) -> int:
+        return self.source.num_skipped
+
     def read(self, piece: Any) -> Iterator[Block | Rejection | Unnamed]:
         transform = self.transform or self.load()
         size = plan.images_per_block(4 * self.num_features)
@@ -184,7 +188,7 @@ def transformed_again(source: Planned | Listed, folder: str, file: TransformFile
       UserError: the transform takes no such images, or its file was altered.
     """
     # Not at the top: it loads Pillow, which results do not need.
-    from pipeline.sources.decode import shape_text
+    from pipeline.sources.pictures.decode import shape_text
 
     path = storage.join(folder, file.file)
     if (source.image_shape, source.dtype) != (file.image_shape, file.dtype):

@@ -60,6 +60,8 @@ class Manifest:
       image_shape: (h, w), (h, w, c) or (d,); num_features is its product.
       dtype: "uint8" or "float32".
       label_names: names of labels 0, 1, …; None in an unlabelled set.
+      num_rejected: images that could not be read and are in no shard.
+      num_skipped: files that lie among the images and are of no kind that is read.
       source: the input and the options that it was read with.
       fingerprint: hash of the set of (id, label, pixels), independent of order and shards, and of
         the transform.
@@ -77,6 +79,7 @@ class Manifest:
     fingerprint: str
     format_version: int = FORMAT_VERSION
     transform: TransformFile | None = None
+    num_skipped: int = 0
 
     def to_json(self) -> bytes:
         """Returns the text of manifest.json."""

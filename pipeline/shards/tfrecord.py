@@ -69,10 +69,15 @@ def record_offsets(file: BinaryIO, offset: int = 0) -> Iterator[int]:
         offset += HEAD_BYTES + length + TAIL_BYTES
 
 
+def is_head(head: bytes) -> bool:
+    """Whether a record begins with these 12 bytes."""
+    return len(head) == HEAD_BYTES and head[8:] == _masked_crc(head[:8])
+
+
 def _length(head: bytes) -> int:
     if len(head) < HEAD_BYTES:
         raise DamagedRecord("cut short")
-    if head[8:] != _masked_crc(head[:8]):
+    if not is_head(head):
         raise DamagedRecord("wrong checksum of a record's length")
     return int.from_bytes(head[:8], "little")
 

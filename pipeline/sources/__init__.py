@@ -5,7 +5,7 @@ of `--input` into one.
 """
 
 from pipeline.shards.rejected import Rejection
-from pipeline.sources.opening import open_source
+from pipeline.sources.opening import open_request, open_source
 from pipeline.sources.protocol import Listed, Planned, Request, Source
 
-__all__ = ["Listed", "Planned", "Rejection", "Request", "Source", "open_source"]
+__all__ = ["Listed", "Planned", "Rejection", "Request", "Source", "open_request", "open_source"]

@@ -16,9 +16,9 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.sources.checks import numbered_ids
-from pipeline.sources.converted import converted
 from pipeline.sources.formats import NAMED_SETS, loaded
 from pipeline.sources.labels import names_in
+from pipeline.sources.pictures.converted import converted
 from pipeline.sources.protocol import Planned, Request
 from pipeline.terminal import without_loading_lines
 
@@ -60,15 +60,17 @@ class NamedSource:
     image_shape: tuple[int, ...]
     label_names: tuple[str, ...] | None
     dtype: str = "uint8"
+    num_skipped: int = 0
 
     def read(self, piece: plan.Piece) -> Iterator[Block]:
         num_features = math.prod(self.image_shape)
+        labelled = self.label_names is not None
         splits = _load(self.request).splits
         for index, start, stop in plan.overlaps(piece, (len(split.images) for split in splits)):
             name, images, labels = splits[index]
             for a, b in plan.spans(start, stop, plan.images_per_block(num_features)):
                 pixels = images[a:b].reshape(b - a, num_features)
-                yield Block(numbered_ids(name, a, b), labels[a:b], pixels)
+                yield Block(numbered_ids(name, a, b), labels[a:b] if labelled else None, pixels)
 
 
 def open_named(request: Request) -> Planned:
@@ -80,9 +82,8 @@ def open_named(request: Request) -> Planned:
     splits, names = _load(request)
     labels = [split.labels for split in splits]
     num_images, image_shape = sum(map(len, labels)), splits[0].images.shape[1:]
-    return converted(
-        NamedSource(request, num_images, image_shape, names or names_in(labels, str(request)))
-    )
+    names = (names or names_in(labels, str(request))) if request.wants_labels else None
+    return converted(NamedSource(request, num_images, image_shape, names))
 
 
 # A worker reads many pieces of one set, and should load it once.

@@ -1,7 +1,8 @@
 """Folders of image files; a label is the name of the sub-folder that an image lies in.
 
 Such a folder may hold millions of files, so nobody holds the list of all of them: workers list
-the sub-folders, and read the images that their piece is made of.
+the sub-folders, and read the images that their piece is made of. Folders that are all called train,
+test and the like hold splits, each with its own sub-folders.
 """
 
 import collections
@@ -14,23 +15,24 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline import storage
 from pipeline.errors import TransientError, UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import text_of
-from pipeline.sources.decode import Unreadable, decode
 from pipeline.sources.formats import IMAGE_ENDING, image_formats_text
 from pipeline.sources.labels import NONE, Unnamed
-from pipeline.sources.protocol import Request
-from pipeline.sources.rows import Row, assemble, first_row, read_row
+from pipeline.sources.pictures.decode import Unreadable
+from pipeline.sources.protocol import AUTO, Request
+from pipeline.sources.rows import Head, Item, blocks, settle
+from pipeline.sources.skipped import Skipped
+from pipeline.sources.splits import of_split, split_named
 
 logger = logging.getLogger(__name__)
 
 _IMAGE = re.compile(f".*{IMAGE_ENDING}", re.DOTALL)
+HEAD_BYTES = 1 << 16  # of an image file: most have their header there
 
 
 class Folder(NamedTuple):
@@ -48,8 +50,12 @@ class Folder(NamedTuple):
     label: int
     root: str
 
-    def images(self, base: str) -> Iterator[str]:
-        """Yields the paths of its images relative to `base`, in any order."""
+    def images(self, base: str, others: Skipped | None = None) -> Iterator[str]:
+        """Yields the paths of its images relative to `base`, in any order.
+
+        Args:
+          others: counts the files that are no images.
+        """
         path = storage.join(base, self.path)
         if not storage.is_folder(path):
             yield self.path
@@ -57,6 +63,8 @@ class Folder(NamedTuple):
         for name in storage.walk(path, self.deep):
             if _IMAGE.fullmatch(name):
                 yield os.path.join(self.path, name)
+            elif others is not None:
+                others.add(name)
 
 
 class Links(NamedTuple):
@@ -114,6 +122,8 @@ class FolderSource:
     image_shape: tuple[int, ...]
     links: Links
     dtype: str = "uint8"
+    color: str = AUTO
+    num_skipped: int = 0
 
     def parts(self) -> list[int]:
         return list(range(len(self.folders)))
@@ -125,52 +135,104 @@ class FolderSource:
             if not self.links.doubles(name, folder.root):
                 yield os.fsencode(name), folder.label
 
-    def rows(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Row | Rejection]:
+    def items(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Item]:
         """Reads the images that references stand for, in their order."""
         # Remote files are read ahead of the images that are decoded: hence two iterators.
         references, again = itertools.tee(references)
         files = storage.read_each(self.base, (os.fsdecode(path) for path, _ in again))
         for (path, label), data in zip(references, files, strict=True):
-            yield read_row(text_of(path), label, functools.partial(self._pixels, data))
+            yield Item(text_of(path), label, _content(data))
 
     def read(self, piece: plan.Listing) -> Iterator[Block | Rejection | Unnamed]:
-        labelled = self.label_names is not None
-        rows = self.rows(piece.references())
-        return assemble(rows, self.image_shape, self.dtype, labelled, self.request)
+        return blocks(self.items(piece.references()), self, self.label_names is not None)
 
-    def _pixels(self, data: bytes | UserError) -> np.ndarray:
-        """Decodes the content of a file, or raises why it could not be read."""
-        if isinstance(data, TransientError):
-            raise data  # it may pass: the piece is read again
-        if isinstance(data, UserError):
-            raise Unreadable(f"cannot read: {_reason(data)}") from data
-        return decode(data, self.request)
+    def settled(self) -> "FolderSource":
+        """Returns the source with what all its images share."""
+        listed = (found for part in self.parts() for found in self.list_part(part))
+        items = self._heads(listed) if storage.is_local(self.base) else self.items(listed)
+        shape, dtype, color = settle(items, self.request)
+        return dataclasses.replace(self, image_shape=shape, dtype=dtype, color=color)
+
+    def _heads(self, references: Iterator[tuple[bytes, int]]) -> Iterator[Item]:
+        """Reads the beginning of each local file; the whole file where more is needed."""
+        for reference in references:
+            path = storage.join(self.base, os.fsdecode(reference[0]))
+            try:
+                with storage.open_read(path) as file:
+                    head = file.read(HEAD_BYTES)
+            except UserError as error:
+                yield Item(text_of(reference[0]), reference[1], _content(error))
+                continue
+            whole = functools.partial(self.items, iter([reference]))
+            yield Item(text_of(reference[0]), reference[1], Head(head, whole))
 
 
 def open_folders(request: Request, paths: list[str]) -> FolderSource:
     """Opens folders of images, with one sub-folder for each label or none, or image files."""
-    request.refuse_test_split()
     paths = _outermost(paths, request)
     base = paths[0]
     if len(paths) > 1 or not storage.is_folder(base):
         base = storage.common_folder(paths)
     roots = ["" if path == base else storage.relative(path, base) for path in paths]
+    skipped = Skipped()
+    roots = _of_split(request, base, roots, skipped)
     links = Links.among(base, roots)
-    folders, num_images = _with_images(request, base, roots, links)
+    folders, num_images = _with_images(request, base, roots, links, skipped)
     if not folders:
+        there = f", but {skipped.total():,} others" if skipped else ""
         raise UserError(
-            f"--input {request}: no {image_formats_text()} files; other formats are given as "
-            "files, e.g. 'FOLDER/*.parquet'"
+            f"--input {request}: no {image_formats_text()} files{there}; give a folder that has "
+            "some"
         )
-    names = tuple(sorted({_label(folder) for folder in folders if folder.deep}))
+    skipped.say(request)
+    names: tuple[str, ...] = ()
+    if request.wants_labels:
+        names = tuple(sorted({_label(folder) for folder in folders if folder.deep}))
     labelled = tuple(
-        folder._replace(label=names.index(_label(folder))) if folder.deep else folder
+        folder._replace(label=names.index(_label(folder))) if folder.deep and names else folder
         for folder in folders
     )
-    source = FolderSource(request, base, labelled, names or None, num_images, (), links)
-    references = (found for part in source.parts() for found in source.list_part(part))
-    first = first_row(source.rows(references), request)
-    return dataclasses.replace(source, image_shape=first.pixels.shape)
+    source = FolderSource(
+        request,
+        base,
+        labelled,
+        names or None,
+        num_images,
+        (),
+        links,
+        num_skipped=skipped.total(),
+    )
+    return source.settled()
+
+
+def _of_split(request: Request, base: str, roots: list[str], skipped: Skipped) -> list[str]:
+    """Replaces roots whose sub-folders are splits by those of the request's split.
+
+    Args:
+      skipped: counts the files beside the folders of splits.
+    """
+    found: dict[str, str] = {}
+    for root in roots:
+        path = storage.join(base, root)
+        names = storage.folders(path) if storage.is_folder(path) else []
+        splits = {os.path.join(root, name): split_named(name) for name in names}
+        if not names or not all(splits.values()):
+            request.refuse_test_split()
+            return roots
+        found |= {name: split for name, split in splits.items() if split}
+    for root in roots:
+        for name in storage.walk(storage.join(base, root), deep=False):
+            skipped.add(name)
+    return of_split(list(found), list(found.values()), request)
+
+
+def _content(data: bytes | UserError) -> bytes | Unreadable:
+    """Returns the content of a file, or why it cannot be read."""
+    if isinstance(data, TransientError):
+        raise data  # it may pass: the piece is read again
+    if isinstance(data, UserError):
+        return Unreadable(f"cannot read: {_reason(data)}")
+    return data
 
 
 def _outermost(paths: list[str], request: Request) -> list[str]:
@@ -210,13 +272,17 @@ def _folders(base: str, root: str) -> list[Folder]:
 
 
 def _with_images(
-    request: Request, base: str, roots: list[str], links: Links
+    request: Request, base: str, roots: list[str], links: Links, skipped: Skipped
 ) -> tuple[list[Folder], int]:
-    """Finds the folders that hold images, and counts these; says what is left out."""
+    """Finds the folders that hold images, and counts these; says what is left out.
+
+    Args:
+      skipped: counts the files that are no images.
+    """
     folders, images, doubled, beside = [], 0, 0, 0
     for folder in (folder for root in roots for folder in _folders(base, root)):
         doubles = collections.Counter(
-            links.doubles(name, folder.root) for name in folder.images(base)
+            links.doubles(name, folder.root) for name in folder.images(base, skipped)
         )
         images, doubled = images + doubles[False], doubled + doubles[True]
         if doubles[False]:

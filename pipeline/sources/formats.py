@@ -10,17 +10,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pipeline import storage
 from pipeline.errors import UserError
 
 # Image formats by the name that messages use, with the endings of their files. In capitals the
 # name is also Pillow's.
 IMAGE_FORMATS = {
     "PNG": ("png",),
-    "JPEG": ("jpg", "jpeg"),
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
     "BMP": ("bmp",),
     "GIF": ("gif",),
     "WebP": ("webp",),
+    "TIFF": ("tif", "tiff"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm"),
+    "JPEG2000": ("jp2", "j2k", "jpx"),
+    "AVIF": ("avif",),
+    "HEIF": ("heic", "heif"),
 }
 IMAGE_ENDING = rf"(?i:\.({'|'.join(sum(IMAGE_FORMATS.values(), ()))}))"
 
@@ -32,48 +36,85 @@ class Format:
     Attributes:
       name: of the format, in messages.
       summary: of what is given as `--input`, in the help text.
-      ending: regular expression for the end of such a file's name.
+      ending: regular expression for the end of such a file's name, in small letters.
       opens: function (Request, paths) → Source.
-      claims_folder: function (path) → whether a folder as a whole is of this format; "" where no
-        folder is.
+      takes_folders: whether the module is given a folder as a whole, not the files in it.
+      has_columns: whether images and labels have names, which may be chosen.
+      has_splits: whether one file holds several splits, or the module finds the splits.
     """
 
     name: str
     summary: str
     ending: str
     opens: str
-    claims_folder: str = ""
+    takes_folders: bool = False
+    has_columns: bool = False
+    has_splits: bool = False
 
     def matches(self, path: str) -> bool:
         """Whether the end of a file's name says that it is of this format."""
-        return re.search(f"{self.ending}$", path) is not None
+        return re.search(f"(?i:{self.ending})$", path) is not None
 
 
-# In this order a folder is offered to the formats; the last one takes any.
+IMAGES = Format(
+    "images",
+    "folders of images with one sub-folder per label (or none)",
+    IMAGE_ENDING,
+    "pipeline.sources.folders:open_folders",
+    takes_folders=True,
+    has_splits=True,
+)
 FORMATS = (
-    Format("npz", ".npz", r"\.npz", "pipeline.sources.arrays:open_npz"),
-    Format("npy", ".npy", r"\.npy", "pipeline.sources.arrays:open_npy"),
+    Format(
+        "npz",
+        ".npz",
+        r"\.npz",
+        "pipeline.sources.arrays.npz:open_npz",
+        has_columns=True,
+        has_splits=True,
+    ),
+    Format("npy", ".npy", r"\.npy", "pipeline.sources.arrays.npy:open_npy"),
     Format(
         "idx",
         "idx files",
-        r"(images|labels)[-.]idx\d-ubyte(\.gz)?",
-        "pipeline.sources.idx:open_idx",
-        "pipeline.sources.idx:images_in",
+        r"[-.]idx\d(-[a-z]+)?(\.gz)?",
+        "pipeline.sources.arrays.idx:open_idx",
+        takes_folders=True,
+        has_splits=True,
+    ),
+    Format(
+        "CSV", ".csv", r"\.csv(\.gz)?", "pipeline.sources.arrays.csv:open_csv", has_columns=True
     ),
     Format(
         "TFRecord",
         "TFRecords",
-        r"\.tfrecords?(\.gz)?(-\d+-of-\d+)?(\.gz)?",
-        "pipeline.sources.tfrecords:open_tfrecords",
+        r"(\.(tfrecords?|tfrec|record)(\.(gz|zlib))?(-\d+-of-\d+)?(\.(gz|zlib))?|-\d{5}-of-\d{5})",
+        "pipeline.sources.records.source:open_tfrecords",
+        has_columns=True,
     ),
-    Format("Parquet", "Parquet", r"\.(parquet|pq)", "pipeline.sources.parquet:open_parquet"),
     Format(
-        "images",
-        "folders of images with one sub-folder per label (or none)",
-        IMAGE_ENDING,
-        "pipeline.sources.folders:open_folders",
-        "pipeline.storage:is_folder",
+        "Parquet",
+        "Parquet",
+        r"\.(parquet|pq)",
+        "pipeline.sources.tables.source:open_tables",
+        has_columns=True,
     ),
+    Format(
+        "Arrow",
+        "Arrow",
+        r"\.(arrow|feather)",
+        "pipeline.sources.tables.source:open_tables",
+        has_columns=True,
+    ),
+    Format(
+        "archive",
+        ".tar (WebDataset) and .zip of images",
+        r"\.(tar|tar\.gz|tgz|zip)",
+        "pipeline.sources.archives.source:open_archives",
+        has_columns=True,
+        has_splits=True,
+    ),
+    IMAGES,
 )
 
 # Sets known by name: function () → builtin.NamedSet.
@@ -90,18 +131,19 @@ def loaded(where: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
+def named_like(path: str) -> Format | None:
+    """Finds the format of a file by its name; None if no format has such names."""
+    return next((each for each in FORMATS if each.matches(path)), None)
+
+
 def format_of(path: str) -> Format:
-    """Finds the format of a file by its name, or of a folder by what it holds.
+    """Finds the format of a file by its name.
 
     Raises:
-      UserError: the file's name has none of the known endings.
+      UserError: the name has none of the known endings.
     """
-    if storage.is_folder(path):
-        claiming = (each for each in FORMATS if each.claims_folder)
-        return next(each for each in claiming if loaded(each.claims_folder)(path))
-    for each in FORMATS:
-        if each.matches(path):
-            return each
+    if found := named_like(path):
+        return found
     names = ", ".join(each.name for each in FORMATS)
     raise UserError(f"--input {path}: not a format this version reads ({names})")
 
@@ -109,7 +151,7 @@ def format_of(path: str) -> Format:
 def input_help() -> str:
     """Describes the values of `--input`, for the help text."""
     kinds = ", ".join(each.summary for each in FORMATS)
-    return f"{', '.join(NAMED_SETS)}, or paths or globs of one kind: {kinds}"
+    return f"{', '.join(NAMED_SETS)}, or paths or globs of one kind: {kinds}; or a folder of them"
 
 
 def image_formats_text() -> str:

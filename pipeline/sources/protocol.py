@@ -17,6 +17,11 @@ if TYPE_CHECKING:  # it loads numpy, which the formats in the help text do not n
     # What reading a piece yields.
     Found = Block | Rejection | Unnamed
 
+AUTO, RGB, GRAY = COLORS = ("auto", "rgb", "gray")
+STRETCH, CROP, PAD = RESIZES = ("stretch", "crop", "pad")
+NO_LABELS = "none"  # a value of --label-column
+MAX_PIXELS = 1 << 26  # of an image, be it read or made
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -26,29 +31,41 @@ class Request:
       inputs: values of `--input`.
       split: "train", "test" or "all".
       image_size: (h, w) that images are resized to; None: they keep their size.
-      grayscale: whether colours are dropped.
+      resize: how: "stretch", "crop" to the centre, or "pad" with black.
+      color: "rgb", "gray", or "auto": grey where all images are grey, else RGB for all.
+      image_column, label_column: names of columns, features or arrays; None: the usual ones.
+        `label_column` may be NO_LABELS.
     """
 
     inputs: tuple[str, ...]
     split: str = "train"
     image_size: tuple[int, int] | None = None
-    grayscale: bool = False
+    resize: str = STRETCH
+    color: str = AUTO
+    image_column: str | None = None
+    label_column: str | None = None
 
     def __str__(self) -> str:
         return " ".join(self.inputs)
 
     @property
     def converts(self) -> bool:
-        """Whether images are to be resized or to lose their colours."""
-        return self.image_size is not None or self.grayscale
+        """Whether images are to have a certain size or certain colours."""
+        return self.image_size is not None or self.color != AUTO
+
+    @property
+    def wants_labels(self) -> bool:
+        """Whether labels are to be read."""
+        return self.label_column != NO_LABELS
 
     def describe(self) -> dict[str, Any]:
         """The request as the field `source` of a manifest."""
         fields: dict[str, Any] = {"split": self.split}
         if self.image_size:
             fields["image_size"] = list(self.image_size)
-        if self.grayscale:
-            fields["grayscale"] = True
+        for name in ("resize", "color", "image_column", "label_column"):
+            if (value := getattr(self, name)) not in (STRETCH, AUTO, None):
+                fields[name] = value
         return {"input": self.inputs[0] if len(self.inputs) == 1 else list(self.inputs), **fields}
 
     def refuse_test_split(self) -> None:
@@ -70,6 +87,7 @@ class Source(Protocol):
       dtype: "uint8" or "float32".
       label_names: names of labels 0, 1, …; () where labels are named by their digits, up to the
         largest one read; None in an unlabelled set. If no image has a label, names do not matter.
+      num_skipped: the number of files that lie among the images and are not read.
     """
 
     @property
@@ -82,6 +100,8 @@ class Source(Protocol):
     def dtype(self) -> str: ...
     @property
     def label_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def num_skipped(self) -> int: ...
 
     def read(self, piece: Any) -> "Iterator[Found]":
         """Reads the images of one piece, block by block; the same blocks each time."""

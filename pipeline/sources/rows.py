@@ -1,9 +1,10 @@
-"""Assembles images that are decoded one by one to blocks of one shape."""
+"""From images that are read one by one to blocks of one shape."""
 
 import collections
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,11 +13,44 @@ from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import check_finite
-from pipeline.sources.decode import Unreadable, shape_text
 from pipeline.sources.labels import Unnamed
-from pipeline.sources.protocol import Request
+from pipeline.sources.pictures.decode import (
+    Unreadable,
+    check_convertible,
+    decode,
+    from_array,
+    is_grey,
+    shape_text,
+)
+from pipeline.sources.protocol import AUTO, RGB, Request
 
-FLOAT_KEYS = ("image", "features", "embedding")  # fields that may hold a row of floats
+_PROPOSED_PIXELS = 256  # longest side of the size that a message proposes
+_SHOWN_SHAPES = 6
+
+
+class Item(NamedTuple):
+    """One image before it is decoded.
+
+    Attributes:
+      label: its number; −1: it has none.
+      content: of an image file, or only its head; or pixels, uint8 or float32; or why there are
+        none.
+    """
+
+    id: str
+    label: int
+    content: "bytes | Head | np.ndarray | Unreadable"
+
+
+class Head(NamedTuple):
+    """The beginning of an image file.
+
+    Attributes:
+      whole: reads the file, and yields its item.
+    """
+
+    data: bytes
+    whole: Callable[[], Iterator[Item]]
 
 
 class Row(NamedTuple):
@@ -24,7 +58,7 @@ class Row(NamedTuple):
 
     Attributes:
       label: its number; −1: it has none.
-      pixels: uint8 [h, w] or [h, w, 3], or float32 [d].
+      pixels: uint8 [h, w] or [h, w, 3], or numbers of any shape.
     """
 
     id: str
@@ -32,31 +66,116 @@ class Row(NamedTuple):
     pixels: np.ndarray
 
 
-def read_row(image_id: str, label: int, pixels: Callable[[], np.ndarray]) -> Row | Rejection:
-    """Makes a row with the result of `pixels`, or a rejection if that raises Unreadable."""
+class Settled(NamedTuple):
+    """What is the same for all images of a set.
+
+    Attributes:
+      color: that images are decoded with: as requested, or RGB where `auto` stands for it.
+    """
+
+    image_shape: tuple[int, ...]
+    dtype: str
+    color: str
+
+
+class Decoding(Protocol):
+    """What decides how the images of a source are decoded."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def image_shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def color(self) -> str: ...
+
+
+def decoded(item: Item, request: Request, shape: tuple[int, ...] = ()) -> Row | Rejection:
+    """Decodes an image as the request asks.
+
+    Args:
+      shape: that numbers must have; (): any.
+    """
     try:
-        return Row(image_id, label, pixels())
+        return Row(item.id, item.label, _pixels(item.content, request, shape))
     except Unreadable as error:
-        return Rejection(image_id, str(error))
+        return Rejection(item.id, str(error))
 
 
-def first_row(rows: Iterable[Row | Rejection | Unnamed], request: Request) -> Row:
-    """Returns the first image that can be read: its shape and dtype are those of the set.
+def _pixels(
+    content: bytes | Head | np.ndarray | Unreadable, request: Request, shape: tuple[int, ...]
+) -> np.ndarray:
+    if isinstance(content, Unreadable):
+        raise content
+    if isinstance(content, Head):
+        (item,) = content.whole()
+        return _pixels(item.content, request, shape)
+    if isinstance(content, bytes):
+        return decode(content, request)
+    if content.dtype == np.uint8 and content.ndim > 1:
+        return from_array(content, request)
+    if shape and content.shape != shape:
+        if content.ndim == len(shape) == 1:
+            raise Unreadable(f"{len(content)} values instead of {shape[0]}")
+        raise Unreadable(f"{shape_text(content.shape)} values instead of {shape_text(shape)}")
+    return content
+
+
+def settle(items: Iterable[Item | Unnamed], request: Request) -> Settled:
+    """Finds what is the same for all images: the shape of the first one that can be read.
+
+    Whether a set is grey depends on all images, whatever their order: so until one with colour is
+    found, the header of each is looked at. A set of photos is settled by its first image, and
+    `--color gray` or `rgb` by any.
 
     Raises:
-      UserError: there is none.
+      UserError: no image can be read, or images are to be converted that cannot be.
     """
-    rejected = None
-    for row in rows:
-        if isinstance(row, Row):
-            return row
+    first: Row | None = None
+    last: Row | None = None
+    rejected: Rejection | None = None
+    for item in items:
+        if not isinstance(item, Item) or (first and _is_grey(item.content)):
+            continue
+        row = decoded(item, request)
         if isinstance(row, Rejection):
             rejected = rejected or row
+            continue
+        first, last = first or row, row
+        if request.color != AUTO or not is_grey(row.pixels):
+            break
+    if first is None or last is None:
+        raise UserError(_none_readable(rejected, request))
+    shape, color = first.pixels.shape, request.color
+    if color == AUTO and last.pixels.ndim == 3 and last.pixels.dtype == np.uint8:
+        color, shape = RGB, (*shape[:2], 3)
+    check_convertible(shape, first.pixels.dtype.name, request)
+    return Settled(shape, first.pixels.dtype.name, color)
+
+
+def _is_grey(content: bytes | Head | np.ndarray | Unreadable) -> bool:
+    return is_grey(content.data if isinstance(content, Head) else content)
+
+
+def _none_readable(rejected: Rejection | None, request: Request) -> str:
     if rejected is None:
-        raise UserError(f"--input {request}: 0 images; nothing to cluster")
-    raise UserError(
-        f"--input {request}: no image can be read; the first, {rejected.id}: {rejected.reason}"
-    )
+        return f"--input {request}: 0 images; nothing to cluster"
+    return f"--input {request}: no image can be read; the first, {rejected.id}: {rejected.reason}"
+
+
+def blocks(
+    items: Iterable[Item | Unnamed], source: Decoding, labelled: bool
+) -> Iterator[Block | Rejection | Unnamed]:
+    """Decodes images and yields them in blocks, and all else in its order.
+
+    Raises:
+      UserError: as `assemble`.
+    """
+    request = dataclasses.replace(source.request, color=source.color)
+    shape = source.image_shape
+    rows = (decoded(item, request, shape) if isinstance(item, Item) else item for item in items)
+    return assemble(rows, shape, source.dtype, labelled, source.request)
 
 
 def assemble(
@@ -103,13 +222,23 @@ def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
 
 def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:
     """Writes the message about images of several `shapes`, with the flags that make them one."""
-    seen = ", ".join(
-        f"{count:,} of {shape_text(shape)}"
-        for shape, count in sorted(shapes.items(), key=lambda item: (-item[1], item[0]))
-    )
+    ordered = sorted(shapes.items(), key=lambda item: (-item[1], item[0]))
+    seen = [f"{count:,} of {shape_text(shape)}" for shape, count in ordered[:_SHOWN_SHAPES]]
+    if len(ordered) > _SHOWN_SHAPES:
+        seen.append(f"… ({len(ordered):,} shapes)")
     flags = []
     if len({shape[:2] for shape in shapes}) > 1:
-        flags.append("--image-size HxW")
+        flags.append(f"--image-size {_proposed(ordered[0][0])}")
     if len({shape[2:] for shape in shapes}) > 1:
-        flags.append("--grayscale")
-    return f"--input {request}: images of different shapes: {seen}; add {' and '.join(flags)}"
+        flags.append("--color gray")
+    return (
+        f"--input {request}: images of different shapes: {', '.join(seen)}; "
+        f"add {' and '.join(flags)}"
+    )
+
+
+def _proposed(shape: tuple[int, ...]) -> str:
+    """Proposes a size for a set whose most frequent shape is `shape`."""
+    height, width = shape[0], shape[1] if len(shape) > 1 else 1
+    scale = min(1.0, _PROPOSED_PIXELS / max(height, width))
+    return f"{max(1, round(height * scale))}x{max(1, round(width * scale))}"

@@ -101,6 +101,13 @@ def test_commands_run_as_they_are_written(page, cpus, inputs, tmp_path, monkeypa
                 check(words)
 
 
+def test_flags_in_tables_exist():
+    spans = re.findall(r"^\|.*`(kmeans-job [^`]+)`", (ROOT / "docs/formats.md").read_text(), re.M)
+    assert len(spans) > 15
+    for words in commands("\n".join(spans)):
+        check(words)
+
+
 def test_make_targets_are_those_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = [

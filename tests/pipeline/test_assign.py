@@ -93,6 +93,14 @@ def test_every_format(tmp_path, trained, kind):
     assert rows["label_name"] == [str(label) for label in rows["label"]]
 
 
+def test_a_grey_image_among_those_of_a_model_of_photos(tmp_path):
+    """Alone it would be a grey set; here it is one more photo."""
+    model = save_model(tmp_path / "model", np.random.default_rng(3).random((3, 90)), (6, 5, 3))
+    spec = sets.write_folder(tmp_path, *sets.digits(2))
+    assert assign(model, spec, tmp_path / "out") == 0
+    assert manifest_of(tmp_path / "out")["num_images"] == 2
+
+
 def test_images_without_labels(tmp_path, trained):
     np.save(tmp_path / "images.npy", sets.digits(9)[0])
     assert assign(trained, tmp_path / "images.npy", tmp_path / "out") == 0

@@ -41,12 +41,21 @@ def test_a_text_that_is_no_fraction(text):
         ({"max_rejected": float("nan")}, "--max-rejected nan: must be a number from 0 to 1"),
         ({"transform": "umap:3"}, "--transform umap:3: 'umap:3' is neither pca:N nor"),
         ({"grayscale": "yes"}, "--grayscale yes: must be True or False"),
+        ({"grayscale": True, "color": "rgb"}, "--grayscale, --color rgb: give one of them"),
+        ({"color": "grey"}, "--color grey: choose from auto, rgb, gray"),
+        ({"resize": "crop"}, "--resize crop: needs a size; add --image-size HxW"),
+        ({"image_size": (8193, 8193)}, "8193x8193 are 67,125,249 pixels; at most 67,108,864 can"),
     ],
 )
 def test_values_are_refused(values, message):
     with pytest.raises(UserError) as raised:
         config(**values)
     assert message in str(raised.value)
+
+
+def test_grayscale_is_short_for_a_color():
+    assert config(grayscale=True) == config(color="gray")
+    assert config(grayscale=True, color="gray").request().color == "gray"
 
 
 def test_one_input_or_several_given_as_text_or_paths():

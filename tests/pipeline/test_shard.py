@@ -81,7 +81,7 @@ def test_sizes_and_colours(tmp_path, spec):
         "input": spec,
         "split": "train",
         "image_size": [4, 3],
-        "grayscale": True,
+        "color": "gray",
     }
     assert block.pixels.shape == (120, 12)
 

@@ -20,6 +20,7 @@ class Numbers:
     image_shape: tuple[int, ...] = (2, 2)
     dtype: str = "uint8"
     label_names: tuple[str, ...] | None = ()
+    num_skipped: int = 0
     failures: tuple[Exception, ...] = ()
     tries: list[int] = dataclasses.field(default_factory=list)
 

@@ -173,16 +173,18 @@ def test_different_shapes(tmp_path):
     put(tmp_path, "4.png", images=[np.zeros((7, 5), np.uint8)])
     with pytest.raises(UserError) as caught:
         read(open_source(str(tmp_path)))
-    text = "images of different shapes: 3 of 6 × 5, 1 of 7 × 5; add --image-size HxW"
+    text = "images of different shapes: 3 of 6 × 5, 1 of 7 × 5; add --image-size 6x5"
     assert str(caught.value).endswith(text)
 
 
 def test_colour_and_grey(tmp_path):
     put(tmp_path, "1.png", "2.png")
     put(tmp_path, "3.png", images=[np.zeros((6, 5, 3), np.uint8)])
-    with pytest.raises(UserError, match=r"2 of 6 × 5, 1 of 6 × 5 × 3; add --grayscale$"):
-        read(open_source(str(tmp_path)))
-    (block,) = read(open_source(str(tmp_path), grayscale=True))
+    source = open_source(str(tmp_path))
+    assert source.image_shape == (6, 5, 3)
+    (block,) = read(source)
+    np.testing.assert_array_equal(block.pixels[0].reshape(6, 5, 3), np.dstack([IMAGES[0]] * 3))
+    (block,) = read(open_source(str(tmp_path), color="gray"))
     assert block.pixels.shape == (3, 30)
 
 
@@ -196,8 +198,8 @@ def test_one_size_for_all(tmp_path):
 
 
 def test_no_images(tmp_path):
-    (tmp_path / "set.parquet").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no PNG, JPEG, .* files; other formats are given as file"):
+    (tmp_path / "notes.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no PNG, JPEG, .* files, but 1 others; give a folder"):
         open_source(str(tmp_path))
 
 

@@ -8,6 +8,7 @@ import pytest
 import sets
 
 from pipeline.errors import UserError
+from pipeline.shards import plan
 from pipeline.sources import Listed, open_source
 from pipeline.sources.folders import FolderSource
 
@@ -18,7 +19,7 @@ from pipeline.sources.folders import FolderSource
         ("none.npz", r"--input none\.npz: no such file, nor one of the named sets \(digits, "),
         ("mnst", "--input mnst: no such file, nor one of the named sets"),
         ("none-*.parquet", r"--input none-\*\.parquet: matches no file; check the pattern"),
-        (__file__, r"test_opening\.py: not a format this version reads \(npz, npy, idx, TFRec"),
+        (__file__, r"test_opening\.py: not a format this version reads \(npz, npy, idx, CSV, TF"),
     ],
 )
 def test_input_that_is_nothing(spec, message):
@@ -85,3 +86,40 @@ def test_a_packed_file_beside_itself_is_read_once(tmp_path, caplog):
     plain.write_bytes(sets.idx_bytes(images))
     assert open_source(str(tmp_path / "train-images*")).num_images == 4
     assert f"e.g. {packed}; each file is read once" in caplog.text
+
+
+def test_a_folder_of_files_of_one_kind(tmp_path):
+    images, labels = sets.digits(4)
+    sets.write_npz(tmp_path, images, labels)
+    assert open_source(str(tmp_path)).num_images == 4
+
+
+def test_a_folder_of_idx_files_or_of_images(tmp_path):
+    sets.write_idx(tmp_path, *sets.digits(4))
+    assert not isinstance(open_source(str(tmp_path)), Listed)
+    sets.write_folder(tmp_path, *sets.digits(5))
+    source = open_source(str(tmp_path))
+    assert isinstance(source, Listed)
+    assert (source.num_images, source.num_skipped) == (5, 2)
+
+
+@pytest.mark.parametrize("kind", ["folder", "idx"])
+def test_no_column_can_be_named_where_there_are_none(tmp_path, kind):
+    path = sets.FORMATS[kind](tmp_path, *sets.digits(4))
+    for name in ("image_column", "label_column"):
+        with pytest.raises(UserError, match=rf"--{name[:5]}-column x: .* has no columns; leave it"):
+            open_source(path, **{name: "x"})
+
+
+@pytest.mark.parametrize("kind", sets.FORMATS)
+def test_labels_are_not_read_where_none_are_wanted(tmp_path, kind):
+    source = open_source(sets.FORMATS[kind](tmp_path, *sets.digits(4)), label_column="none")
+    assert source.label_names is None
+
+
+def test_a_named_set_without_labels():
+    source = open_source("digits", label_column="none")
+    (block, *_) = source.read(plan.Piece(0, 0, 10))
+    assert (source.label_names, block.labels) == (None, None)
+    with pytest.raises(UserError, match=r"--image-column x: digits .a named set. has no columns"):
+        open_source("digits", image_column="x")

@@ -5,9 +5,9 @@ from pipeline.sources import Request
 
 def test_what_the_manifest_says():
     assert Request(("a.npz",), "all").describe() == {"input": "a.npz", "split": "all"}
-    assert Request(("a", "b"), "train", (8, 9), True).describe() == {
+    assert Request(("a", "b"), "train", (8, 9), color="gray").describe() == {
         "input": ["a", "b"],
         "split": "train",
         "image_size": [8, 9],
-        "grayscale": True,
+        "color": "gray",
     }

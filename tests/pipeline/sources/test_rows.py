@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,8 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.sources import Rejection, Request
-from pipeline.sources.decode import Unreadable
-from pipeline.sources.rows import Row, assemble, first_row, read_row
+from pipeline.sources.pictures.decode import Unreadable
+from pipeline.sources.rows import Item, Row, assemble, decoded, settle
 
 REQUEST = Request(("set",))
 
@@ -55,7 +56,7 @@ def test_shapes_are_counted_the_most_frequent_first():
         blocks(rows)
     assert str(caught.value) == (
         "--input set: images of different shapes: 2 of 4 × 4, 1 of 2 × 3, 1 of 2 × 3 × 3; "
-        "add --image-size HxW and --grayscale"
+        "add --image-size 4x4 and --color gray"
     )
 
 
@@ -65,25 +66,54 @@ def test_none_of_the_expected_shape():
         blocks([row(1, (4, 4)), row(2, (4, 4))])
 
 
-def test_first_row_skips_what_cannot_be_read():
-    assert first_row([Rejection("a", "bad"), row(1), row(2)], REQUEST).id == "001"
+def item(number: int, shape: tuple[int, ...] = (2, 3)) -> Item:
+    return Item(f"{number:03d}", 0, np.full(shape, number, np.uint8))
+
+
+BAD = Item("a", 0, Unreadable("empty file"))
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("items", "shape", "color"),
     [
-        ([], "--input set: 0 images; nothing to cluster"),
-        ([Rejection("a", "empty file")], "no image can be read; the first, a: empty file"),
+        ([BAD, item(1), item(2)], (2, 3), "auto"),
+        ([item(1), item(2, (4, 5, 3))], (2, 3, 3), "rgb"),
+        ([item(1, (4, 5, 3)), item(2)], (4, 5, 3), "rgb"),
+        ([item(1), BAD, item(2), item(3, (2, 3, 4))], (2, 3, 3), "rgb"),
+        ([item(1, (6,))], (6,), "auto"),
     ],
 )
-def test_no_first_row(rows, message):
+def test_a_set_is_grey_only_if_all_images_are(items, shape, color):
+    assert settle(items, REQUEST) == (shape, "uint8", color)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([], "--input set: 0 images; nothing to cluster"),
+        ([BAD], "no image can be read; the first, a: empty file"),
+    ],
+)
+def test_no_image_can_be_read(items, message):
     with pytest.raises(UserError, match=message):
-        first_row(rows, REQUEST)
+        settle(items, REQUEST)
 
 
-def test_a_row_or_why_not():
-    def fail():
-        raise Unreadable("empty file")
+def test_a_damaged_image_with_colour_settles_nothing():
+    grey, colour = (sets.encoded(np.zeros(shape, np.uint8)) for shape in ((2, 3), (2, 3, 3)))
+    assert settle([Item("a", 0, grey), Item("b", 0, colour[:60])], REQUEST).color == "auto"
+    assert settle([Item("a", 0, grey), Item("b", 0, colour)], REQUEST).color == "rgb"
 
-    assert read_row("a", 3, lambda: "pixels") == Row("a", 3, "pixels")
-    assert read_row("a", 3, fail) == Rejection("a", "empty file")
+
+def test_an_image_of_one_colour_is_decoded_as_asked():
+    request = Request(("set",), color="rgb")
+    assert decoded(item(7), request).pixels.tolist() == np.full((2, 3, 3), 7).tolist()
+    assert decoded(BAD, request) == Rejection("a", "empty file")
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"), [((2,), "2 values instead of 6"), ((1, 6), "1 × 6 values instead of 6")]
+)
+def test_numbers_of_another_shape(shape, reason):
+    found = decoded(Item("a", 0, np.zeros(shape, np.float32)), REQUEST, (6,))
+    assert found == Rejection("a", reason)

@@ -12,8 +12,8 @@ import pytest
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.sources import parquet_rows
-from pipeline.sources.parquet_rows import read_rows, read_schema
+from pipeline.sources.tables import parquet as parquet_rows
+from pipeline.sources.tables.parquet import read_rows, read_schema
 
 NAMES = ["a", "b", "c"]
 
@@ -97,7 +97,7 @@ def test_no_reader_outlives_a_script(tmp_path):
     """Scripts that stop in the middle of a file end with their own status, not a signal."""
     put(str(tmp_path / "set.parquet"))
     code = (
-        "from pipeline.sources.parquet_rows import read_rows; "
+        "from pipeline.sources.tables.parquet import read_rows; "
         f"rows = read_rows({str(tmp_path / 'set.parquet')!r}, ['image'], 0, 50); next(rows); "
         "raise SystemExit(7)"
     )

@@ -194,16 +194,19 @@ def test_a_file_without_labels(tmp_path, caplog):
 
 
 def test_columns_that_might_be_labels_are_named(tmp_path, caplog):
-    assert open_source(put(tmp_path, {"image": PNGS, "labels": LABELS})).label_names is None
-    assert "no column label, so no labels; not read: labels" in caplog.text
+    assert open_source(put(tmp_path, {"image": PNGS, "kind": LABELS})).label_names is None
+    assert "no column label, so no labels; not read: kind; --label-column" in caplog.text
 
 
 @pytest.mark.parametrize(
-    "columns", [{"picture": PNGS[:1]}, {"image": ["text"]}, {"image": [[1, 2]]}, {"image": [1]}]
+    "columns", [{"picture": PNGS[:1]}, {"image": ["text"]}, {"image": [["1"]]}, {"image": [1]}]
 )
 def test_no_column_of_images(tmp_path, columns):
     name = next(iter(columns))
-    with pytest.raises(UserError, match=rf"set\.parquet: no column image of encoded.*has {name}: "):
+    with pytest.raises(
+        UserError,
+        match=rf"set\.parquet: no column of images .*with --image-column; .* are {name}: ",
+    ):
         open_source(put(tmp_path, columns))
 
 

@@ -7,7 +7,7 @@ import sets
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.sources import open_source
-from pipeline.sources.converted import Converted
+from pipeline.sources.pictures.converted import Converted
 
 
 def test_arrays_can_be_resized(tmp_path):
@@ -26,7 +26,7 @@ def test_floats_cannot_be_resized(tmp_path):
 def test_rows_cannot_be_resized(tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((3, 4), np.uint8))
     with pytest.raises(UserError, match="holds pixels of shape 4, which is no image; only uint8"):
-        open_source(str(tmp_path / "rows.npy"), grayscale=True)
+        open_source(str(tmp_path / "rows.npy"), color="gray")
 
 
 def test_converted_source_in_small_blocks(tmp_path):

@@ -9,7 +9,7 @@ from sets import read
 
 from pipeline.errors import UserError
 from pipeline.sources import open_source
-from pipeline.sources.idx import labels_beside
+from pipeline.sources.arrays.idx import labels_beside
 
 IMAGES, LABELS = sets.digits(6)
 
@@ -72,7 +72,7 @@ def test_only_labels(tmp_path):
     ("edit", "message"),
     [
         (lambda data: b"\x89PNG" + data[4:], r"not an idx file \(it begins with 89504e47\)"),
-        (lambda data: data[:2] + b"\x0d" + data[3:], "idx type 0x0d; only bytes, 0x08, are read"),
+        (lambda data: data[:2] + b"\x0a" + data[3:], "idx type 0x0a; those that are read are 0x08"),
         (lambda data: data[:9], r"damaged or not an idx file \(it ends 7 bytes too"),
         (lambda data: data[:-9], r"damaged or not an idx file \(it ends 9 bytes too early\); make"),
     ],

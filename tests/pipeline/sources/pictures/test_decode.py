@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from PIL import Image
 from png import chunk, png_header, png_of
 
 from pipeline.sources import Request
-from pipeline.sources.decode import Unreadable, decode, from_array
 from pipeline.sources.formats import image_formats_text
+from pipeline.sources.pictures.decode import Unreadable, decode, from_array
 
 AS_IT_IS = Request(("x",))
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -102,7 +103,7 @@ def test_upright_by_exif():
 
 def test_grayscale_weighs_the_colours():
     pixels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
-    grey = decode(sets.encoded(pixels), Request(("x",), grayscale=True))
+    grey = decode(sets.encoded(pixels), Request(("x",), color="gray"))
     assert grey.tolist() == [[76, 150, 29]]
 
 
@@ -111,6 +112,55 @@ def test_shrinking_is_antialiased():
     small = decode(sets.encoded(stripes), Request(("x",), image_size=(4, 4)))
     assert small.shape == (4, 4)
     assert 100 < small.min() <= small.max() < 155
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "expected"),
+    [
+        ("stretch", (4, 4), [[0, 0, 255, 255]] * 4),
+        ("crop", (4, 4), [[0, 0, 255, 255]] * 4),
+        ("crop", (4, 2), [[0, 255]] * 4),
+        ("pad", (4, 4), [[0] * 4, [0, 0, 255, 255], [0, 0, 255, 255], [0] * 4]),
+        ("pad", (2, 8), [[0, 0, 0, 0, 255, 255, 0, 0]] * 2),
+    ],
+)
+def test_other_aspect_ratios(resize, size, expected):
+    """Of an image twice as wide as high, black to the left and white to the right."""
+    halves = np.repeat(np.array([[0, 255]], np.uint8), 32, axis=1).repeat(32, axis=0)
+    request = Request(("x",), image_size=size, resize=resize)
+    found = decode(sets.encoded(halves), request)
+    np.testing.assert_allclose(found, expected, atol=40)  # the edge is antialiased
+
+
+def test_heic():
+    import pillow_heif
+
+    image = Image.fromarray(np.full((64, 48, 3), 90, np.uint8))
+    pillow_heif.from_pillow(image).save(buffer := io.BytesIO(), quality=-1)
+    decoded = decode(buffer.getvalue(), AS_IT_IS)
+    assert decoded.shape == (64, 48, 3)
+    assert np.abs(decoded.astype(int) - 90).max() <= 2
+    with pytest.raises(Unreadable, match="damaged: "):
+        decode(buffer.getvalue()[:-100], AS_IT_IS)
+
+
+def test_heic_without_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(
+        Unreadable, match=r"a HEIF image, which needs: pip install 'kmeans-job\[hei"
+    ):
+        decode(b"\0\0\0\x18ftypheic", AS_IT_IS)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "TIFF"])
+def test_upright_by_exif_of_other_formats(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(file_of(Image.new("RGB", (32, 16)), kind, exif=exif), AS_IT_IS).shape == (
+        32,
+        16,
+        3,
+    )
 
 
 def test_size_is_height_by_width():
@@ -130,7 +180,7 @@ def test_size_is_height_by_width():
         (sets.encoded(COLOUR)[:60], "damaged: it ends before"),
         (sets.encoded(COLOUR)[:-4], "damaged: it ends before"),
         (sets.encoded(NOISE, "JPEG")[:-200], "damaged: image file is truncated"),
-        (sets.encoded(GREY, "PPM"), f"not a {image_formats_text()} image"),
+        (sets.encoded(GREY, "ICO"), f"not a {image_formats_text()} image"),
     ],
 )
 def test_reasons(data, reason):
@@ -157,7 +207,7 @@ def test_memory_that_runs_out_is_no_reason(monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("pipeline.sources.decode.convert", fail)
+    monkeypatch.setattr("pipeline.sources.pictures.decode.convert", fail)
     with pytest.raises(MemoryError):
         decode(sets.encoded(GREY), AS_IT_IS)
 

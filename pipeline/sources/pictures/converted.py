@@ -21,6 +21,7 @@ class Converted:
 
     source: Planned
     image_shape: tuple[int, ...]
+    num_skipped: int = 0
 
     @property
     def request(self) -> Request:
@@ -50,14 +51,14 @@ class Converted:
 
     def _convert(self, pixels: np.ndarray) -> np.ndarray:
         """Converts images [B, d] to [B, d′], uint8."""
-        from pipeline.sources.decode import from_array
+        from pipeline.sources.pictures.decode import from_array
 
         images = pixels.reshape(len(pixels), *self.source.image_shape)
         return np.stack([from_array(image, self.request).reshape(-1) for image in images])
 
 
 def converted(source: Planned) -> Planned:
-    """Returns `source` as its request asks for it: unchanged, if it asks for no conversion.
+    """Returns `source` as its request asks for it: unchanged, if its images are so already.
 
     Raises:
       UserError: the images are not uint8, or no images but rows.
@@ -65,8 +66,8 @@ def converted(source: Planned) -> Planned:
     if not source.request.converts:
         return source
     # Not at the top: without a conversion no module needs to load Pillow.
-    from pipeline.sources.decode import check_convertible, from_array
+    from pipeline.sources.pictures.decode import check_convertible, from_array
 
     check_convertible(source.image_shape, source.dtype, source.request)
     sample = from_array(np.zeros(source.image_shape, np.uint8), source.request)
-    return Converted(source, sample.shape)
+    return source if sample.shape == source.image_shape else Converted(source, sample.shape)

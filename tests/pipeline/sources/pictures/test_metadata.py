@@ -9,7 +9,7 @@ from PIL import Image
 from png import chunk
 
 from pipeline.sources import Request
-from pipeline.sources.decode import decode
+from pipeline.sources.pictures.decode import decode
 
 AS_IT_IS = Request(("x",))
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20

@@ -1,6 +1,7 @@
 """TFRecord files of tf.train.Example: every feature that is read, and damage."""
 
 import gzip
+import zlib
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from sets import read
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.ids import hashed
-from pipeline.sources import Rejection, open_source, tfrecords
+from pipeline.sources import Rejection, open_source
 from pipeline.sources.labels import Unnamed
+from pipeline.sources.records import source as tfrecords
 
 IMAGES, LABELS = sets.digits(6)
 PNGS = [sets.encoded(pixels) for pixels in IMAGES]
@@ -62,9 +64,8 @@ def test_labels_of_every_kind(tmp_path, values, label):
 
 
 def test_a_label_that_is_none(tmp_path):
-    source = open_source(put(tmp_path, {"image/encoded": PNGS[0], "label": 1}, WRONG))
     with pytest.raises(UserError, match=r"set\.tfrecord: record 1: a label of 3 values"):
-        list(source.read(plan.Piece(0, 0, 2)))
+        open_source(put(tmp_path, {"image/encoded": PNGS[0], "label": 1}, WRONG))
 
 
 @pytest.mark.parametrize("label", [70_000, -5, "cat"])
@@ -187,7 +188,7 @@ def test_a_record_that_is_no_example(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"pixels": b"x", "size": 3}, r"an Example without image/encoded, .*; it has pixels, size"),
+        ({"thing": b"x", "size": 3}, r"an Example without image/encoded, .*; it has size, thing"),
         ({}, "an Example without image/encoded, .*; it has nothing"),
         ({"image/raw": b"x", "image/height": 1}, "image/raw needs image/width, an integer"),
     ],
@@ -201,3 +202,70 @@ def test_an_example_without_the_feature(tmp_path, row, message):
 def test_no_records(tmp_path):
     with pytest.raises(UserError, match="0 images; nothing to cluster"):
         open_source(put(tmp_path))
+
+
+def test_class_names_beside_the_files(tmp_path):
+    rows = [{"image": PNGS[i], "label": i} for i in (1, 0)]
+    path = put(tmp_path, *rows)
+    (tmp_path / "label.labels.txt").write_text("cat\ndog\n")
+    (tmp_path / "other.labels.txt").write_text("no\n")
+    source = open_source(path)
+    assert source.label_names == ("cat", "dog")
+    assert read(source).labels.tolist() == [1, 0]
+    assert open_source(path, label_column="none").label_names is None
+    with pytest.raises(UserError, match="record 0: label 2, but 2 names of labels lie beside the"):
+        open_source(put(tmp_path, {"image": PNGS[0], "label": 2}))
+
+
+def test_labels_of_objects_are_no_labels_of_images(tmp_path, caplog):
+    path = put(tmp_path, {"image/encoded": PNGS[0], "image/object/class/label": 3})
+    assert read(open_source(path)).labels.tolist() == [-1]
+    assert "image/object/class/label of" in caplog.text
+    assert "labels objects in an image, not the image: no labels are read" in caplog.text
+
+
+@pytest.mark.parametrize("sides", [{}, {"height": 6, "width": 5, "depth": 1}])
+def test_image_raw_is_encoded_or_not(tmp_path, sides):
+    data = IMAGES[0].tobytes() if sides else PNGS[0]
+    block = read(open_source(put(tmp_path, {"image_raw": data, "label": 1, **sides})))
+    np.testing.assert_array_equal(block.pixels, IMAGES[:1].reshape(1, 30))
+
+
+def test_features_that_are_asked_for(tmp_path):
+    row = {"image": PNGS[0], "label": 1, "thumb": PNGS[1], "kind": "x"}
+    path = put(tmp_path, row)
+    source = open_source(path, image_column="thumb", label_column="kind")
+    np.testing.assert_array_equal(read(source).pixels, IMAGES[1:2].reshape(1, 30))
+    assert source.label_names == ("x",)
+    with pytest.raises(
+        UserError, match=r"--image-column gone: .* has no image there, only image, k"
+    ):
+        open_source(path, image_column="gone")
+    with pytest.raises(
+        UserError, match=r"--label-column gone: .* has only image, kind, label, thumb"
+    ):
+        open_source(path, label_column="gone")
+
+
+def test_integers_are_bytes(tmp_path):
+    integers = sets.Example()
+    integers.features.feature["image"].int64_list.value.extend([1, 2, 3, 255])
+    for key in ("height", "width"):
+        integers.features.feature[key].int64_list.value.append(2)
+    path = tmp_path / "set.tfrecord"
+    path.write_bytes(b"".join(sets.frame(integers.SerializeToString())))
+    source = open_source(str(path))
+    assert (source.image_shape, source.dtype) == ((2, 2), "uint8")
+    assert read(source).pixels.tolist() == [[1, 2, 3, 255]]
+    integers.features.feature["image"].int64_list.value[0] = 256
+    path.write_bytes(b"".join(sets.frame(integers.SerializeToString())))
+    with pytest.raises(UserError, match="integers 2 … 256; images are 0 … 255, or floats"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize(("cut", "level"), [(-8, 9), (-8, 0), (40, 9)])
+def test_a_damaged_zlib_stream(tmp_path, cut, level):
+    data = zlib.compress(sets.records({"image": png} for png in PNGS), level)
+    (tmp_path / "set.tfrecord").write_bytes(data[:cut])
+    with pytest.raises(UserError, match=r"set\.tfrecord: damaged (zlib stream|TFRecord file) \("):
+        open_source(str(tmp_path / "set.tfrecord"))

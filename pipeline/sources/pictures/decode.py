@@ -1,4 +1,4 @@
-"""Image files to arrays: decoding, colours, sizes. The only module that imports Pillow.
+"""Image files to arrays: decoding, colours, sizes. The one module here that imports Pillow.
 
 The first frame of an image is taken and turned upright (EXIF); palettes, CMYK and the like become
 RGB; 16-bit pixels keep their high byte; transparency is laid over black; grey stays one channel.
@@ -6,17 +6,19 @@ RGB; 16-bit pixels keep their high byte; transparency is laid over black; grey s
 
 import io
 import re
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, install_hint
 from pipeline.sources.formats import IMAGE_FORMATS, image_formats_text
-from pipeline.sources.metadata import PngHeader, picture_in, png_header
-from pipeline.sources.protocol import Request
+from pipeline.sources.pictures.metadata import PngHeader, jpeg_channels, picture_in, png_header
+from pipeline.sources.protocol import CROP, GRAY, MAX_PIXELS, PAD, RGB, Request
 
-MAX_PIXELS = 1 << 26
-_PILLOW_FORMATS = tuple(map(str.upper, IMAGE_FORMATS))
+_PILLOW_FORMATS = tuple(name.upper() for name in IMAGE_FORMATS if name != "HEIF")
+# How an image gets another aspect ratio, where it is not stretched. Padding is black.
+_RESIZES: dict[str, Any] = {CROP: ImageOps.fit, PAD: ImageOps.pad}
 _PNG_START = b"\x89PNG\r\n"
 # By EXIF's orientation: what turns an image upright.
 _TURNS = {
@@ -28,6 +30,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ORIENTATION = 0x0112
+_HEIF = re.compile(rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -46,12 +50,12 @@ def decode(data: bytes, request: Request) -> np.ndarray:
         raise Unreadable("empty file")
     try:
         picture = picture_in(data)
-        with Image.open(io.BytesIO(picture.data), formats=_PILLOW_FORMATS) as opened:
+        with _opened(picture.data) as opened:
             _check_size(*opened.size)
             # Pillow reads a PNG file that was cut short without an error.
             if not picture.is_whole:
                 raise Unreadable("damaged: it ends before its last chunk")
-            turn = _TURNS.get(picture.orientation)
+            turn = _TURNS.get(_orientation_of_avif(opened) or picture.orientation)
             image = _eight_bits_of_png(opened, picture.data)
             return convert(image if turn is None else image.transpose(turn), request)
     except (Unreadable, MemoryError):
@@ -65,6 +69,44 @@ def decode(data: bytes, request: Request) -> np.ndarray:
     except Exception as error:  # decoders raise anything when a file is damaged
         text = re.sub(r" object at 0x[0-9a-f]+", "", " ".join(str(error).split()))
         raise Unreadable(f"damaged: {text or type(error).__name__}") from error
+
+
+def is_grey(content: object) -> bool:
+    """Whether an image is surely grey, by its header or its array; it may be damaged all the same.
+
+    Args:
+      content: the beginning of an image file, or pixels.
+    """
+    if isinstance(content, np.ndarray):
+        return content.dtype == np.uint8 and content.shape[2:] in ((), (1,)) and content.ndim > 1
+    if not isinstance(content, bytes):
+        return False
+    if header := png_header(content):
+        return header.is_grey
+    if (channels := jpeg_channels(content)) is not None:
+        return channels == 1
+    try:
+        with _opened(content) as image:
+            return image.mode in (*_GREY, *_DEEP)
+    except Exception:  # whatever a decoder raises, which `decode` gives as a reason
+        return False
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Opens an image file of one of IMAGE_FORMATS, whatever its name."""
+    if not _HEIF.match(data):
+        return Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+    try:
+        # Not registered with Pillow, which would change what others in the process read.
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise Unreadable(f"a HEIF image, which needs: {install_hint('heic')}") from error
+    return HeifImageFile(io.BytesIO(data))
+
+
+def _orientation_of_avif(image: Image.Image) -> int | None:
+    """Returns EXIF's orientation of an AVIF image; None for others, and where there is none."""
+    return image.getexif().get(_ORIENTATION) if image.format == "AVIF" else None
 
 
 def from_array(pixels: np.ndarray, request: Request) -> np.ndarray:
@@ -83,12 +125,14 @@ def from_array(pixels: np.ndarray, request: Request) -> np.ndarray:
 def convert(image: Image.Image, request: Request) -> np.ndarray:
     """Converts an image to the requested colours and size: uint8 [h, w] or [h, w, 3]."""
     image = _eight_bits(image)
-    if request.grayscale and image.mode != "L":
-        image = image.convert("L")
+    if wanted := {GRAY: "L", RGB: "RGB"}.get(request.color):
+        image = image if image.mode == wanted else image.convert(wanted)
     if request.image_size:
         height, width = request.image_size
         if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = _RESIZES.get(request.resize, Image.Image.resize)(
+                image, (width, height), Image.Resampling.BILINEAR
+            )
     return np.asarray(image)
 
 
@@ -102,8 +146,7 @@ def check_convertible(shape: tuple[int, ...], dtype: str, request: Request) -> N
         from_array(np.zeros(shape, np.uint8), request)
     except Unreadable as error:
         raise UserError(
-            f"--image-size, --grayscale: {request} holds {error}; "
-            "only uint8 images can be converted"
+            f"--image-size, --color: {request} holds {error}; only uint8 images can be converted"
         ) from error
 
 

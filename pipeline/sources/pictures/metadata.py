@@ -17,6 +17,9 @@ _ORIENTATION = 0x0112
 # A JFIF segment decides how colours are stored; its density does not matter.
 _JFIF = b"JFIF\0\x01\x01\0\0\1\0\1\0\0"
 _ADOBE_BYTES = 12
+# Segments of a JPEG file that begin a frame, and where these have the number of channels.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_CHANNELS_AT = 5
 
 
 class Picture(NamedTuple):
@@ -70,6 +73,30 @@ def png_header(data: bytes) -> PngHeader | None:
     # Only the lowest bits count where pixels have fewer than 16.
     values = (each & ((1 << depth) - 1) for each in struct.unpack_from(f">{channels}H", key))
     return PngHeader(depth, kind in (0, 4), tuple(values))
+
+
+def jpeg_channels(data: bytes) -> int | None:
+    """Returns the number of channels of a JPEG file; None if it is none, or its header is cut."""
+    if not data.startswith(_JPEG):
+        return None
+    for marker, body in _segments(data):
+        if marker in _FRAMES and len(body) > _CHANNELS_AT:
+            return body[_CHANNELS_AT]
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields (marker, content) of the segments before the pixels of a JPEG file."""
+    start = len(_JPEG)
+    while start + 4 <= len(data) and data[start] == 0xFF:
+        if data[start + 1] == 0xFF:  # fills up
+            start += 1
+            continue
+        end = start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        if data[start + 1] == 0xDA or end > len(data):
+            return
+        yield data[start + 1], data[start + 4 : end]
+        start = end
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:

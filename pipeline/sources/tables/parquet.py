@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import decoding
+from pipeline.sources.tables.cells import values_of, without_views
 
 _DISTINCT_ROWS = 65_536
 BATCH_ROWS = 64  # decoded at a time: a row may be a large picture
@@ -56,7 +57,7 @@ def distinct(path: str, column: str) -> set[Any]:
         found: set[Any] = set()
         batches = file.iter_batches(_DISTINCT_ROWS, columns=[column], use_threads=False)
         for values in (batch.column(column) for batch in batches):
-            found.update(pc.unique(_without_views(values)).to_pylist())
+            found.update(pc.unique(without_views(values)).to_pylist())
         return found
 
 
@@ -70,12 +71,6 @@ def are_within(path: str, column: str, low: int, high: int) -> bool:
             each is not None and each.has_min_max and low <= each.min and each.max <= high
             for each in known
         )
-
-
-def is_floats(kind: pa.DataType) -> bool:
-    """Whether the values of a column are lists of floats."""
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in lists) and pa.types.is_floating(kind.value_type)
 
 
 def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -98,22 +93,10 @@ def _group_rows(
         a, b = max(start - first, 0), min(stop - first, batch.num_rows)
         if a < b:
             cut = batch.slice(a, b - a)
-            yield from zip(*(_values(cut.column(name)) for name in columns), strict=True)
+            yield from zip(*(values_of(cut.column(name)) for name in columns), strict=True)
         first += batch.num_rows
         if first >= stop:
             return
-
-
-def _values(column: pa.Array) -> Any:
-    """Returns the values of a column; lists of floats as arrays, which take far less memory."""
-    if is_floats(column.type):
-        return column.to_numpy(zero_copy_only=False)
-    return _without_views(column).to_pylist()
-
-
-def _without_views(column: pa.Array) -> pa.Array:
-    """Returns a column of views of strings as one of strings: of views Arrow loses the nulls."""
-    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 @contextlib.contextmanager

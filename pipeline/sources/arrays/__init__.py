@@ -1,0 +1,1 @@
+"""Sets whose images are arrays of numbers: NumPy's files, idx and CSV."""

@@ -1,0 +1,1 @@
+"""Image files and arrays of pixels: decoding, colours, sizes."""

@@ -1,0 +1,1 @@
+"""Tables with an image in each row: Parquet and Arrow."""
