@@ -69,7 +69,7 @@ class Frame(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How large the pixels of some images are; `merge` is associative and commutative.
+    """How large the pixels of some images are.
 
     Attributes:
       largest: |x| of each column, the bits of a float32, uint32 [d].
