@@ -20,7 +20,7 @@ class Member(NamedTuple):
 
     Attributes:
       label: its name; None where the image has none.
-      odd: whether the label differs from the cluster's majority label.
+      odd: whether the label differs from the cluster's most common label.
       picture: a data URI; None where vectors cannot be drawn.
     """
 
@@ -138,15 +138,15 @@ def members_of(
     members: list[dict[str, list[Member]]] = [
         {kind: [] for kind in EXAMPLES_SHOWN} for _ in range(num_clusters)
     ]
-    majority = None if contingency is None else contingency.argmax(axis=1)
+    commonest = None if contingency is None else contingency.argmax(axis=1)
     for i, cluster in enumerate(examples["clusters"]):
-        label = -1 if majority is None else int(examples["labels"][i])
+        label = -1 if commonest is None else int(examples["labels"][i])
         members[cluster][examples["kinds"][i]].append(
             Member(
                 bounded(examples["ids"][i]),
                 names[label] if label >= 0 else None,
                 float(examples["distances"][i]),
-                majority is not None and label not in (-1, majority[cluster]),
+                commonest is not None and label not in (-1, commonest[cluster]),
                 drawn[i],
             )
         )

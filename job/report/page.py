@@ -18,7 +18,7 @@ from markupsafe import Markup
 from job.config import FitConfig
 from job.report import charts, clusters, confusions, formatting
 from job.result.folder import REPORT
-from job.result.metrics import present
+from job.result.metrics import images_per_second, present
 from job.result.read import Result, read, read_metrics
 from pipeline import storage
 from pipeline.options import flag_of, is_required, options_of
@@ -83,6 +83,11 @@ def view(result: Result) -> dict[str, Any]:
     described = clusters.describe(result, contingency, names)
     return {
         "metrics": metrics,
+        "heading": formatting.heading(metrics),
+        "dataset": formatting.dataset(metrics),
+        "date": formatting.day(metrics),
+        "foot": formatting.foot(metrics),
+        "rate": images_per_second(metrics),
         "num_labelled": 0 if contingency is None else int(contingency.sum()),
         "measures": list(present(metrics)),
         "clusters": described,

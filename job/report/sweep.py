@@ -3,7 +3,7 @@
 from typing import Any
 
 from job.config import Ks
-from job.report import charts
+from job.report import charts, formatting
 from job.report.page import command, template
 from job.result.folder import SWEEP_REPORT
 from job.result.metrics import METRICS
@@ -31,6 +31,9 @@ def build_sweep_page(sweep: dict[str, Any]) -> str:
         sweep=sweep,
         fits=fits,
         measures=measures,
+        dataset=formatting.dataset(sweep),
+        date=formatting.day(sweep),
+        foot=formatting.foot(sweep),
         charts={m.name: _chart(sweep, m.name) for m in measures},
         command=command({**sweep["config"], "k": Ks(sweep["config"]["k"])}),
     )

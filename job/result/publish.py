@@ -1,6 +1,7 @@
 """Publishes a result: assignments shard by shard, then everything that follows from them."""
 
 import dataclasses
+import datetime
 import hashlib
 import platform
 from collections.abc import Callable
@@ -173,6 +174,7 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "config": recorded(publication.config),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -185,6 +187,7 @@ def _about_images(manifest: Manifest) -> dict[str, Any]:
         "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
         "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
         "fingerprint": manifest.fingerprint,
+        "source": manifest.source,
     }
 
 

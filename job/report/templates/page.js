@@ -53,7 +53,7 @@
       entry.row.hidden = entry.card.hidden = !match;
       shown += match;
     }
-    document.getElementById("count").textContent = `${shown} of ${entries.length} shown`;
+    document.getElementById("count").textContent = `${shown.toLocaleString("en")} of ${entries.length.toLocaleString("en")} shown`;
     document.getElementById("none").hidden = shown > 0;
   }
 
