@@ -10,7 +10,8 @@ from pipeline.shards.assignments import ASSIGNMENTS
 from pipeline.shards.manifest import TRANSFORM_FILES
 
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
-EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
+FINDINGS, EXAMPLES = "findings.json", "examples.npz"
+REPORT, MODEL = "report.html", "model"
 CHECKPOINT = "checkpoint"
 SWEEP, SWEEP_REPORT = "sweep.json", "sweep.html"
 OURS = (
@@ -18,6 +19,7 @@ OURS = (
     CENTROIDS,
     HISTORY,
     ASSIGNMENTS,
+    FINDINGS,
     EXAMPLES,
     REPORT,
     MODEL,
