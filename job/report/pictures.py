@@ -47,6 +47,12 @@ def data_uri(picture: np.ndarray, side: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
+def png(picture: np.ndarray) -> bytes:
+    """Encodes a picture, uint8 [h, w] or [h, w, 3], as a PNG file, exact."""
+    Image.fromarray(np.ascontiguousarray(picture)).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
+
+
 def side_for(image_shape: Sequence[int], count: int, max_pixels: int) -> int:
     """Returns the longer side, in pixels, at which `count` pictures have `max_pixels` together."""
     height, width = image_shape[:2]
