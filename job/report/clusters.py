@@ -115,6 +115,8 @@ def shown(examples: dict[str, np.ndarray], num_clusters: int) -> dict[str, np.nd
 
     The nearest are ordered from near to far, the farthest from far to near.
     """
+    members = np.isin(examples["kinds"], list(EXAMPLES_SHOWN))  # others belong to no cluster's card
+    examples = {name: values[members] for name, values in examples.items()}
     kinds, room = examples["kinds"], kinds_shown(num_clusters)
     sign = np.select([kinds == "nearest", kinds == "farthest"], [1.0, -1.0], 0.0)
     taken: Counter[tuple[int, str]] = Counter()

@@ -11,7 +11,7 @@ from job.report import pictures
 
 MERGE_PERCENT = 25  # a label counts in a cluster if it holds at least this share of it
 MINOR_SHARE = 0.05  # the second and third label of a cluster are named if they hold this share
-MAX_CELLS = 12_000  # of a heat map that shows figures; a larger one is a picture
+MAX_CELLS = 3_000  # of a heat map that shows figures; a larger one is a picture
 
 
 class Merge(NamedTuple):

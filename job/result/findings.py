@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # it loads TensorFlow, which a report does not need
 
 MAX_OUTLIERS, MAX_SUSPECTS = 200, 1_000
 MAX_GROUPS, MAX_GROUP_IDS = 1_000, 1_000  # of images with the same pixels
+MAX_SHOWN = 24  # of each list in the report
 PURE_SHARE = 0.9  # from which on a cluster is one of nearly one label
 DIGEST_BYTES = 16  # two images with the same digest are the same: 2⁻¹²⁸ by chance
 PAIR_BYTES = 32 << 20  # of distances between centroids at a time
@@ -269,6 +270,13 @@ def _about_cluster(
         "silhouette": math.fsum(rows.noted.silhouettes[own]) / len(own),
         "representative": min(names[row] for row in nearest.tolist()),
     }
+
+
+def shown_ids(findings: dict[str, Any]) -> list[str]:
+    """Returns the ids of the images that the report shows as findings."""
+    groups = findings["duplicates"][:MAX_SHOWN]
+    listed = findings["outliers"][:MAX_SHOWN] + findings["suspects"][:MAX_SHOWN]
+    return [group[0] for group in groups] + [entry["id"] for entry in listed]
 
 
 def nearest_clusters(centroids: np.ndarray) -> list[int | None]:

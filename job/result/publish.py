@@ -20,8 +20,8 @@ from job.kmeans.loop import Fitted
 from job.kmeans.sums import inertia
 from job.result import saved_model
 from job.result.assigner import Assigner
-from job.result.examples import Examples
-from job.result.findings import Found, Noted, Rows, find
+from job.result.examples import FINDING, Examples, sample_share
+from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
 from job.result.metrics import Facts, all_metrics
 from job.result.read import read_assigned
@@ -104,13 +104,15 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
     config, manifest = publication.config, publication.manifest
     tally, examples = publication.empty()
     noted: list[Noted] = []
+    image_bytes = manifest.num_features * np.dtype(manifest.dtype).itemsize
+    share = sample_share(manifest.num_images, image_bytes)
 
     def assign(block: Block) -> Assigned:
         nonlocal tally, examples
         publication.replicas.end_if_asked("while writing")
         measured = nearest(block)
         tally = tally.add(measured)
-        examples = examples.merge(Examples.of(measured.assigned, config.seed))
+        examples = examples.merge(Examples.of(measured.assigned, config.seed, share))
         noted.append(Noted.of(measured))
         return measured.assigned
 
@@ -137,8 +139,11 @@ def publish_result(
     config, manifest, fitted = publication.config, publication.manifest, publication.fitted
     tally, examples, noted = _collect(publication)
     write_centroids(config.output, fitted.centroids)
-    write_findings(config.output, _find(publication, noted).findings)
-    write_examples(config.output, examples.columns())
+    found, rows = _find(publication, noted)
+    write_findings(config.output, found.findings)
+    columns, shown = examples.columns(), _shown(publication, found, rows)
+    joined = {name: np.concatenate([columns[name], shown[name]]) for name in columns}
+    write_examples(config.output, joined)
     copy_transform(config.shards, config.output, manifest)
     saved_model.write_model(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
     result = {**_metrics(publication, tally), "seconds": seconds()}
@@ -168,7 +173,7 @@ def _collect(publication: Publication) -> tuple[Tally, Examples, list[Noted]]:
     return tally, examples, noted
 
 
-def _find(publication: Publication, noted: list[Noted]) -> Found:
+def _find(publication: Publication, noted: list[Noted]) -> tuple[Found, Rows]:
     """Finds what to look at first; a few bytes for each image are in memory meanwhile."""
     manifest, folder = publication.manifest, publication.config.output
     count = len(manifest.shards)
@@ -187,7 +192,35 @@ def _find(publication: Publication, noted: list[Noted]) -> Found:
     columns = ["cluster", "distance", "label"]
     rows = Rows.joined((read_assigned(folder, name, columns) for name in names), noted)
     lost = {"rejected": manifest.num_rejected, "skipped": getattr(manifest, "num_skipped", 0)}
-    return find(rows, ids, publication.fitted.centroids, manifest.label_names, lost)
+    return find(rows, ids, publication.fitted.centroids, manifest.label_names, lost), rows
+
+
+def _shown(publication: Publication, found: Found, rows: Rows) -> dict[str, np.ndarray]:
+    """Reads the images that the report shows as findings, as columns of the examples.
+
+    They are few and known only now, so few shards are read again.
+    """
+    manifest, folder = publication.manifest, publication.config.shards
+    wanted = np.unique([found.rows[name] for name in shown_ids(found.findings)]).astype(int)
+    pixels = np.empty((len(wanted), manifest.num_features), manifest.dtype)
+    names = {row: name for name, row in found.rows.items()}
+    first = 0
+    for shard in manifest.shards:
+        last = first + shard.num_images
+        if ((first <= wanted) & (wanted < last)).any():
+            for block in read_shard(folder, shard, manifest):
+                mine = (first <= wanted) & (wanted < first + len(block.ids))
+                pixels[mine] = block.pixels[wanted[mine] - first]
+                first += len(block.ids)
+        first = last
+    return {
+        "pixels": pixels,
+        "ids": np.array([names[row] for row in wanted.tolist()], str),
+        "labels": rows.labels[wanted].astype(np.int64),
+        "clusters": rows.clusters[wanted],
+        "distances": rows.distances[wanted],
+        "kinds": np.full(len(wanted), FINDING),
+    }
 
 
 def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
