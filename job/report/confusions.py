@@ -89,6 +89,10 @@ def find(contingency: np.ndarray, names: list[str]) -> Confusions:
         elif len(own) == 0:
             most = int(counts.argmax())
             hidden.append(Hidden(names[label], most, float(counts[most] / totals[label])))
+    # The strongest first: the page shows only so many at once.
+    merges.sort(key=lambda merge: -merge.shares[1])
+    splits.sort(key=lambda split: -len(split.clusters))
+    hidden.sort(key=lambda hiding: -hiding.share)
     return Confusions(merges, splits, hidden)
 
 

@@ -10,7 +10,7 @@ from job.report import pictures
 from job.report.clusters import as_images
 from job.report.formatting import bounded
 from job.report.look import MAX_IDS, representatives
-from job.result.examples import FINDING, SAMPLE
+from job.result.examples import FINDING, MAX_SAMPLE, SAMPLE
 from job.result.read import Result
 
 GRID = 10_000  # places along an axis: coordinates are whole numbers
@@ -22,12 +22,12 @@ class ImageMap(NamedTuple):
     """A map, as the page's script reads it.
 
     Attributes:
-      count: of its points.
+      num_points: on it.
       data: JSON: columns of the points, names of labels, and how thumbnails lie in the sheet.
       sheet: data URI of all thumbnails, row by row; None where images cannot be drawn.
     """
 
-    count: int
+    num_points: int
     data: str
     sheet: str | None
 
@@ -39,14 +39,9 @@ def image_map(result: Result, names: list[str]) -> ImageMap | None:
       None where an older version wrote the result, without a sample, or there is too little.
     """
     examples = result.examples
-    nearest = [row for row in representatives(result) if row >= 0]
-    rows = np.flatnonzero(np.isin(examples["kinds"], [SAMPLE, FINDING]))
     if not (examples["kinds"] == SAMPLE).any():
         return None
-    # Ids are unique in a set; some images are examples of several kinds.
-    rows = np.sort(np.unique(np.concatenate([rows, nearest]).astype(int)))
-    _, first = np.unique(examples["ids"][rows], return_index=True)
-    rows = rows[np.sort(first)]
+    rows = _chosen(result)
     if len(rows) < MIN_POINTS:
         return None
     pixels, labels = examples["pixels"][rows], examples["labels"][rows]
@@ -65,6 +60,17 @@ def image_map(result: Result, names: list[str]) -> ImageMap | None:
         **layout,
     }
     return ImageMap(len(rows), json.dumps(data, separators=(",", ":")), sheet)
+
+
+def _chosen(result: Result) -> np.ndarray:
+    """The rows of the examples that are on the map: what the page lists first, then the sample."""
+    examples = result.examples
+    nearest = [row for row in representatives(result) if row >= 0]
+    of_kind = [np.flatnonzero(examples["kinds"] == kind) for kind in (FINDING, SAMPLE)]
+    rows = np.concatenate([of_kind[0], nearest, of_kind[1]]).astype(int)
+    # Some images are examples of several kinds; ids are unique in a set.
+    _, first = np.unique(examples["ids"][rows], return_index=True)
+    return rows[np.sort(first)][:MAX_SAMPLE]
 
 
 def coordinates(images: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from pipeline.terminal import PROGRAM
 FOLDER = Path(__file__).parent / "templates"
 TEMPLATE = "page.html.j2"
 MANY, PAGE = 60, 30  # clusters that are many, and how many of those a page shows at a time
+NAMED = 10  # clusters that a sentence names
 STRONGEST = 20  # sentences of each kind about labels that are shown at first
 MAX_FACT = 2_000  # characters of a list of options or versions
 
@@ -103,6 +104,7 @@ def view(result: Result) -> dict[str, Any]:
         "heat": None if contingency is None else confusions.heat(contingency, names),
         "confusions": found,
         "strongest": STRONGEST,
+        "named": NAMED,
         "map": map_of(result),
         "close": clusters.close_pairs(described),
         "charts": iteration_charts(result.history),
