@@ -54,7 +54,7 @@ class Examples(NamedTuple):
         kept = {**self.kept}
         for kind, rows in other.kept.items():
             joined = _joined(kept[kind], rows) if kind in kept else rows
-            kept[kind] = joined if kind == SAMPLE else _best(joined, kind)
+            kept[kind] = _by_hash(joined) if kind == SAMPLE else _best(joined, kind)
         return Examples(kept)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -75,7 +75,7 @@ class Examples(NamedTuple):
         """Returns the content of examples.npz: columns of all examples, one of them their kind."""
         kept = {**self.kept}
         if SAMPLE in kept:
-            kept[SAMPLE] = _first(kept[SAMPLE], np.argsort(kept[SAMPLE]["hashes"])[:MAX_SAMPLE])
+            kept[SAMPLE] = _by_hash(kept[SAMPLE])
         parts = [{**rows, "kinds": np.full(len(rows["ids"]), kind)} for kind, rows in kept.items()]
         names = [name for name in parts[0] if name != "hashes"]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -89,6 +89,10 @@ def _joined(one: Rows, other: Rows) -> Rows:
 
 def _first(rows: Rows, order: np.ndarray) -> Rows:
     return {name: values[order] for name, values in rows.items()}
+
+
+def _by_hash(rows: Rows) -> Rows:
+    return _first(rows, np.argsort(rows["hashes"], kind="stable")[:MAX_SAMPLE])
 
 
 def sample_share(num_images: int, image_bytes: int) -> float:
