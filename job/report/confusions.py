@@ -23,11 +23,15 @@ class Merge(NamedTuple):
 
 
 class Split(NamedTuple):
-    """A label that has the majority of several clusters, largest part of the label first."""
+    """A label that has the majority of several clusters, largest part of the label first.
+
+    `together` is the share of the label that they hold, of which `shares` are the parts.
+    """
 
     label: str
     clusters: list[int]
     shares: list[float]
+    together: float
 
 
 class Hidden(NamedTuple):
@@ -85,7 +89,9 @@ def find(contingency: np.ndarray, names: list[str]) -> Confusions:
         own = own[np.argsort(-counts[own], kind="stable")]
         if len(own) > 1:
             shares = [float(counts[c] / totals[label]) for c in own]
-            splits.append(Split(names[label], own.tolist(), shares))
+            # Of counts: rounded shares add up to almost 1.
+            together = float(counts[own].sum() / totals[label])
+            splits.append(Split(names[label], own.tolist(), shares, together))
         elif len(own) == 0:
             most = int(counts.argmax())
             hidden.append(Hidden(names[label], most, float(counts[most] / totals[label])))

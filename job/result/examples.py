@@ -47,7 +47,7 @@ class Examples(NamedTuple):
         rows = {"pixels": block.pixels, "ids": np.array(block.ids), "labels": labels, **facts}
         kept = {kind: _best(rows, kind) for kind in EXAMPLES_SHOWN}
         sampled = hashing.uniforms(facts["hashes"]) < sample_share
-        return cls({**kept, SAMPLE: {name: values[sampled] for name, values in rows.items()}})
+        return cls({**kept, SAMPLE: _by_hash(_first(rows, np.flatnonzero(sampled)))})
 
     def merge(self, other: "Examples") -> "Examples":
         """Chooses examples among those of both sets of images."""

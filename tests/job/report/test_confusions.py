@@ -123,8 +123,8 @@ def test_merges_splits_and_hidden_labels_by_hand():
         confusions.Merge(2, ["1", "7"], [70 / 94, 24 / 94]),
     ]
     assert found.splits == [
-        confusions.Split("8", [0, 3], [60 / 65, 5 / 65]),
-        confusions.Split("1", [2, 1], [0.7, 0.3]),
+        confusions.Split("8", [0, 3], [60 / 65, 5 / 65], 1.0),
+        confusions.Split("1", [2, 1], [0.7, 0.3], 1.0),
     ]
     assert found.hidden == [confusions.Hidden("3", 0, 1.0), confusions.Hidden("7", 2, 1.0)]
 
