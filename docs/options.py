@@ -7,12 +7,18 @@ import re
 from pathlib import Path
 
 from job.cloud.config import CloudConfig
-from job.config import FitConfig
+from job.config import ExportConfig, FitConfig
 from job.result.metrics import METRICS
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.options import table
 
-CONFIGS = {"shard": ShardConfig, "fit": FitConfig, "assign": AssignConfig, "submit": CloudConfig}
+CONFIGS = {
+    "shard": ShardConfig,
+    "fit": FitConfig,
+    "assign": AssignConfig,
+    "export": ExportConfig,
+    "submit": CloudConfig,
+}
 MARKED = re.compile(r"(<!-- (?:options: (\w+)|metrics) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from job import __version__
-from job.config import SHARDS, FitConfig, parse_ks, sweep_configs
+from job.config import SHARDS, ExportConfig, FitConfig, parse_ks, sweep_configs
 from job.distribute import process, workers
 from job.distribute.preemption import on_sigterm
 from pipeline import options, storage, streams
@@ -75,6 +75,8 @@ def build_parser() -> Parser:
     options.add_flags(add("assign", _assign, text, beam=True), AssignConfig)
     report = add("report", _report, "rebuild report.html, or sweep.html, from a result")
     report.add_argument("--run", required=True, metavar="DIR", help="folder of the result or sweep")
+    text = "the result as things to use: images in folders, lists as CSV"
+    options.add_flags(add("export", _export, text), ExportConfig)
     text = "the whole job in Google Cloud: shards on Dataflow, the fit on Vertex AI"
     _add_submit_flags(add("submit", _submit, text, beam=True))
     for made in commands.choices.values():
@@ -191,6 +193,16 @@ def _report(flags: argparse.Namespace) -> None:
         print(report.write_sweep_page(flags.run, sweep))
     else:
         print(report.write_report(flags.run))
+
+
+def _export(flags: argparse.Namespace) -> None:
+    from job.export import export
+
+    config = options.from_flags(ExportConfig, vars(flags))
+    count = export(config)
+    if not config.quiet:
+        path = storage.join(config.output, f"{config.what}.csv")
+        print(f"{path}: {count:,} image{'' if count == 1 else 's'}")
 
 
 def _submit(flags: argparse.Namespace) -> None:

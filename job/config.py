@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.options import option
 
 MEMORIES = ("auto", "resident", "stream")
+EXPORTS = ("clusters", "outliers", "duplicates", "representatives")
 SHARDS = "shards"  # name of the folder of shards inside an output that also holds the result
 
 
@@ -137,3 +138,33 @@ def sweep_configs(config: FitConfig, ks: Sequence[int]) -> list[FitConfig]:
 def k_folder(k: int) -> str:
     """Returns the name of the folder that holds a sweep's result for `k`."""
     return f"k={k}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """The options of `export`."""
+
+    run: str = option(metavar="DIR", help="folder of the result")
+    output: str = option(metavar="OUT", help="new folder for what is exported")
+    what: str = option(
+        "clusters",
+        choices=EXPORTS,
+        help="all images in a folder for each cluster, or a list with its pictures",
+    )
+    images: str | None = option(
+        None,
+        metavar="FOLDER",
+        help="folder of the original files, which are copied (default: pictures of the shards)",
+    )
+    per_cluster: int | None = option(
+        None,
+        metavar="N",
+        least=1,
+        help="so many of each cluster: of clusters random ones, of representatives the nearest, of "
+        "outliers the farthest",
+    )
+    link: bool = option(False, help="link the original files instead of copying them")
+    quiet: bool = option(False, help="show no progress")
+
+    def __post_init__(self) -> None:
+        options.check(self)

@@ -125,7 +125,7 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         "elbow": elbow(ks, [metrics["inertia"] for metrics in results]),
         "elbow_rule": ELBOW_RULE,
         "fits": fits,
-        "versions": results[0]["versions"],
+        **{name: results[0].get(name) for name in ("versions", "source", "date")},
         "config": {**recorded(config), "k": ks},
     }
 

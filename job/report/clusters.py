@@ -20,7 +20,7 @@ class Member(NamedTuple):
 
     Attributes:
       label: its name; None where the image has none.
-      odd: whether the label differs from the cluster's majority label.
+      odd: whether the label differs from the cluster's most common label.
       picture: a data URI; None where vectors cannot be drawn.
     """
 
@@ -115,6 +115,8 @@ def shown(examples: dict[str, np.ndarray], num_clusters: int) -> dict[str, np.nd
 
     The nearest are ordered from near to far, the farthest from far to near.
     """
+    members = np.isin(examples["kinds"], list(EXAMPLES_SHOWN))  # others belong to no cluster's card
+    examples = {name: values[members] for name, values in examples.items()}
     kinds, room = examples["kinds"], kinds_shown(num_clusters)
     sign = np.select([kinds == "nearest", kinds == "farthest"], [1.0, -1.0], 0.0)
     taken: Counter[tuple[int, str]] = Counter()
@@ -138,15 +140,15 @@ def members_of(
     members: list[dict[str, list[Member]]] = [
         {kind: [] for kind in EXAMPLES_SHOWN} for _ in range(num_clusters)
     ]
-    majority = None if contingency is None else contingency.argmax(axis=1)
+    commonest = None if contingency is None else contingency.argmax(axis=1)
     for i, cluster in enumerate(examples["clusters"]):
-        label = -1 if majority is None else int(examples["labels"][i])
+        label = -1 if commonest is None else int(examples["labels"][i])
         members[cluster][examples["kinds"][i]].append(
             Member(
                 bounded(examples["ids"][i]),
                 names[label] if label >= 0 else None,
                 float(examples["distances"][i]),
-                majority is not None and label not in (-1, majority[cluster]),
+                commonest is not None and label not in (-1, commonest[cluster]),
                 drawn[i],
             )
         )

@@ -1,11 +1,17 @@
 """Formats numbers and names for people."""
 
+import datetime
 import math
 from typing import Any
 
 from pipeline.features import Drawable
 
 MAX_TEXT = 64  # characters of an id or a name
+# Not by the locale: a page reads the same wherever it is made.
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
 SMALL_NUMBERS = (
     "no",
     "one",
@@ -75,4 +81,46 @@ def duration(seconds: float) -> str:
 
 def number_word(count: int) -> str:
     """Writes numbers up to ten in words."""
-    return SMALL_NUMBERS[count] if count < len(SMALL_NUMBERS) else str(count)
+    return SMALL_NUMBERS[count] if count < len(SMALL_NUMBERS) else f"{count:,}"
+
+
+def heading(metrics: dict[str, Any]) -> str:
+    """Names what was clustered: 10 clusters of 60,000 images, or of 60,000 images of 20 numbers."""
+    k, shape = metrics["num_clusters"], metrics["image_shape"]
+    numbers = f" of {shape[0]:,} number{_s(shape[0])}" if len(shape) == 1 else ""
+    images = f"{metrics['num_images']:,} image{_s(metrics['num_images'])}"
+    return f"{k:,} cluster{_s(k)} of {images}{numbers}"
+
+
+def dataset(about: dict[str, Any]) -> str | None:
+    """Names the set of images in metrics.json or sweep.json; None where an older version wrote it.
+
+    Of a path the last part is enough: the whole is in the command.
+    """
+    given = (about.get("source") or {}).get("input")
+    if not given:
+        return None
+    names = [given] if isinstance(given, str) else list(given)
+    first = str(names[0]).rstrip("/").rsplit("/", 1)[-1]
+    return bounded(first) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+
+
+def day(about: dict[str, Any]) -> str | None:
+    """The day on which a result was made, as 26 November 2026; None where it is not known."""
+    try:
+        made = datetime.datetime.fromisoformat(str(about.get("date")))
+    except ValueError:
+        return None
+    return f"{made.day} {MONTHS[made.month - 1]} {made.year}"
+
+
+def foot(about: dict[str, Any]) -> str:
+    """Says which version made a page, from what, and when."""
+    version = (about.get("versions") or {}).get("kmeans-job")
+    of, on = dataset(about), day(about)
+    by = f"kmeans-job {bounded(version)}" if version else "kmeans-job"
+    return f"Written by {by}{f' from {of}' if of else ''}{f' on {on}' if on else ''}."
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -16,9 +16,9 @@ import numpy as np
 from markupsafe import Markup
 
 from job.config import FitConfig
-from job.report import charts, clusters, confusions, formatting
+from job.report import charts, clusters, confusions, formatting, image_map, look
 from job.result.folder import REPORT
-from job.result.metrics import present
+from job.result.metrics import images_per_second, present
 from job.result.read import Result, read, read_metrics
 from pipeline import storage
 from pipeline.options import flag_of, is_required, options_of
@@ -26,6 +26,9 @@ from pipeline.terminal import PROGRAM
 
 FOLDER = Path(__file__).parent / "templates"
 TEMPLATE = "page.html.j2"
+MANY, PAGE = 60, 30  # clusters that are many, and how many of those a page shows at a time
+NAMED = 10  # clusters that a sentence names
+STRONGEST = 20  # sentences of each kind about labels that are shown at first
 MAX_FACT = 2_000  # characters of a list of options or versions
 
 
@@ -81,13 +84,27 @@ def view(result: Result) -> dict[str, Any]:
     contingency = None if table is None else np.array(table, np.int64)
     names = clusters.shown_label_names(metrics.get("label_names"), contingency)
     described = clusters.describe(result, contingency, names)
+    found = None if contingency is None else confusions.find(contingency, names)
     return {
         "metrics": metrics,
+        "heading": formatting.heading(metrics),
+        "dataset": formatting.dataset(metrics),
+        "date": formatting.day(metrics),
+        "foot": formatting.foot(metrics),
+        "rate": images_per_second(metrics),
         "num_labelled": 0 if contingency is None else int(contingency.sum()),
         "measures": list(present(metrics)),
         "clusters": described,
+        "look": look.look_at(result, names, len(found.merges) if found else 0),
+        "images": image_map.image_map(result, names),
+        "base": base_of(metrics),
+        "photos": look.are_photos(metrics),
+        "many": len(described) > MANY,
+        "page": PAGE if len(described) > MANY else len(described),
         "heat": None if contingency is None else confusions.heat(contingency, names),
-        "confusions": None if contingency is None else confusions.find(contingency, names),
+        "confusions": found,
+        "strongest": STRONGEST,
+        "named": NAMED,
         "map": map_of(result),
         "close": clusters.close_pairs(described),
         "charts": iteration_charts(result.history),
@@ -100,6 +117,14 @@ def view(result: Result) -> dict[str, Any]:
         "seconds": sum((metrics.get("seconds") or {}).values()),
         "merge_percent": confusions.MERGE_PERCENT,
     }
+
+
+def base_of(metrics: dict[str, Any]) -> str | None:
+    """Returns the URL of the folder that ids are paths in; None where that is not known."""
+    given = (metrics.get("source") or {}).get("input")
+    if not isinstance(given, str) or not os.path.isabs(given) or not os.path.isdir(given):
+        return None
+    return Path(given).as_uri()
 
 
 def map_of(result: Result) -> charts.Map | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-COLOUR_QUALITY = 80
+COLOUR_QUALITY, SHEET_QUALITY = 80, 50
 # Of all members, and of all centroids: so that even a page of pure noise is below 5 MiB.
 MAX_PIXELS, MAX_CENTROID_PIXELS = 2_800_000, 560_000
 CENTROID_USES = 4  # pictures of each centroid in a page
@@ -45,6 +45,36 @@ def data_uri(picture: np.ndarray, side: int) -> str:
         kind = "webp"
         image.save(file, "WEBP", quality=COLOUR_QUALITY, method=6)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Encodes a picture, uint8 [h, w] or [h, w, 3], as a PNG file, exact."""
+    Image.fromarray(np.ascontiguousarray(picture)).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
+
+
+def brightened(pixels: np.ndarray) -> np.ndarray:
+    """Scales float pixels to 0 … 1 where their range is wider; uint8 stays as it is."""
+    low, high = display_range(pixels[:1], pixels)
+    return pixels if (low, high) == (0.0, 1.0) else (pixels - low) / (high - low)
+
+
+def sheet(drawn: np.ndarray, size: tuple[int, int], columns: int) -> str:
+    """Draws pictures, uint8 [m, h, w] or [m, h, w, 3], side by side; a data URI of WebP.
+
+    Args:
+      size: width and height of each.
+      columns: how many there are in a row.
+    """
+    (width, height), rows = size, math.ceil(len(drawn) / columns)
+    whole = Image.new("L" if drawn.ndim == 3 else "RGB", (columns * width, rows * height))
+    for number, picture in enumerate(drawn):
+        small = Image.fromarray(np.ascontiguousarray(picture))
+        if small.size != size:
+            small = small.resize(size, Image.Resampling.BOX)
+        whole.paste(small, (number % columns * width, number // columns * height))
+    whole.convert("RGB").save(file := io.BytesIO(), "WEBP", quality=SHEET_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def side_for(image_shape: Sequence[int], count: int, max_pixels: int) -> int:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from job.config import Ks
-from job.report import charts
+from job.report import charts, formatting
 from job.report.page import command, template
 from job.result.folder import SWEEP_REPORT
 from job.result.metrics import METRICS
@@ -32,6 +32,10 @@ def build_sweep_page(sweep: dict[str, Any]) -> str:
         fits=fits,
         num_labelled=sweep.get("num_labelled", 0),
         measures=measures,
+        dataset=formatting.dataset(sweep),
+        date=formatting.day(sweep),
+        foot=formatting.foot(sweep),
+        advice=advice(sweep),
         charts={m.name: _chart(sweep, m.name) for m in measures},
         command=command({**sweep["config"], "k": Ks(sweep["config"]["k"])}),
     )
@@ -43,3 +47,22 @@ def _chart(sweep: dict[str, Any], name: str) -> charts.Chart:
     ks = [fit["k"] for fit in fits]
     marked = ks.index(sweep["elbow"]) if name == "inertia" and sweep["elbow"] else None
     return charts.chart(ks, [fit[name] for fit in fits], dots=range(len(ks)), marked=marked)
+
+
+def advice(sweep: dict[str, Any]) -> list[str]:
+    """Says in words which k the measures point to: a sentence for each, and whether they agree."""
+    fits = [fit for fit in sweep["fits"] if fit.get("simplified_silhouette") is not None]
+    if len(fits) < 2:
+        return []
+    apart = max(fits, key=lambda fit: fit["simplified_silhouette"])
+    overlap = min(fits, key=lambda fit: fit["davies_bouldin"])
+    said = [
+        f"Clusters stand apart most at k = {apart['k']:,} (silhouette "
+        f"{formatting.figure(apart['simplified_silhouette'])}) and overlap least at "
+        f"k = {overlap['k']:,} (Davies-Bouldin {formatting.figure(overlap['davies_bouldin'])})."
+    ]
+    ks = {apart["k"], overlap["k"], sweep["elbow"] or apart["k"]}
+    if len(ks) == 1:
+        return [*said, f"All measures point to k = {apart['k']:,}: look at its report first."]
+    named = ", ".join(f"{k:,}" for k in sorted(ks))
+    return [*said, f"They do not agree: compare the reports of k = {named}."]

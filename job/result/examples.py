@@ -11,11 +11,15 @@ from pipeline.shards.assignments import Assigned
 EXAMPLES_SHOWN = {"nearest": 5, "farthest": 5, "random": 25}
 # Kind → sign: the rows of lowest sign · distance come first, then those of lowest hash.
 _SIGNS = {"nearest": 1.0, "farthest": -1.0, "random": 0.0}
+# Of the whole set, for the map; and how many bytes their pixels may have.
+MAX_SAMPLE, MAX_SAMPLE_BYTES = 5_000, 16 << 20
+SAMPLE = "sample"  # their kind
+FINDING = "finding"  # the kind of the images that findings.json names and the report shows
 Rows = dict[str, np.ndarray]  # name → column; all of equal length
 
 
 class Examples(NamedTuple):
-    """The nearest, the farthest and some random images of each cluster.
+    """The nearest, the farthest and some random images of each cluster, and a sample of all.
 
     `merge` is associative and commutative, so the order of the images does not decide which ones
     are kept.
@@ -27,8 +31,12 @@ class Examples(NamedTuple):
     kept: dict[str, Rows]
 
     @classmethod
-    def of(cls, assigned: Assigned, seed: int) -> "Examples":
-        """Chooses examples among the images of one block."""
+    def of(cls, assigned: Assigned, seed: int, sample_share: float = 0.0) -> "Examples":
+        """Chooses examples among the images of one block.
+
+        Args:
+          sample_share: of the images that the sample gets, as `sample_share` says.
+        """
         block, clusters = assigned.block, assigned.clusters
         labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
         facts = {
@@ -37,13 +45,16 @@ class Examples(NamedTuple):
             "hashes": hashing.hashes(hashing.digests(block.ids), seed, "examples"),
         }
         rows = {"pixels": block.pixels, "ids": np.array(block.ids), "labels": labels, **facts}
-        return cls({kind: _best(rows, kind) for kind in EXAMPLES_SHOWN})
+        kept = {kind: _best(rows, kind) for kind in EXAMPLES_SHOWN}
+        sampled = hashing.uniforms(facts["hashes"]) < sample_share
+        return cls({**kept, SAMPLE: _by_hash(_first(rows, np.flatnonzero(sampled)))})
 
     def merge(self, other: "Examples") -> "Examples":
         """Chooses examples among those of both sets of images."""
         kept = {**self.kept}
         for kind, rows in other.kept.items():
-            kept[kind] = _best(_joined(kept[kind], rows), kind) if kind in kept else rows
+            joined = _joined(kept[kind], rows) if kind in kept else rows
+            kept[kind] = _by_hash(joined) if kind == SAMPLE else _best(joined, kind)
         return Examples(kept)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -62,9 +73,10 @@ class Examples(NamedTuple):
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns the content of examples.npz: columns of all examples, one of them their kind."""
-        parts = [
-            {**rows, "kinds": np.full(len(rows["ids"]), kind)} for kind, rows in self.kept.items()
-        ]
+        kept = {**self.kept}
+        if SAMPLE in kept:
+            kept[SAMPLE] = _by_hash(kept[SAMPLE])
+        parts = [{**rows, "kinds": np.full(len(rows["ids"]), kind)} for kind, rows in kept.items()]
         names = [name for name in parts[0] if name != "hashes"]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
         columns["distances"] = columns["distances"].astype(np.float32)
@@ -75,10 +87,23 @@ def _joined(one: Rows, other: Rows) -> Rows:
     return {name: np.concatenate([one[name], other[name]]) for name in one}
 
 
+def _first(rows: Rows, order: np.ndarray) -> Rows:
+    return {name: values[order] for name, values in rows.items()}
+
+
+def _by_hash(rows: Rows) -> Rows:
+    return _first(rows, np.argsort(rows["hashes"], kind="stable")[:MAX_SAMPLE])
+
+
+def sample_share(num_images: int, image_bytes: int) -> float:
+    """Returns the share of a set's images that the sample for the map has room for."""
+    return min(1.0, MAX_SAMPLE / num_images, MAX_SAMPLE_BYTES / (image_bytes * num_images))
+
+
 def _best(rows: Rows, kind: str) -> Rows:
     """Returns the rows of every cluster that come first for `kind`, in that order."""
     order = np.lexsort([rows["hashes"], _SIGNS[kind] * rows["distances"], rows["clusters"]])
     clusters = rows["clusters"][order]
     rank = np.arange(len(order)) - np.searchsorted(clusters, clusters)
     chosen = order[rank < EXAMPLES_SHOWN[kind]]
-    return {name: values[chosen] for name, values in rows.items()}
+    return _first(rows, chosen)

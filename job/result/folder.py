@@ -10,10 +10,11 @@ from pipeline.shards.assignments import ASSIGNMENTS
 from pipeline.shards.manifest import TRANSFORM_FILES
 
 CENTROIDS, HISTORY, METRICS = "centroids.npy", "history.jsonl", "metrics.json"
-EXAMPLES, REPORT, MODEL = "examples.npz", "report.html", "model"
+FINDINGS, EXAMPLES = "findings.json", "examples.npz"
+REPORT, MODEL = "report.html", "model"
 CHECKPOINT = "checkpoint"
 SWEEP, SWEEP_REPORT = "sweep.json", "sweep.html"
-FILES = (METRICS, CENTROIDS, HISTORY, EXAMPLES, REPORT, *TRANSFORM_FILES)
+FILES = (METRICS, CENTROIDS, HISTORY, FINDINGS, EXAMPLES, REPORT, *TRANSFORM_FILES)
 OURS = (*FILES, ASSIGNMENTS, MODEL, CHECKPOINT)
 
 

@@ -50,6 +50,7 @@ class Metric:
       column: its heading in what the terminal shows of a sweep; None: it is not shown there.
       line: its heading in what the terminal shows of a fit; None: it is not shown there.
       form: how the terminal formats it.
+      applies: whether it says anything of the result with this metrics.json.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Metric:
     column: str | None = None
     line: str | None = None
     form: str = ".4f"
+    applies: Callable[[dict[str, Any]], bool] = lambda values: True
 
     def judged(self, note: str) -> str:
         """`note`, with a word on what is good."""
@@ -91,13 +93,37 @@ def label_metrics(contingency: np.ndarray | None) -> dict[str, float | None]:
 def present(values: dict[str, Any]) -> Iterator[Metric]:
     """The metrics that have a value, or that have none for this k, in metrics.json or a sweep.
 
-    Left out are those of an unlabelled set, and those that an older version did not write.
+    Left out are those of an unlabelled set, those that say nothing of this result, and those that
+    an older version did not write.
     """
     for metric in METRICS:
-        if metric.name in values and not (
-            metric.needs == "contingency" and values[metric.name] is None
-        ):
+        if metric.name not in values or not metric.applies(values):
+            continue
+        if metric.needs == "facts" or values[metric.name] is not None:
             yield metric
+
+
+def is_about_one_to_one(values: dict[str, Any]) -> bool:
+    """Whether a result has about as many clusters as labels: neither is twice the other.
+
+    Elsewhere most clusters, or most labels, have no partner in a one-to-one matching.
+    """
+    table = values.get("contingency")
+    if table is None:
+        return False
+    num_labels = int(np.any(np.array(table), axis=0).sum())
+    return max(len(table), num_labels) < 2 * min(len(table), num_labels)
+
+
+def images_per_second(values: dict[str, Any]) -> float | None:
+    """Images that the iterations of a fit went through in a second; None where it is not known.
+
+    With restarts it is not: their seconds are of all, the iterations of the best.
+    """
+    seconds = (values.get("seconds") or {}).get("fit")
+    if not seconds or (values.get("restarts") or 1) > 1:
+        return None
+    return values["num_images"] * values["iterations"] / seconds
 
 
 def purity(contingency: np.ndarray) -> float:
@@ -259,17 +285,17 @@ METRICS = (
     Metric(
         "purity",
         "Purity",
-        "mean over clusters of the majority label’s share",
+        "mean over clusters of the most common label’s share",
         "contingency",
         purity,
-        over_k="mean majority share; rises with k by itself",
+        over_k="mean share of the most common label; rises with k by itself",
         column="purity",
         line="purity",
     ),
     Metric(
         "purity_weighted",
         "Purity, weighted",
-        "images with their cluster’s majority label, over all that have a label",
+        "images with their cluster’s most common label, over all that have a label",
         "contingency",
         purity_weighted,
         line="weighted",
@@ -315,6 +341,7 @@ METRICS = (
         "contingency",
         accuracy,
         line="accuracy",
+        applies=is_about_one_to_one,
     ),
 )
 LABEL_METRICS = tuple(metric.name for metric in METRICS if metric.needs == "contingency")

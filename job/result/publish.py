@@ -1,12 +1,14 @@
 """Publishes a result: assignments shard by shard, then everything that follows from them."""
 
 import dataclasses
+import datetime
 import hashlib
 import platform
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from job import __version__, report
@@ -17,22 +19,25 @@ from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
 from job.result import saved_model
 from job.result.assigner import Assigner
-from job.result.examples import Examples
+from job.result.examples import FINDING, Examples, sample_share
+from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
 from job.result.metrics import Facts, all_metrics
+from job.result.read import read_assigned
 from job.result.tally import Tally
 from job.result.write import (
     copy_transform,
     remove_other_assignments,
     write_centroids,
     write_examples,
+    write_findings,
     write_metrics,
     write_shard_assignments,
 )
 from pipeline import storage
 from pipeline.errors import JobError
 from pipeline.options import recorded
-from pipeline.shards.assignments import Assigned
+from pipeline.shards.assignments import Assigned, assignments_file
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of
@@ -67,7 +72,9 @@ class Publication:
 
     def notes(self) -> ShardNotes:
         """Opens the notes on shards whose assignments to these centroids are already written."""
-        content = self.fitted.centroids.tobytes() + self.manifest.to_json()
+        # With the form of the notes: another version may have left some.
+        form = b"silhouettes and digests of images"
+        content = form + self.fitted.centroids.tobytes() + self.manifest.to_json()
         folder = storage.join(self.config.output, CHECKPOINT)
         return ShardNotes(folder, hashlib.sha256(content).hexdigest())
 
@@ -92,23 +99,27 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
 
 
 def _write_shard(publication: Publication, number: int, nearest: Assigner) -> dict[str, np.ndarray]:
-    """Writes the assignments of one shard; returns the arrays of their tally and examples."""
+    """Writes the assignments of one shard; returns the arrays of what is noted of them."""
     config, manifest = publication.config, publication.manifest
     tally, examples = publication.empty()
+    noted: list[Noted] = []
+    image_bytes = manifest.num_features * np.dtype(manifest.dtype).itemsize
+    share = sample_share(manifest.num_images, image_bytes)
 
     def assign(block: Block) -> Assigned:
         nonlocal tally, examples
         publication.replicas.end_if_asked("while writing")
         measured = nearest(block)
         tally = tally.add(measured)
-        examples = examples.merge(Examples.of(measured.assigned, config.seed))
+        examples = examples.merge(Examples.of(measured.assigned, config.seed, share))
+        noted.append(Noted.of(measured))
         return measured.assigned
 
     # The shard is read again even if the images are resident, because their ids and labels are
     # not: an image may cost only a few bytes beside its pixels. Reading is a fifth of this pass.
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
     write_shard_assignments(config.output, number, manifest, map(assign, blocks))
-    return tally.arrays() | examples.arrays()
+    return tally.arrays() | examples.arrays() | Noted.joined(noted).arrays()
 
 
 def publish_result(
@@ -125,9 +136,13 @@ def publish_result(
     if publication.replicas.worker != 0:
         return {}
     config, manifest, fitted = publication.config, publication.manifest, publication.fitted
-    tally, examples = _collect(publication)
+    tally, examples, noted = _collect(publication)
     write_centroids(config.output, fitted.centroids)
-    write_examples(config.output, examples.columns())
+    found, rows = _find(publication, noted)
+    write_findings(config.output, found.findings)
+    columns, shown = examples.columns(), _shown(publication, found, rows)
+    joined = {name: np.concatenate([columns[name], shown[name]]) for name in columns}
+    write_examples(config.output, joined)
     copy_transform(config.shards, config.output, manifest)
     saved_model.write_model(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
     result = {**_metrics(publication, tally), "seconds": seconds()}
@@ -137,10 +152,14 @@ def publish_result(
     return result
 
 
-def _collect(publication: Publication) -> tuple[Tally, Examples]:
-    """Merges the tallies and the examples of all shards, of all workers, in the shards' order."""
+def _collect(publication: Publication) -> tuple[Tally, Examples, list[Noted]]:
+    """Merges the tallies and the examples of all shards, of all workers, in the shards' order.
+
+    What is noted of single images stays apart, by shard.
+    """
     notes = publication.notes()
     tally, examples = publication.empty()
+    noted: list[Noted] = []
     for number in range(len(publication.manifest.shards)):
         arrays = notes.read(number)
         if arrays is None:
@@ -149,7 +168,58 @@ def _collect(publication: Publication) -> tuple[Tally, Examples]:
             )
         tally = tally.merge(Tally.from_arrays(arrays))
         examples = examples.merge(Examples.from_arrays(arrays))
-    return tally, examples
+        noted.append(Noted.from_arrays(arrays))
+    return tally, examples, noted
+
+
+def _find(publication: Publication, noted: list[Noted]) -> tuple[Found, Rows]:
+    """Finds what to look at first; a few bytes for each image are in memory meanwhile."""
+    manifest, folder = publication.manifest, publication.config.output
+    count = len(manifest.shards)
+    names = [assignments_file(number, count) for number in range(count)]
+    starts = np.cumsum([0, *(shard.num_images for shard in manifest.shards)])
+
+    def ids(rows: np.ndarray) -> list[str]:
+        found: list[str] = []
+        for number, name in enumerate(names):
+            low, high = np.searchsorted(rows, starts[number : number + 2])
+            if low < high:
+                column = read_assigned(folder, name, ["id"])["id"]
+                found += column.take(pa.array(rows[low:high] - starts[number])).to_pylist()
+        return found
+
+    columns = ["cluster", "distance", "label"]
+    rows = Rows.joined((read_assigned(folder, name, columns) for name in names), noted)
+    lost = {"rejected": manifest.num_rejected, "skipped": getattr(manifest, "num_skipped", 0)}
+    return find(rows, ids, publication.fitted.centroids, manifest.label_names, lost), rows
+
+
+def _shown(publication: Publication, found: Found, rows: Rows) -> dict[str, np.ndarray]:
+    """Reads the images that the report shows as findings, as columns of the examples.
+
+    They are few and known only now, so few shards are read again.
+    """
+    manifest, folder = publication.manifest, publication.config.shards
+    wanted = np.unique([found.rows[name] for name in shown_ids(found.findings)]).astype(int)
+    pixels = np.empty((len(wanted), manifest.num_features), manifest.dtype)
+    names = {row: name for name, row in found.rows.items()}
+    first = 0
+    for shard in manifest.shards:
+        last = first + shard.num_images
+        if ((first <= wanted) & (wanted < last)).any():
+            for block in read_shard(folder, shard, manifest):
+                mine = (first <= wanted) & (wanted < first + len(block.ids))
+                pixels[mine] = block.pixels[wanted[mine] - first]
+                first += len(block.ids)
+        first = last
+    return {
+        "pixels": pixels,
+        "ids": np.array([names[row] for row in wanted.tolist()], str),
+        "labels": rows.labels[wanted].astype(np.int64),
+        "clusters": rows.clusters[wanted],
+        "distances": rows.distances[wanted],
+        "kinds": np.full(len(wanted), FINDING),
+    }
 
 
 def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
@@ -172,6 +242,7 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "config": recorded(publication.config),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -184,6 +255,7 @@ def _about_images(manifest: Manifest) -> dict[str, Any]:
         "transform": dataclasses.asdict(manifest.transform) if manifest.transform else None,
         "label_names": list(manifest.label_names) if manifest.label_names is not None else None,
         "fingerprint": manifest.fingerprint,
+        "source": manifest.source,
     }
 
 

@@ -10,7 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.result.folder import ASSIGNMENTS, CENTROIDS, EXAMPLES, HISTORY, METRICS, SWEEP
+from job.result.folder import (
+    ASSIGNMENTS,
+    CENTROIDS,
+    EXAMPLES,
+    FINDINGS,
+    HISTORY,
+    METRICS,
+    SWEEP,
+)
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Drawable
@@ -31,6 +39,7 @@ class Result:
       examples: the columns of examples.npz: pixels [m, d]; ids, labels, clusters, distances and
         kinds [m].
       drawable: the transform of the images, if its vectors can become images again; else None.
+      findings: the content of findings.json; None where an older version wrote the result.
     """
 
     folder: str
@@ -39,6 +48,7 @@ class Result:
     history: list[dict[str, Any]]
     examples: dict[str, np.ndarray]
     drawable: Drawable | None = None
+    findings: dict[str, Any] | None = None
 
     @functools.cached_property
     def assignments(self) -> pa.Table:
@@ -108,7 +118,23 @@ def read(folder: str, metrics: dict[str, Any]) -> Result:
         [history[iteration] for iteration in sorted(history)],
         {name: examples[name] for name in examples.files},
         load_drawable(folder, transform) if transform else None,
+        read_findings(folder),
     )
+
+
+def read_findings(folder: str) -> dict[str, Any] | None:
+    """Reads findings.json in `folder`; None if an older version wrote the result there."""
+    path = storage.join(folder, FINDINGS)
+    return _json(path, storage.read_bytes(path)) if storage.exists(path) else None
+
+
+def read_assigned(folder: str, name: str, columns: list[str] | None = None) -> pa.Table:
+    """Reads `columns`, by default all, of the file `name` of the assignments in `folder`.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    return _rows(storage.join(folder, ASSIGNMENTS, name), columns)
 
 
 def _json(path: str, text: bytes) -> dict[str, Any]:
@@ -118,11 +144,12 @@ def _json(path: str, text: bytes) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON ({error}); run `kmeans-job fit` again") from error
 
 
-def _rows(path: str) -> pa.Table:
+def _rows(path: str, columns: list[str] | None = None) -> pa.Table:
     try:
         # A buffer, not a Python file object: Arrow's threads may still hold such an object when
         # the interpreter exits, and then the process aborts although its work is done.
-        return pq.read_table(pa.BufferReader(storage.read_bytes(path)), schema=SCHEMA)
+        source = pa.BufferReader(storage.read_bytes(path))
+        return pq.read_table(source, columns=columns, schema=SCHEMA)
     except pa.ArrowException as error:
         raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error
 

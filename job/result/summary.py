@@ -3,18 +3,22 @@
 from typing import Any
 
 from job.result.folder import REPORT, SWEEP_REPORT
-from job.result.metrics import Metric, present
+from job.result.metrics import Metric, images_per_second, present
 from pipeline import storage
 
 
 def fit_summary(metrics: dict[str, Any], folder: str) -> str:
     """Formats a fit: a line for each fact and some metrics, and the report: at most ten lines."""
     stopped = "converged" if metrics["converged"] else "stopped before convergence"
+    # A vector has no pixels, whatever its numbers were made of.
+    of = "numbers" if len(metrics["image_shape"]) == 1 else "pixels"
+    rate = images_per_second(metrics)
+    speed = f", {rate:,.0f} images/s" if rate else ""
     lines = {
-        "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} pixels"
+        "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} {of}"
         + _labelled(metrics, "; {} of them have a label"),
-        "clusters": str(metrics["num_clusters"]),
-        "iterations": f"{metrics['iterations']}, {stopped}",
+        "clusters": f"{metrics['num_clusters']:,}",
+        "iterations": f"{metrics['iterations']:,}, {stopped}{speed}",
     }
     for metric in present(metrics):
         if metric.line:

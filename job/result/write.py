@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from job.result.folder import CENTROIDS, EXAMPLES, HISTORY, METRICS, SWEEP
+from job.result.folder import CENTROIDS, EXAMPLES, FINDINGS, HISTORY, METRICS, SWEEP
 from pipeline import storage
 from pipeline.shards import json_text
 from pipeline.shards.assignments import ASSIGNMENTS, Assigned, assignments_file, write_rows
@@ -75,6 +75,11 @@ def copy_transform(shards_folder: str, folder: str, manifest: Manifest) -> None:
     if manifest.transform is not None:
         name = manifest.transform.file
         storage.copy(storage.join(shards_folder, name), storage.join(folder, name))
+
+
+def write_findings(folder: str, findings: dict[str, Any]) -> None:
+    """Publishes findings.json."""
+    storage.write_bytes(storage.join(folder, FINDINGS), json_text.encode(findings))
 
 
 def write_metrics(folder: str, metrics: dict[str, Any]) -> None:

@@ -300,7 +300,9 @@ def test_the_summary(digits):
     facts = dict(line.split(maxsplit=1) for line in lines)
     assert facts["images"].startswith("1,797 ")
     assert facts["clusters"] == "10"
-    assert facts["iterations"] == f"{metrics['iterations']}, converged"
+    assert re.fullmatch(
+        rf"{metrics['iterations']}, converged, [\d,]+ images/s", facts["iterations"]
+    )
     assert float(facts["inertia"]) == pytest.approx(metrics["inertia"], rel=1e-9)
     for name in ("NMI", "ARI", "accuracy"):
         assert float(facts[name]) == pytest.approx(metrics[name.lower()], abs=6e-5)

@@ -6,6 +6,7 @@ from report_page import Page
 
 from job import report, sweep
 from job.config import FitConfig
+from job.report.sweep import advice
 from job.result.metrics import METRICS
 
 KS = (4, 8, 10)
@@ -58,3 +59,18 @@ def test_the_page_is_published_and_its_path_is_told(tmp_path):
     path = report.write_sweep_page(str(tmp_path), values)
     assert path == str(tmp_path / "sweep.html")
     assert (tmp_path / "sweep.html").read_text(encoding="utf-8") == report.build_sweep_page(values)
+
+
+def test_the_advice_names_the_best_k_of_each_measure_and_whether_they_agree():
+    fits = [
+        {"k": 2, "simplified_silhouette": 0.2, "davies_bouldin": 1.0},
+        {"k": 1_000, "simplified_silhouette": 0.4, "davies_bouldin": 2.0},
+    ]
+    apart, agree = advice({"fits": fits, "elbow": None})
+    assert "apart most at k = 1,000 (silhouette 0.4000)" in apart
+    assert "least at k = 2 (Davies-Bouldin 1.000)" in apart
+    assert agree == "They do not agree: compare the reports of k = 2, 1,000."
+    fits[0]["davies_bouldin"] = 3.0
+    *_, agree = advice({"fits": fits, "elbow": 1_000})
+    assert agree == "All measures point to k = 1,000: look at its report first."
+    assert advice({"fits": fits[:1], "elbow": None}) == []

@@ -1,8 +1,16 @@
 """Which images of a cluster are shown, whatever the order in which blocks come."""
 
 import numpy as np
+import pytest
 
-from job.result.examples import EXAMPLES_SHOWN, Examples
+from job.result.examples import (
+    EXAMPLES_SHOWN,
+    MAX_SAMPLE,
+    MAX_SAMPLE_BYTES,
+    SAMPLE,
+    Examples,
+    sample_share,
+)
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
 
@@ -26,7 +34,7 @@ def check_same(one: Examples, other: Examples) -> None:
 
 
 def test_examples_merge_in_any_order_and_grouping():
-    a, b, c = (Examples.of(assigned(part), 0) for part in range(3))
+    a, b, c = (Examples.of(assigned(part), 0, 0.5) for part in range(3))
     check_same(a.merge(b).merge(c), a.merge(b.merge(c)))
     check_same(a.merge(b), b.merge(a))
     check_same(a.merge(Examples({})), a)
@@ -68,3 +76,12 @@ def test_a_small_cluster_shows_all_it_has_and_unlabelled_images_no_label():
     columns = Examples.of(Assigned(block, np.array([1, 1]), np.arange(2.0)), 0).columns()
     assert len(columns["ids"]) == 2 * len(EXAMPLES_SHOWN)
     assert set(columns["labels"]) == {-1}
+
+
+def test_the_sample_is_of_the_whole_set_and_has_room():
+    columns = Examples.of(assigned(0), 0, 0.5).columns()
+    share = (columns["kinds"] == SAMPLE).sum() / COUNT
+    assert 0.3 < share < 0.7
+    assert sample_share(100, 784) == 1
+    assert sample_share(10 * MAX_SAMPLE, 784) == 0.1
+    assert sample_share(10_000, MAX_SAMPLE_BYTES // 1_000) == pytest.approx(0.1, rel=0.01)

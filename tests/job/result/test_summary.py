@@ -11,12 +11,18 @@ def test_a_fit_is_ten_lines_at_most(tmp_path):
     assert len(lines) == 10
     said = dict(line.split(maxsplit=1) for line in lines)
     assert said["images"] == "1,797 of 64 pixels"
-    assert said["iterations"] == "8, converged"
+    assert said["iterations"] == "8, converged, 7,188 images/s"
     assert said["inertia"] == f"{metrics['inertia']:.10g}"
     names = {"purity": "purity", "weighted": "purity_weighted", "NMI": "nmi", "ARI": "ari"}
     for title, name in names.items():
         assert said[title] == f"{metrics[name]:.4f}"
     assert said["report"] == "out/report.html"
+
+
+def test_vectors_have_numbers_and_restarts_no_rate(tmp_path):
+    text = fit_summary(result_folder.embeddings(tmp_path, restarts=3), "out")
+    assert "200 of 100 numbers" in text
+    assert "images/s" not in text
 
 
 def test_an_unlabelled_set_shows_no_label_metric(tmp_path):

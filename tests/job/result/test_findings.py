@@ -1,0 +1,208 @@
+"""findings.json against brute force in float64, on images with planted findings."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from job.result import findings
+from job.result.findings import Noted, Rows
+
+K, SIDE, N = 10, 8, 3_000
+NUM_OUTLIERS, NUM_GROUPS, NUM_SINGLETONS, NUM_FLIPPED = 20, 15, 3, 30
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Images around ten means, labels, initial centroids, and the rows of what is planted."""
+    random = np.random.default_rng(7)
+    means = random.integers(60, 190, (K, SIDE * SIDE))
+    groups = np.arange(N) % K
+    pixels = np.clip(means[groups] + random.normal(0, 12, (N, SIDE * SIDE)), 0, 255).astype(
+        np.uint8
+    )
+    labels = groups.copy()
+    outliers = random.choice(N, NUM_OUTLIERS, replace=False)
+    for rank, row in enumerate(outliers):  # nearer and nearer to the mean of their group
+        signs = random.choice([-1, 1], SIDE * SIDE)  # so that no other mean is nearer
+        pixels[row] = means[groups[row]] + signs * round(60 / 1.06**rank)
+    rest = np.setdiff1d(np.arange(N), outliers)
+    flipped = random.choice(rest, NUM_FLIPPED, replace=False)
+    labels[flipped] = (labels[flipped] + 1) % K
+    same = random.choice(np.setdiff1d(rest, flipped), 2 * NUM_GROUPS, replace=False)
+    for one, other in same.reshape(-1, 2):
+        pixels[other], labels[other] = pixels[one], labels[one]
+    singletons = np.where(np.arange(SIDE * SIDE) % 4 == np.arange(NUM_SINGLETONS)[:, None], 255, 0)
+    pixels = np.concatenate([pixels, singletons.astype(np.uint8)])
+    labels = np.concatenate([labels, np.arange(NUM_SINGLETONS)])
+    init = np.concatenate([means, singletons]) / 255
+    return pixels, labels.astype(np.int64), init.astype(np.float32), outliers, same, flipped
+
+
+def by_force(ids, pixels, labels, centroids) -> dict:
+    """The content of findings.json, computed from all distances at once."""
+    images, wide = pixels / 255.0, centroids.astype(np.float64)
+    apart = np.sqrt(np.square(images[:, None] - wide).sum(axis=2))
+    clusters = apart.argmin(axis=1)
+    own = apart.min(axis=1).astype(np.float32).astype(np.float64)  # as assignments have them
+    second = np.sort(apart, axis=1)[:, 1]
+    silhouettes = (second - apart.min(axis=1)) / second
+    between = np.sqrt(np.square(wide[:, None] - wide).sum(axis=2)) + np.diag([np.inf] * len(wide))
+    medians = np.array([np.median(own[clusters == c]) for c in range(len(wide))])
+    scores = own / np.where(medians > 0, medians, 1)[clusters]
+    about, suspects = [], []
+    for c in range(len(wide)):
+        rows = np.flatnonzero(clusters == c)
+        (label, count), *_ = collections.Counter(labels[rows].tolist()).most_common(1)
+        about.append(
+            {
+                "cluster": c,
+                "size": len(rows),
+                "mean_distance": own[rows].mean(),
+                "max_distance": own[rows].max(),
+                "silhouette": silhouettes[rows].mean(),
+                "nearest_cluster": int(between[c].argmin()),
+                "majority_label": str(label),
+                "majority_share": count / len(rows),
+                "representative": min((own[r], ids[r]) for r in rows)[1],
+            }
+        )
+        if count / len(rows) >= 0.9:
+            suspects += [
+                ((-count / len(rows), scores[r], ids[r]), c, label)
+                for r in rows
+                if labels[r] != label
+            ]
+    unusual = sorted((-scores[r], ids[r], r) for r in range(len(ids)) if scores[r] > 1)[:200]
+    same = collections.defaultdict(list)
+    for row, name in zip(pixels, ids, strict=True):
+        same[row.tobytes()].append(name)
+    groups = sorted((sorted(g) for g in same.values() if len(g) > 1), key=lambda g: (-len(g), g))
+    by_id = dict(zip(ids, labels.tolist(), strict=True))
+    return {
+        "clusters": about,
+        "outliers": [
+            {"id": name, "cluster": int(clusters[r]), "distance": own[r], "score": scores[r]}
+            for _, name, r in unusual
+        ],
+        "duplicates": groups,
+        "num_duplicate_groups": len(groups),
+        "num_duplicates": sum(len(group) - 1 for group in groups),
+        "singletons": [c["cluster"] for c in about if c["size"] == 1],
+        "suspects": [
+            {"id": key[2], "label": str(by_id[key[2]]), "cluster": c, "majority_label": str(label)}
+            for key, c, label in sorted(suspects)
+        ],
+        "num_suspects": len(suspects),
+        "rejected": 0,
+        "skipped": 0,
+    }
+
+
+def rounded(value):
+    """The same with figures to nine digits."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def test_planted_findings_are_found_in_order_with_the_same_bytes_wherever_images_lie(
+    planted, make_shards, fit
+):
+    pixels, labels, init, outliers, same, flipped = planted
+    shards = make_shards(pixels.reshape(-1, SIDE, SIDE), labels=labels, num_shards=1)
+    one = fit(shards, len(init), init=init)
+    ids = one.rows["id"].to_pylist()
+    text = (one.folder / "findings.json").read_bytes()
+    found = findings_of(one)
+    assert rounded(found) == rounded(by_force(ids, pixels, labels, one.centroids))
+    unusual = [outlier["id"] for outlier in found["outliers"]]
+    assert unusual[:NUM_OUTLIERS] == [ids[row] for row in outliers]
+    assert {tuple(group) for group in found["duplicates"]} == {
+        tuple(sorted((ids[a], ids[b]))) for a, b in same.reshape(-1, 2)
+    }
+    assert found["singletons"] == [10, 11, 12]
+    assert {suspect["id"] for suspect in found["suspects"]} == {ids[row] for row in flipped}
+    order = np.random.default_rng(1).permutation(len(pixels))
+    many = make_shards(
+        pixels.reshape(-1, SIDE, SIDE), labels=labels, num_shards=5, order=order, block_rows=77
+    )
+    for options in ({"replicas": 2}, {"memory": "stream"}):
+        other = fit(many, len(init), init=init, **options)
+        assert (other.folder / "findings.json").read_bytes() == text
+
+
+def findings_of(result) -> dict:
+    from job.result.read import read_findings
+
+    return read_findings(str(result.folder))
+
+
+def rows_of(distances, clusters=None, labels=None, digests=None) -> Rows:
+    """Rows with the given columns; what is not given is the same for all, but for the pixels."""
+    n = len(distances)
+    own = np.arange(n) if digests is None else np.array(digests)
+    noted = Noted(np.full(n, 0.5, np.float32), np.stack([own, own], axis=1).astype(np.uint64))
+    return Rows(
+        np.zeros(n, np.int32) if clusters is None else np.array(clusters, np.int32),
+        np.array(distances, np.float32),
+        np.full(n, -1, np.int32) if labels is None else np.array(labels, np.int32),
+        noted,
+    )
+
+
+def find(rows: Rows, k: int = 1, names=None) -> dict:
+    return findings.find(
+        rows, lambda wanted: [f"{row:05d}" for row in wanted], np.zeros((k, 2)), names, {}
+    ).findings
+
+
+def test_one_unlabelled_cluster_has_no_neighbour_and_no_label():
+    (about,) = find(rows_of([1.0, 2.0, 6.0]))["clusters"]
+    assert about == {
+        "cluster": 0,
+        "size": 3,
+        "mean_distance": 3.0,
+        "max_distance": 6.0,
+        "silhouette": 0.5,
+        "nearest_cluster": None,
+        "majority_label": None,
+        "majority_share": None,
+        "representative": "00000",
+    }
+
+
+def test_an_empty_cluster_is_described_without_figures():
+    one, empty = find(rows_of([1.0, 2.0]), k=2)["clusters"]
+    assert (one["size"], empty["size"]) == (2, 0)
+    assert empty["mean_distance"] is empty["representative"] is None
+
+
+def test_where_most_images_lie_on_the_centroid_scores_are_finite():
+    found = find(rows_of([0.0, 0.0, 0.0, 4.0]))
+    assert [(o["id"], o["score"]) for o in found["outliers"]] == [("00003", 4.0)]
+
+
+def test_ties_are_decided_by_id_also_at_the_end_of_a_list(monkeypatch):
+    monkeypatch.setattr(findings, "MAX_OUTLIERS", 3)
+    found = find(rows_of([1.0] * 9 + [4.0] * 5 + [5.0]))
+    assert [o["id"] for o in found["outliers"]] == ["00014", "00009", "00010"]
+
+
+def test_groups_of_the_same_pixels_are_largest_first_and_cut(monkeypatch):
+    monkeypatch.setattr(findings, "MAX_GROUPS", 2)
+    monkeypatch.setattr(findings, "MAX_GROUP_IDS", 2)
+    found = find(rows_of([1.0] * 9, digests=[5, 1, 5, 2, 1, 2, 2, 8, 9]))
+    assert found["duplicates"] == [["00003", "00005"], ["00000", "00002"]]
+    assert (found["num_duplicate_groups"], found["num_duplicates"]) == (3, 4)
+
+
+def test_a_label_is_suspect_only_in_a_cluster_of_nearly_one_label():
+    labels = [0] * 9 + [1] + [0] * 8 + [1, 1] + [-1]
+    rows = rows_of([1.0] * 21, clusters=[0] * 10 + [1] * 11, labels=labels)
+    found = find(rows, k=2, names=["cat", "dog"])
+    assert found["suspects"] == [
+        {"id": "00009", "label": "dog", "cluster": 0, "majority_label": "cat"}
+    ]
