@@ -190,7 +190,7 @@ def _find(publication: Publication, noted: list[Noted]) -> tuple[Found, Rows]:
 
     columns = ["cluster", "distance", "label"]
     rows = Rows.joined((read_assigned(folder, name, columns) for name in names), noted)
-    lost = {"rejected": manifest.num_rejected, "skipped": getattr(manifest, "num_skipped", 0)}
+    lost = {"rejected": manifest.num_rejected, "skipped": manifest.num_skipped}
     return find(rows, ids, publication.fitted.centroids, manifest.label_names, lost), rows
 
 
