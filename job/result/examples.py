@@ -49,13 +49,19 @@ class Examples(NamedTuple):
         sampled = hashing.uniforms(facts["hashes"]) < sample_share
         return cls({**kept, SAMPLE: _by_hash(_first(rows, np.flatnonzero(sampled)))})
 
-    def merge(self, other: "Examples") -> "Examples":
-        """Chooses examples among those of both sets of images."""
-        kept = {**self.kept}
-        for kind, rows in other.kept.items():
-            joined = _joined(kept[kind], rows) if kind in kept else rows
-            kept[kind] = _by_hash(joined) if kind == SAMPLE else _best(joined, kind)
-        return Examples(kept)
+    def merge(self, *others: "Examples") -> "Examples":
+        """Chooses examples among those of all these sets of images."""
+        parts: dict[str, list[Rows]] = {}
+        for examples in (self, *others):
+            for kind, rows in examples.kept.items():
+                parts.setdefault(kind, []).append(rows)
+        joined = {kind: _joined(rows) for kind, rows in parts.items()}
+        return Examples(
+            {
+                kind: _by_hash(rows) if kind == SAMPLE else _best(rows, kind)
+                for kind, rows in joined.items()
+            }
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all columns by KIND/NAME, to be saved."""
@@ -83,8 +89,8 @@ class Examples(NamedTuple):
         return columns
 
 
-def _joined(one: Rows, other: Rows) -> Rows:
-    return {name: np.concatenate([one[name], other[name]]) for name in one}
+def _joined(parts: list[Rows]) -> Rows:
+    return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
 
 
 def _first(rows: Rows, order: np.ndarray) -> Rows:

@@ -43,6 +43,8 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of
 from pipeline.terminal import Progress
 
+MERGED_BLOCKS = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Publication:
@@ -103,6 +105,7 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
     config, manifest = publication.config, publication.manifest
     tally, examples = publication.empty()
     noted: list[Noted] = []
+    waiting: list[Examples] = []
     image_bytes = manifest.num_features * np.dtype(manifest.dtype).itemsize
     share = sample_share(manifest.num_images, image_bytes)
 
@@ -111,7 +114,11 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
         publication.replicas.end_if_asked("while writing")
         measured = nearest(block)
         tally = tally.add(measured)
-        examples = examples.merge(Examples.of(measured.assigned, config.seed, share))
+        waiting.append(Examples.of(measured.assigned, config.seed, share))
+        if len(waiting) == MERGED_BLOCKS:
+            # Each merge copies all examples so far, so several blocks are merged at a time.
+            examples = examples.merge(*waiting)
+            waiting.clear()
         noted.append(Noted.of(measured))
         return measured.assigned
 
@@ -119,6 +126,7 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
     # not: an image may cost only a few bytes beside its pixels. Reading is a fifth of this pass.
     blocks = read_shard(config.shards, manifest.shards[number], manifest)
     write_shard_assignments(config.output, number, manifest, map(assign, blocks))
+    examples = examples.merge(*waiting)
     return tally.arrays() | examples.arrays() | Noted.joined(noted).arrays()
 
 
