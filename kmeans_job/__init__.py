@@ -12,7 +12,7 @@ from pipeline.config import AssignConfig, ShardConfig
 from pipeline.options import from_keywords, signature
 
 if TYPE_CHECKING:
-    from job.result.read import Result
+    from kmeans_job.result import Result
     from pipeline.shards.assignments import AssignmentsManifest
     from pipeline.shards.manifest import Manifest
 
@@ -57,7 +57,7 @@ def fit(shards: Path, output: Path, k: int, **options: Any) -> "Result":
       options: the fields of `job.config.FitConfig`: `init`, `seed`, `restarts`, `overwrite` …
 
     Returns:
-      The result: metrics, centroids, history, assignments.
+      The result, as `load_result` loads it.
 
     Raises:
       TypeError: an option does not exist; the message names the nearest.
@@ -98,17 +98,24 @@ def assign(
 
 
 def load_result(folder: Path) -> "Result":
-    """Loads the finished result in `folder`: metrics, centroids, history, assignments.
+    """Loads the finished result in `folder`: what was found, and what can be done with it.
 
-    >>> load_result("out").centroids.shape
+    >>> result = load_result("out")
+    >>> result.centroids.shape
     (10, 64)
+    >>> result.findings["outliers"][0]["id"]
+    'train/01545'
+
+    Returns:
+      The result: its `metrics`, `centroids`, `assignments`, `findings` and `report`. It can
+      `predict` and `export`, and a notebook shows it with pictures.
 
     Raises:
       pipeline.errors.UserError: there is no finished result, or a file of it cannot be read.
     """
-    from job.result import read
+    from kmeans_job import result
 
-    return read.load_result(os.fspath(folder))
+    return result.load_result(os.fspath(folder))
 
 
 def _quietly(options: dict[str, Any], **given: Any) -> dict[str, Any]:
