@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from job.config import ExportConfig
 from job.result import read
 from job.result.folder import REPORT
+from kmeans_job.keywords import ExportOptions, Path
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.nearest import Model, NearestCentroid
@@ -20,8 +21,6 @@ from pipeline.sources.checks import check_finite, numbered_ids, stored_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from kmeans_job import Path
 
 WHERE = "predict"  # what messages call the images that it is given
 
@@ -71,13 +70,13 @@ class Result(read.Result):
             clusters[a:b] = self._nearest(block).clusters
         return clusters
 
-    def export(self, output: "Path", what: str = "clusters", **options: Any) -> int:
+    def export(self, output: Path, **options: Unpack[ExportOptions]) -> int:
         """Writes images or a list of them into a new folder, as `kmeans-job export` does.
 
         Args:
           output: the folder.
-          what: clusters, outliers, duplicates or representatives.
-          options: the other fields of `job.config.ExportConfig`: `images`, `per_cluster`, `link` …
+          options: the fields of `job.config.ExportConfig`: `what`, which is clusters, outliers,
+            duplicates or representatives; `images`, `per_cluster`, `link` …
 
         Returns:
           How many images were exported.
@@ -86,7 +85,7 @@ class Result(read.Result):
           TypeError: an option does not exist; the message names the nearest.
           pipeline.errors.UserError: an option, the images or the output folder is at fault.
         """
-        given = {"run": self.folder, "output": output, "what": what}
+        given = {"run": self.folder, "output": output}
         config = from_keywords(ExportConfig, {"quiet": True, **options, **given})
         from job.export import export
 
