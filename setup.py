@@ -13,6 +13,7 @@ GCP = [
 S3 = ["s3fs>=2025.3"]  # with which botocore compares checksums both ways
 HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
+SKLEARN = ["scikit-learn>=1.6"]
 TEST = [
     *GCP,
     *S3,
@@ -30,7 +31,7 @@ TEST = [
     "pytest-xdist>=3.5",
     "pyyaml>=6",
     "ruff>=0.6",
-    "scikit-learn>=1.4",
+    *SKLEARN,
     "selenium>=4.20",
     "tensorboard>=2.18",
     "types-protobuf",
@@ -103,6 +104,7 @@ setup(
         "hdfs": ["fsspec>=2024.10"],  # pyarrow has the client
         "http": HTTP,
         "heic": HEIC,
+        "sklearn": SKLEARN,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.

@@ -12,6 +12,7 @@ from pipeline.config import AssignConfig, ShardConfig
 from pipeline.options import from_keywords, signature
 
 if TYPE_CHECKING:
+    from job.estimator.kmeans import KMeans as KMeans
     from job.result.read import Result
     from pipeline.shards.assignments import AssignmentsManifest
     from pipeline.shards.manifest import Manifest
@@ -109,6 +110,15 @@ def load_result(folder: Path) -> "Result":
     from job.result import read
 
     return read.load_result(os.fspath(folder))
+
+
+def __getattr__(name: str) -> Any:
+    """Loads `KMeans`, and with it scikit-learn, when it is first used."""
+    if name != "KMeans":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from job.estimator.kmeans import KMeans
+
+    return KMeans
 
 
 def _quietly(options: dict[str, Any], **given: Any) -> dict[str, Any]:
