@@ -14,6 +14,7 @@ S3 = ["s3fs>=2025.3"]  # with which botocore compares checksums both ways
 HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
 COMPLETION = ["argcomplete>=3.5"]
+SKLEARN = ["scikit-learn>=1.6"]
 TEST = [
     *GCP,
     *S3,
@@ -34,7 +35,7 @@ TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
-    "scikit-learn>=1.4",
+    *SKLEARN,
     "selenium>=4.20",
     "tensorboard>=2.18",
     "twine>=6",
@@ -115,6 +116,7 @@ setup(
         "http": HTTP,
         "heic": HEIC,
         "completion": COMPLETION,
+        "sklearn": SKLEARN,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.

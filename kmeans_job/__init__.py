@@ -3,6 +3,7 @@
 Importing it loads neither TensorFlow nor Beam: each function loads what it needs when it is called.
 """
 
+import importlib
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,6 +17,7 @@ from pipeline.errors import UserError as UserError
 from pipeline.options import from_keywords, signature
 
 if TYPE_CHECKING:
+    from job.estimator.kmeans import KMeans as KMeans
     from kmeans_job.result import Result as Result
     from pipeline.shards.assignments import AssignmentsManifest
     from pipeline.shards.manifest import Manifest
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["UserError", "assign", "fit", "load_result", "shard"]
 # A path or a name of a set, several of them, or an object that holds the images.
 Images = Path | Iterable[object]
+# Modules of the classes, by name.
+CLASSES = {"KMeans": "job.estimator.kmeans", "Result": "kmeans_job.result"}
 
 
 def shard(input: Images, output: Path, **options: Unpack[ShardOptions]) -> "Manifest":
@@ -141,6 +145,13 @@ def load_result(folder: Path) -> "Result":
     from kmeans_job import result
 
     return result.load_result(os.fspath(folder))
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a class, and what it needs (`KMeans`: scikit-learn), when it is first used."""
+    if name not in CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(CLASSES[name]), name)
 
 
 def _quietly(options: Any, **given: Any) -> dict[str, Any]:

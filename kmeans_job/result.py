@@ -16,8 +16,9 @@ from pipeline.nearest import Model, NearestCentroid
 from pipeline.options import from_keywords
 from pipeline.shards import plan
 from pipeline.shards.block import Block
+from pipeline.shards.ids import numbered_ids
 from pipeline.shards.manifest import TransformFile
-from pipeline.sources.checks import check_finite, numbered_ids, stored_dtype
+from pipeline.sources.checks import check_finite, stored_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -131,7 +132,8 @@ class Result(read.Result):
     @functools.cached_property
     def _nearest(self) -> NearestCentroid:
         shape, dtype = tuple(self.metrics["image_shape"]), self.metrics["dtype"]
-        return NearestCentroid(Model(self.folder, self.centroids, shape, dtype, self._file))
+        model = Model(self.folder, self.centroids, shape, dtype, self._file)
+        return NearestCentroid(model, threads=None)
 
 
 def load_result(folder: str) -> Result:

@@ -15,8 +15,9 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
+from pipeline.shards.ids import numbered_ids
 from pipeline.shards.rejected import Rejection
-from pipeline.sources.checks import numbered_ids, stored_dtype, text_of
+from pipeline.sources.checks import stored_dtype, text_of
 from pipeline.sources.columns import image_column, label_column
 from pipeline.sources.labels import NONE, Label, Unnamed, names_of, number_of, plain
 from pipeline.sources.pictures.decode import Unreadable
