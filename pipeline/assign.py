@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.config import AssignConfig
-from pipeline.features.source import transformed_again
+from pipeline.features.source import size_before, transformed_again
 from pipeline.shard import (
     note_rejected,
     num_shards_of,
@@ -45,7 +45,7 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
     from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(config.model))
-    source = open_images(with_colors_of(model, config))
+    source = open_images(with_colors_of(model, config), size_before(model.transform))
     if model.transform is not None:
         source = transformed_again(source, model.folder, model.transform)
     num_shards = num_shards_of(source, config.num_shards)

@@ -1,6 +1,7 @@
 """The command `shard`: images → shards."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import re
@@ -11,7 +12,12 @@ from typing import Any
 from pipeline import storage
 from pipeline.config import InputConfig, ShardConfig
 from pipeline.errors import UserError
-from pipeline.features.source import Transformed, is_same_transform, transformed
+from pipeline.features.source import (
+    Transformed,
+    default_size,
+    is_same_transform,
+    transformed,
+)
 from pipeline.shards import plan
 from pipeline.shards.manifest import MANIFEST, TRANSFORM_FILES, Manifest, load_manifest
 from pipeline.shards.rejected import REJECTED
@@ -56,15 +62,20 @@ def shard(config: ShardConfig) -> Manifest:
 
 def open_input(config: ShardConfig) -> Planned | Listed:
     """Opens the images that `config` names, or the vectors that its transform makes of them."""
-    source = open_images(config)
-    if config.transform is None:
-        return source
-    return transformed(source, config.transform, config.output)
+    if config.vectors is None:
+        return open_images(config)
+    source = open_images(config, default_size(config.vectors))
+    return transformed(source, config.vectors, config.output)
 
 
-def open_images(config: InputConfig) -> Planned | Listed:
-    """Opens the images that `config` names."""
-    return storage.retrying(lambda: open_request(config.request()))
+def open_images(config: InputConfig, size: tuple[int, int] | None = None) -> Planned | Listed:
+    """Opens the images that `config` names.
+
+    Args:
+      size: (h, w) of images without --image-size; None: as they are.
+    """
+    request = dataclasses.replace(config.request(), default_size=size)
+    return storage.retrying(lambda: open_request(request))
 
 
 def prepare_shards(config: ShardConfig, source: Source) -> None:
@@ -75,7 +86,7 @@ def prepare_shards(config: ShardConfig, source: Source) -> None:
     """
     prepare_folder(config.output, config.overwrite)
     if isinstance(source, Transformed):
-        source.save_model()
+        source.save()
 
 
 def num_shards_of(source: Source, asked: int | None, least: int = 1) -> int:
@@ -128,7 +139,7 @@ def complete_shards(config: ShardConfig) -> Manifest | None:
     if (
         found.source != config.request().describe()
         or config.num_shards not in (None, len(found.shards))
-        or not is_same_transform(config.transform, found.transform)
+        or not is_same_transform(config.vectors, found.transform)
     ):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "
