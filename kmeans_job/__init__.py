@@ -92,7 +92,7 @@ def assign(
       pipeline.errors.UserError: the model, the input, an option or the output folder is at fault.
     """
     config = from_keywords(AssignConfig, _quietly(options, model=model, input=input, output=output))
-    from pipeline import assign as command
+    from job import assign as command
 
     return command.assign(config)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
@@ -15,6 +16,7 @@ from pipeline.shard import (
     refuse_foreign,
     watching,
 )
+from pipeline.shards.analysis import PART_FILE, Analysis
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
 from pipeline.sources import Listed, Planned
@@ -25,16 +27,19 @@ from pipeline.transforms.runner import make_pipeline, run_pipeline
 if TYPE_CHECKING:  # it loads numpy, which --help does not need
     from pipeline.nearest import Model
 
+# What may follow the name of a file, where an interrupted run has left it.
 _TEMPORARY = rf"(\.[0-9a-f]+{re.escape(storage.TEMPORARY_SUFFIX)})?"
-# Names of the files in the output folder, and of those that an interrupted run leaves there.
-OURS = re.compile(
-    rf"assignments|(rejected(-\d{{5,}}-of-\d{{5,}})?\.jsonl|ids-\d{{5,}}-of-\d{{5,}}\.hashes|manifest\.json){_TEMPORARY}"
-)
 OUR_ASSIGNMENTS = re.compile(rf"assignments-\d{{5,}}-of-\d{{5,}}\.parquet{_TEMPORARY}")
 
 
-def assign(config: AssignConfig) -> AssignmentsManifest:
+def assign(
+    config: AssignConfig, learn: Callable[[str], Analysis] | None = None
+) -> AssignmentsManifest:
     """Finds the nearest centroid of `config.model` for every image of `config.input`.
+
+    Args:
+      learn: function (folder of the model's result) → what is to be learned of the images on the
+        way, if anything.
 
     Returns:
       The content of the assignments' manifest.json.
@@ -50,25 +55,31 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
         source = transformed_again(source, model.folder, model.transform)
     num_shards = num_shards_of(source, config.num_shards)
     model.check(source)
+    analysis = None if learn is None else learn(model.folder)
     with storage.locked(config.output):
-        manifest = _write(config, model, source, num_shards)
+        manifest = _write(config, model, source, num_shards, analysis)
     note_rejected(manifest.num_rejected, source.num_images, config.output)
     return manifest
 
 
 def _write(
-    config: AssignConfig, model: "Model", source: Planned | Listed, num_shards: int
+    config: AssignConfig,
+    model: "Model",
+    source: Planned | Listed,
+    num_shards: int,
+    analysis: Analysis | None,
 ) -> AssignmentsManifest:
     folder = storage.join(config.output, ASSIGNMENTS)
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
+    ours = names_of_ours(analysis.files if analysis is not None else ())
     prepare_folder(
-        config.output, config.overwrite, OURS, "complete assignments; use them", (ASSIGNMENTS,)
+        config.output, config.overwrite, ours, "complete assignments; use them", (ASSIGNMENTS,)
     )
 
     def transform() -> Any:
         from pipeline.transforms.assign_images import AssignImages
 
-        return AssignImages(source, model, config.output, num_shards, config.max_rejected)
+        return AssignImages(source, model, config.output, num_shards, config.max_rejected, analysis)
 
     def num_files() -> int:
         return sum(name.endswith(".parquet") for name in storage.list_names(folder))
@@ -79,6 +90,20 @@ def _write(
         progress.update(num_shards)
     path = storage.join(config.output, MANIFEST)
     return AssignmentsManifest.from_json(storage.read_bytes(path))
+
+
+def names_of_ours(also: tuple[str, ...]) -> re.Pattern:
+    """Makes the pattern of the names in the output folder, interrupted runs' included.
+
+    Args:
+      also: names of files that are written besides assignments.
+    """
+    numbered = r"-\d{5,}-of-\d{5,}"
+    names = (
+        *(rf"rejected({numbered})?\.jsonl", rf"ids{numbered}\.hashes", PART_FILE.pattern),
+        *map(re.escape, (MANIFEST, *also)),
+    )
+    return re.compile(rf"{ASSIGNMENTS}|({'|'.join(names)}){_TEMPORARY}")
 
 
 def with_colors_of(model: "Model", config: AssignConfig) -> AssignConfig:
