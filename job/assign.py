@@ -3,13 +3,18 @@
 The pipeline finds the centroids; what `job` makes of them travels with it to the workers.
 """
 
+from typing import Any
+
 from pipeline.assign import assign as assign_images
 from pipeline.config import AssignConfig
 from pipeline.shards.assignments import AssignmentsManifest
 
 
-def assign(config: AssignConfig) -> AssignmentsManifest:
+def assign(config: AssignConfig, images: Any = None) -> AssignmentsManifest:
     """Finds the nearest centroid of every image of `config.input`, and what to look at among them.
+
+    Args:
+      images: what a Python caller gives instead of `config.input`, as for `shard`.
 
     Returns:
       The content of the assignments' manifest.json.
@@ -19,4 +24,4 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
     """
     from job.result.analysis import ResultAnalysis
 
-    return assign_images(config, ResultAnalysis.of)
+    return assign_images(config, images, ResultAnalysis.of)

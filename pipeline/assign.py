@@ -11,7 +11,7 @@ from pipeline.features.source import transformed_again
 from pipeline.shard import (
     note_rejected,
     num_shards_of,
-    open_images,
+    opened_images,
     prepare_folder,
     refuse_foreign,
     watching,
@@ -19,7 +19,6 @@ from pipeline.shard import (
 from pipeline.shards.analysis import PART_FILE, Analysis
 from pipeline.shards.assignments import ASSIGNMENTS, AssignmentsManifest
 from pipeline.shards.manifest import MANIFEST
-from pipeline.sources import Listed, Planned
 from pipeline.sources.protocol import AUTO, RGB
 from pipeline.terminal import Progress
 from pipeline.transforms.runner import make_pipeline, run_pipeline
@@ -33,11 +32,14 @@ OUR_ASSIGNMENTS = re.compile(rf"assignments-\d{{5,}}-of-\d{{5,}}\.parquet{_TEMPO
 
 
 def assign(
-    config: AssignConfig, learn: Callable[[str], Analysis] | None = None
+    config: AssignConfig,
+    images: Any = None,
+    learn: Callable[[str], Analysis] | None = None,
 ) -> AssignmentsManifest:
     """Finds the nearest centroid of `config.model` for every image of `config.input`.
 
     Args:
+      images: what a Python caller gives instead of `config.input`, as for `shard`.
       learn: function (folder of the model's result) → what is to be learned of the images on the
         way, if anything.
 
@@ -50,31 +52,46 @@ def assign(
     from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(config.model))
-    source = open_images(with_colors_of(model, config))
-    if model.transform is not None:
-        source = transformed_again(source, model.folder, model.transform)
-    num_shards = num_shards_of(source, config.num_shards)
-    model.check(source)
-    analysis = None if learn is None else learn(model.folder)
-    with storage.locked(config.output):
-        manifest = _write(config, model, source, num_shards, analysis)
-    note_rejected(manifest.num_rejected, source.num_images, config.output)
+    with opened_images(with_colors_of(model, config), images) as source:
+        if model.transform is not None:
+            source = transformed_again(source, model.folder, model.transform)
+        num_shards = num_shards_of(source, config.num_shards)
+        model.check(source)
+        analysis = None if learn is None else learn(model.folder)
+        run = _write_with_engine if images is None else _write_here
+        with storage.locked(config.output):
+            prepare_output(config, analysis)
+            with Progress("assign", num_shards, "files", config.quiet) as progress:
+                run(config, model, source, num_shards, progress, analysis)
+            path = storage.join(config.output, MANIFEST)
+            manifest = AssignmentsManifest.from_json(storage.read_bytes(path))
+        note_rejected(manifest.num_rejected, source.num_images, config.output)
     return manifest
 
 
-def _write(
-    config: AssignConfig,
-    model: "Model",
-    source: Planned | Listed,
-    num_shards: int,
-    analysis: Analysis | None,
-) -> AssignmentsManifest:
+def prepare_output(config: AssignConfig, analysis: Analysis | None) -> None:
+    """Makes the output folder ready.
+
+    Raises:
+      UserError: as `prepare_folder`.
+    """
     folder = storage.join(config.output, ASSIGNMENTS)
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
     ours = names_of_ours(analysis.files if analysis is not None else ())
     prepare_folder(
         config.output, config.overwrite, ours, "complete assignments; use them", (ASSIGNMENTS,)
     )
+
+
+def _write_with_engine(
+    config: AssignConfig,
+    model: "Model",
+    source: Any,
+    num_shards: int,
+    progress: Progress,
+    analysis: Analysis | None,
+) -> None:
+    folder = storage.join(config.output, ASSIGNMENTS)
 
     def transform() -> Any:
         from pipeline.transforms.assign_images import AssignImages
@@ -84,12 +101,24 @@ def _write(
     def num_files() -> int:
         return sum(name.endswith(".parquet") for name in storage.list_names(folder))
 
-    with Progress("assign", num_shards, "files", config.quiet) as progress:
-        with watching(folder, num_files, progress):
-            run_pipeline(make_pipeline(transform, list(config.beam_options)))
-        progress.update(num_shards)
-    path = storage.join(config.output, MANIFEST)
-    return AssignmentsManifest.from_json(storage.read_bytes(path))
+    with watching(folder, num_files, progress):
+        run_pipeline(make_pipeline(transform, list(config.beam_options)))
+    progress.update(num_shards)
+
+
+def _write_here(
+    config: AssignConfig,
+    model: "Model",
+    source: Any,
+    num_shards: int,
+    progress: Progress,
+    analysis: Analysis | None,
+) -> None:
+    from pipeline.in_process import write_all_assignments
+
+    write_all_assignments(
+        source, model, config.output, num_shards, config.max_rejected, progress.update, analysis
+    )
 
 
 def names_of_ours(also: tuple[str, ...]) -> re.Pattern:

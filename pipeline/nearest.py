@@ -30,6 +30,8 @@ from pipeline.shards.pixel_scale import middle_of, squared_norms, to_squared_dis
 from pipeline.sources.protocol import Source
 
 SAVED_MODEL = "saved_model.pb"
+# A difference that is a smaller share of what it was taken from has lost too many digits.
+CANCELLED = 2.0**-16
 SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
 
 
@@ -116,7 +118,11 @@ class NearestCentroid:
       num_clusters: k.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, threads: int | None = 1):
+        """Takes the model, and how many threads products may have; None: as many as there are.
+
+        An engine runs a worker on each core, so there more than one would only compete.
+        """
         self.num_clusters = len(model.centroids)
         self._units = units_of(np.dtype(model.dtype), math.prod(model.image_shape))
         self._centroids = model.centroids.astype(np.float64)
@@ -126,7 +132,7 @@ class NearestCentroid:
         squares = squared_norms(around, self._units)
         self._bias = self._units.scale * squares
         self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
-        self._threads = ThreadpoolController()
+        self._blas, self._threads = ThreadpoolController(), threads
         self._rows = max(1, SCORED_BYTES // (8 * sum(around.shape)))
 
     def __call__(self, block: Block) -> Assigned:
@@ -143,8 +149,7 @@ class NearestCentroid:
         self, pixels: np.ndarray, find: "Callable[[_Scored], tuple[np.ndarray, ...]]"
     ) -> list[np.ndarray]:
         """Joins what `find` returns of so many images at a time as stay in the cache."""
-        # An engine runs a worker on each core, so more threads would only compete.
-        with self._threads.limit(limits=1, user_api="blas"):
+        with self._blas.limit(limits=self._threads, user_api="blas"):
             parts = [
                 find(self._score(pixels[start:stop]))
                 for start, stop in plan.spans(0, max(1, len(pixels)), self._rows)
@@ -180,7 +185,31 @@ class NearestCentroid:
         if self._units.step:
             lowest = np.take_along_axis(scored.scores, clusters[:, None], axis=1)[:, 0]
             return to_squared_distances(lowest, scored.norms, self._units)
-        return row_sums(np.square(scored.wide - self._centroids[clusters]), NUMPY)
+        return self._directly(scored.wide, clusters)
+
+    def _directly(self, wide: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+        """Sums up squared distances [n] of images float64 [n, d] to the centroids `clusters`."""
+        return row_sums(np.square(wide - self._centroids[clusters]), NUMPY)
+
+    def squared_distances(self, pixels: np.ndarray) -> np.ndarray:
+        """Computes squared distances [n, k] of pixels [n, d] to all centroids, published units²."""
+        found = np.empty((len(pixels), self.num_clusters))
+        with self._blas.limit(limits=self._threads, user_api="blas"):
+            for start, stop in plan.spans(0, len(pixels), self._rows):
+                found[start:stop] = self._to_all(self._score(pixels[start:stop]))
+        return found
+
+    def _to_all(self, scored: "_Scored") -> np.ndarray:
+        """Does what `squared_distances` does, for few images."""
+        norms = scored.norms[:, None]
+        squared = to_squared_distances(scored.scores, norms, self._units)
+        if not self._units.step:
+            rows, clusters = np.nonzero(squared <= CANCELLED * (norms + self._bias))
+            most = max(1, SCORED_BYTES // (8 * scored.wide.shape[1]))
+            for start, stop in plan.spans(0, len(rows), most):
+                pairs = rows[start:stop], clusters[start:stop]
+                squared[pairs] = self._directly(scored.wide[pairs[0]], pairs[1])
+        return squared
 
 
 class _Scored(NamedTuple):
