@@ -193,9 +193,14 @@ def _shard(flags: argparse.Namespace) -> None:
 
 
 def _assign(flags: argparse.Namespace) -> None:
-    from pipeline.assign import assign
+    from job.assign import assign
+    from job.result.read import read_metrics
+    from job.result.summary import assign_summary
 
-    assign(options.from_flags(AssignConfig, vars(flags)))
+    config = options.from_flags(AssignConfig, vars(flags))
+    assign(config)
+    if not config.quiet:
+        print(assign_summary(read_metrics(config.output), config.output))
 
 
 def _fit(flags: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from job import hashing
 from job.config import ExportConfig
 from job.report import pictures
-from job.result.read import Result, load_result
+from job.result.read import Result, is_assigned, load_result
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import json_text
@@ -74,7 +74,10 @@ def export(config: ExportConfig) -> int:
 
 
 def _identity(result: Result, config: ExportConfig) -> bytes:
-    facts = {"fingerprint": result.metrics["fingerprint"], "fit": result.metrics["config"]}
+    if is_assigned(result.metrics):
+        facts = {name: result.metrics[name] for name in ("model", "source", "inertia")}
+    else:
+        facts = {"fingerprint": result.metrics["fingerprint"], "fit": result.metrics["config"]}
     asked = {name: getattr(config, name) for name in ("what", "images", "per_cluster", "link")}
     return json_text.encode({**facts, **asked})
 
@@ -244,6 +247,13 @@ class _Writer(NamedTuple):
             return cls(lambda picks: _originals(result, config, picks), "")
         if config.link:
             raise UserError("--link: of which files? Give their folder: --images FOLDER")
+        if is_assigned(result.metrics):
+            if config.what == "clusters" and not config.per_cluster:
+                raise UserError(
+                    f"--run {config.run}: images that were assigned, whose pixels are in no "
+                    "shards; give the folder of the images: --images FOLDER"
+                )
+            return cls(None, "")
         if len(result.metrics["image_shape"]) > 1:
             return cls(lambda picks: _from_shards(result, config, picks), ".png")
         if config.what == "clusters" and not config.per_cluster:

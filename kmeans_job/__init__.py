@@ -121,7 +121,7 @@ def assign(
 
     names, given = images.named(input)
     config = from_keywords(AssignConfig, _quietly(options, model=model, input=names, output=output))
-    from pipeline import assign as command
+    from job import assign as command
 
     return command.assign(config, given)
 

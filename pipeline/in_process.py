@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pipeline.features.source import Transformed
 from pipeline.nearest import Model, NearestCentroid
 from pipeline.shards import plan
+from pipeline.shards.analysis import Analysis
 from pipeline.sources import Planned
 from pipeline.write import accumulate_piece, complete_set, write_shard
 from pipeline.write_assignments import complete_assignments, write_assignments
@@ -46,17 +47,19 @@ def write_all_assignments(
     num_shards: int,
     max_rejected: float,
     progress: Callable[[int], None],
+    analysis: Analysis | None = None,
 ) -> None:
     """Writes the assignments and the manifest of `source`.
 
     Args:
       progress: called with the number of files that are done.
+      analysis: what is to be learned of the images on the way, if anything.
     """
     nearest = NearestCentroid(model)
     if isinstance(source, Transformed):
         source = source.loaded()
     written = []
     for piece in plan.pieces(source.num_images, num_shards):
-        written.append(write_assignments(source, piece, nearest, folder, num_shards))
+        written.append(write_assignments(source, piece, nearest, folder, num_shards, analysis))
         progress(piece.number + 1)
-    complete_assignments(source, model, written, folder, num_shards, max_rejected)
+    complete_assignments(source, model, written, folder, num_shards, max_rejected, analysis)

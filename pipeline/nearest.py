@@ -2,8 +2,8 @@
 
 One matrix product in float64 gives scores. Where they leave more than one centroid, distances in
 double-double decide, and ties go to the lowest cluster. So images get the clusters that `fit` gives
-them, on every machine and in blocks of any size. For uint8 images the product is exact, and gives
-distances with the bits of `fit`, too; distances of float32 images are sums of squared differences.
+them, on every machine and in blocks of any size. For uint8 images the product is exact; distances
+of float32 images are sums of squared differences in a fixed order. Both have the bits of `fit`.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.shards import plan
+from pipeline.shards.analysis import Measured
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
 from pipeline.shards.decisions import doubts_of, nearest_of
@@ -93,6 +95,11 @@ def read_model(folder: str) -> Model:
         )
     try:
         facts = json.loads(storage.read_bytes(path))
+        if "drift" in facts:
+            raise UserError(
+                f"--model {folder}: images that were assigned, not a model; give the --model that "
+                f"they were assigned with: {facts['model']['folder']}"
+            )
         shape, dtype = tuple(facts["image_shape"]), facts["dtype"]
         transform = TransformFile.from_fields(facts.get("transform"))
         path = storage.join(folder, "centroids.npy")
@@ -130,32 +137,55 @@ class NearestCentroid:
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
-        clusters = np.empty(len(block.ids), np.int32)
-        squared = np.empty(len(block.ids))
+        clusters, squared = self._by_rows(block.pixels, self._nearest)
+        return Assigned(block, clusters.astype(np.int32), squared)
+
+    def measure(self, block: Block) -> Measured:
+        """Assigns each image of `block`, and measures how far the second nearest centroid is."""
+        clusters, squared, second = self._by_rows(block.pixels, self._nearest_two)
+        return Measured(Assigned(block, clusters.astype(np.int32), squared), second)
+
+    def _by_rows(
+        self, pixels: np.ndarray, find: "Callable[[_Scored], tuple[np.ndarray, ...]]"
+    ) -> list[np.ndarray]:
+        """Joins what `find` returns of so many images at a time as stay in the cache."""
         with self._blas.limit(limits=self._threads, user_api="blas"):
-            for start, stop in plan.spans(0, len(block.ids), self._rows):
-                clusters[start:stop], squared[start:stop] = self._assign(block.pixels[start:stop])
-        return Assigned(block, clusters, squared)
+            parts = [
+                find(self._score(pixels[start:stop]))
+                for start, stop in plan.spans(0, max(1, len(pixels)), self._rows)
+            ]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
-    def _assign(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Computes clusters [n] of pixels [n, d], and squared distances [n] in published units²."""
-        wide, scores, norm = self._score(pixels)
-        margin = np.sqrt(norm)[:, None] * self._doubts[0] + self._doubts[1]
-        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
-        clusters = nearest_of(wide, self._units.scale * self._centroids, near)
-        if self._units.step:
-            lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
-            return clusters, to_squared_distances(lowest, norm, self._units)
-        return clusters, self._directly(wide, clusters)
-
-    def _score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Computes of pixels [n, d] in float64: themselves, the scores [n, k], and norms [n]."""
+    def _score(self, pixels: np.ndarray) -> "_Scored":
         wide = pixels.astype(np.float64)
         around = wide - self._middle if self._middle.any() else wide
         # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
         scores = around @ self._weights  # [n, k]
         scores += self._bias
-        return wide, scores, np.einsum("nd,nd->n", around, around)
+        norms = np.einsum("nd,nd->n", around, around)
+        margins = np.sqrt(norms)[:, None] * self._doubts[0] + self._doubts[1]
+        return _Scored(wide, norms, scores, margins)
+
+    def _nearest(self, scored: "_Scored") -> tuple[np.ndarray, np.ndarray]:
+        """Finds clusters [n], and squared distances [n] in published units²."""
+        near = scored.scores - scored.margins <= _lowest(scored.scores + scored.margins)
+        clusters = nearest_of(scored.wide, self._units.scale * self._centroids, near)
+        return clusters, self._squared(scored, clusters)
+
+    def _nearest_two(self, scored: "_Scored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Finds clusters [n], and squared distances [n] to the nearest and second nearest."""
+        clusters, squared = self._nearest(scored)
+        if self.num_clusters == 1:
+            return clusters, squared, squared
+        # The own one is out of the question now.
+        np.put_along_axis(scored.scores, clusters[:, None], np.inf, axis=1)
+        return clusters, squared, self._nearest(scored)[1]
+
+    def _squared(self, scored: "_Scored", clusters: np.ndarray) -> np.ndarray:
+        if self._units.step:
+            lowest = np.take_along_axis(scored.scores, clusters[:, None], axis=1)[:, 0]
+            return to_squared_distances(lowest, scored.norms, self._units)
+        return self._directly(scored.wide, clusters)
 
     def _directly(self, wide: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         """Sums up squared distances [n] of images float64 [n, d] to the centroids `clusters`."""
@@ -166,19 +196,38 @@ class NearestCentroid:
         found = np.empty((len(pixels), self.num_clusters))
         with self._blas.limit(limits=self._threads, user_api="blas"):
             for start, stop in plan.spans(0, len(pixels), self._rows):
-                found[start:stop] = self._measure(pixels[start:stop])
+                found[start:stop] = self._to_all(self._score(pixels[start:stop]))
         return found
 
-    def _measure(self, pixels: np.ndarray) -> np.ndarray:
+    def _to_all(self, scored: "_Scored") -> np.ndarray:
         """Does what `squared_distances` does, for few images."""
-        wide, scores, norm = self._score(pixels)
-        squared = to_squared_distances(scores, norm[:, None], self._units)
+        norms = scored.norms[:, None]
+        squared = to_squared_distances(scored.scores, norms, self._units)
         if not self._units.step:
-            sizes = norm[:, None] + self._bias
-            rows, clusters = np.nonzero(squared <= CANCELLED * sizes)
-            for start, stop in plan.spans(
-                0, len(rows), max(1, SCORED_BYTES // (8 * wide.shape[1]))
-            ):
+            rows, clusters = np.nonzero(squared <= CANCELLED * (norms + self._bias))
+            most = max(1, SCORED_BYTES // (8 * scored.wide.shape[1]))
+            for start, stop in plan.spans(0, len(rows), most):
                 pairs = rows[start:stop], clusters[start:stop]
-                squared[pairs] = self._directly(wide[pairs[0]], pairs[1])
+                squared[pairs] = self._directly(scored.wide[pairs[0]], pairs[1])
         return squared
+
+
+class _Scored(NamedTuple):
+    """Images and how near the centroids are to them.
+
+    Attributes:
+      wide: their pixels, float64 [n, d].
+      norms: squared, seen from the middle of the centroids; float64 [n].
+      scores: the lower, the nearer; float64 [n, k].
+      margins: how far scores may be off, [n, k].
+    """
+
+    wide: np.ndarray
+    norms: np.ndarray
+    scores: np.ndarray
+    margins: np.ndarray
+
+
+def _lowest(scores: np.ndarray) -> np.ndarray:
+    """The lowest score of each image; [n, 1]."""
+    return scores.min(axis=1, keepdims=True)

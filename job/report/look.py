@@ -10,12 +10,13 @@ from job.report.confusions import MERGE_PERCENT
 from job.report.formatting import bounded, figure, percent
 from job.result.examples import FINDING
 from job.result.findings import MAX_SHOWN
-from job.result.read import Result
+from job.result.read import Result, is_assigned
 
 MAX_IDS = 200  # characters of an id that can be copied
 NAMED = 3  # clusters of the best and of the worst silhouette
 MANY_SINGLETONS = 0.1  # share of the clusters
 LOW_SILHOUETTE = 0.1
+MUCH_DRIFT = 0.01  # share of the images
 LARGE_SIDE = 32  # pixels; larger images in colour are photos rather than symbols
 
 
@@ -58,6 +59,9 @@ def look_at(result: Result, names: list[str], merging: int) -> dict[str, Any] | 
         "found": found,
         "worst": [] if few else judged[:NAMED],
         "best": [] if few else judged[: -NAMED - 1 : -1],
+        "farther": [
+            picture(one["id"], _times(one)) for one in found.get("farther", [])[:MAX_SHOWN]
+        ],
         "outliers": [
             picture(o["id"], f"{figure(o['score'], 2)} ×") for o in found["outliers"][:MAX_SHOWN]
         ],
@@ -68,7 +72,9 @@ def look_at(result: Result, names: list[str], merging: int) -> dict[str, Any] | 
             picture(s["id"], f"{bounded(s['label'], 16)} among {bounded(s['majority_label'], 16)}")
             for s in found["suspects"][:MAX_SHOWN]
         ],
-        "steps": next_steps(result.metrics, found, merging),
+        "steps": steps_of_assigned(result.metrics, found)
+        if is_assigned(result.metrics)
+        else next_steps(result.metrics, found, merging),
     }
 
 
@@ -131,13 +137,33 @@ def next_steps(metrics: dict[str, Any], found: dict[str, Any], merging: int) -> 
             f"Clusters hardly stand apart (mean silhouette {figure(silhouette, 2)}): compare "
             "several k, or cluster other features with --transform."
         )
-    extra = found["num_duplicates"]
-    if extra >= metrics["num_images"] / 100:
+    return steps + _about_duplicates(metrics, found)
+
+
+def steps_of_assigned(metrics: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Says in words what the numbers of new images suggest to do next; often nothing."""
+    steps = []
+    if metrics["drift"] is not None and metrics["drift"] >= MUCH_DRIFT:
         steps.append(
-            f"{extra:,} images, {percent(extra / metrics['num_images'])} of the set, repeat the "
-            "pixels of another: they pull centroids towards them."
+            f"{metrics['num_farther']:,} images, {percent(metrics['drift'])} of the set, are "
+            "farther from their centroid than any image of the fit was. Where they are of a new "
+            "kind, fit again with them."
         )
-    return steps
+    return steps + _about_duplicates(metrics, found)
+
+
+def _about_duplicates(metrics: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    extra = found["num_duplicates"]
+    if not extra or extra < metrics["num_images"] / 100:
+        return []
+    effect = "" if is_assigned(metrics) else ": they pull centroids towards them"
+    share = percent(extra / metrics["num_images"])
+    return [f"{extra:,} images, {share} of the set, repeat the pixels of another{effect}."]
+
+
+def _times(one: dict[str, Any]) -> str:
+    """How many times as far an image is as the farthest of the fit in its cluster."""
+    return f"{figure(one['distance'] / one['farthest'], 3)} ×" if one["farthest"] else "a new one"
 
 
 def representatives(result: Result) -> list[int]:

@@ -19,7 +19,7 @@ from job.config import FitConfig
 from job.report import charts, clusters, confusions, formatting, image_map, look
 from job.result.folder import REPORT
 from job.result.metrics import images_per_second, present
-from job.result.read import Result, read, read_metrics
+from job.result.read import Result, is_assigned, read, read_metrics
 from pipeline import storage
 from pipeline.options import flag_of, is_required, options_of
 from pipeline.terminal import PROGRAM
@@ -87,6 +87,7 @@ def view(result: Result) -> dict[str, Any]:
     found = None if contingency is None else confusions.find(contingency, names)
     return {
         "metrics": metrics,
+        "assigned": is_assigned(metrics),
         "heading": formatting.heading(metrics),
         "dataset": formatting.dataset(metrics),
         "date": formatting.day(metrics),
@@ -110,7 +111,9 @@ def view(result: Result) -> dict[str, Any]:
         "charts": iteration_charts(result.history),
         "history": result.history,
         "transform": formatting.transform_note(metrics.get("transform"), result.drawable),
-        "command": command(metrics.get("config") or {}),
+        "command": command_of_assigned(metrics)
+        if is_assigned(metrics)
+        else command(metrics.get("config") or {}),
         "columns": grid_columns(len(described)),
         "sizes": (min(metrics["cluster_sizes"]), max(metrics["cluster_sizes"])),
         "facts": run_facts(metrics),
@@ -154,6 +157,7 @@ def run_facts(metrics: dict[str, Any]) -> dict[str, str]:
     """Returns the facts needed to trust or repeat the run, by the titles on the page."""
     seconds, versions = metrics.get("seconds") or {}, metrics.get("versions") or {}
     facts = {
+        "Fingerprint of the model": (metrics.get("model") or {}).get("fingerprint"),
         "Transform": (metrics.get("transform") or {}).get("spec"),
         "Fingerprint of the images": metrics.get("fingerprint"),
         "Algorithm": metrics.get("algorithm"),
@@ -185,6 +189,21 @@ def command(config: dict[str, Any]) -> str:
             flag = flag_of(field.name)
             words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return " ".join(_shell_word(word) for word in [PROGRAM, "fit", *words])
+
+
+def command_of_assigned(metrics: dict[str, Any]) -> str:
+    """Writes the command that assigns the same images again, but for where to."""
+    source, words = metrics["source"], []
+    given = source["input"]
+    for spec in [given] if isinstance(given, str) else given:
+        words += ["--input", str(spec)]
+    for name, value in source.items():
+        if name == "image_size":
+            words += [flag_of(name), "x".join(map(str, value))]
+        elif name != "input":
+            words += [flag_of(name), str(value)]
+    words = [PROGRAM, "assign", "--model", str(metrics["model"]["folder"]), *words, "--output"]
+    return " ".join([*map(_shell_word, words), "DIR"])
 
 
 def _shell_word(word: str) -> str:

@@ -8,14 +8,13 @@ depend neither on shards nor on workers.
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from scipy.spatial.distance import cdist
 
-if TYPE_CHECKING:  # it loads TensorFlow, which a report does not need
-    from job.result.assigner import Measured
+from pipeline.shards.block import Block
 
 MAX_OUTLIERS, MAX_SUSPECTS = 200, 1_000
 MAX_GROUPS, MAX_GROUP_IDS = 1_000, 1_000  # of images with the same pixels
@@ -37,12 +36,12 @@ class Noted(NamedTuple):
     digests: np.ndarray
 
     @classmethod
-    def of(cls, measured: "Measured") -> "Noted":
-        """Notes the images of one block."""
-        rows = np.ascontiguousarray(measured.assigned.block.pixels)
+    def of(cls, block: Block, silhouettes: np.ndarray) -> "Noted":
+        """Notes the images of one block with their silhouettes, float [B]."""
+        rows = np.ascontiguousarray(block.pixels)
         joined = b"".join(hashlib.blake2b(r, digest_size=DIGEST_BYTES).digest() for r in rows)
         digests = np.frombuffer(joined, "<u8").reshape(-1, 2)
-        return cls(measured.silhouettes.astype(np.float32), digests)
+        return cls(silhouettes.astype(np.float32), digests)
 
     @classmethod
     def joined(cls, parts: "Sequence[Noted]") -> "Noted":
@@ -118,10 +117,10 @@ def find(
     members = _members(rows, len(centroids))
     scores = _scores(rows, members)
     common = _common_labels(rows, len(centroids), label_names)
-    outliers = _leading(np.flatnonzero(scores > 1), [-scores], MAX_OUTLIERS)
+    outliers = leading(np.flatnonzero(scores > 1), [-scores], MAX_OUTLIERS)
     groups = _same_pixels(rows.noted.digests)
     suspected = _suspected(rows, common)
-    suspects = _leading(suspected, [-common.shares[rows.clusters], scores], MAX_SUSPECTS)
+    suspects = leading(suspected, [-common.shares[rows.clusters], scores], MAX_SUSPECTS)
     nearest = [own[rows.distances[own] == rows.distances[own[0]]] for own in members if len(own)]
     wanted = np.unique(np.concatenate([outliers, suspects, *groups, *nearest]).astype(np.int64))
     names = dict(zip(wanted.tolist(), ids(wanted), strict=True))
@@ -234,7 +233,7 @@ def _same_pixels(digests: np.ndarray) -> list[np.ndarray]:
     return [order[edges[i] : edges[i + 1]] for i in large]
 
 
-def _leading(rows: np.ndarray, keys: list[np.ndarray], count: int) -> np.ndarray:
+def leading(rows: np.ndarray, keys: list[np.ndarray], count: int) -> np.ndarray:
     """The first `count` of `rows` by `keys`, the first key first, and all that tie with the last.
 
     Args:

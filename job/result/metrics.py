@@ -10,26 +10,43 @@ what the terminal shows are made from it.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-if TYPE_CHECKING:  # it loads TensorFlow, which a report does not need
-    from job.result.tally import Tally
+
+class Sums(Protocol):
+    """Sums over assigned images, as a `Tally` has them.
+
+    Attributes:
+      counts: numbers of images by cluster, int64 [k].
+      distances: Σ distance to the own centroid by cluster, published units, float64 [k].
+      silhouettes: Σ simplified silhouette of the images, float64.
+      contingency: numbers of images by cluster and label, int64 [k, labels].
+    """
+
+    @property
+    def counts(self) -> np.ndarray: ...
+    @property
+    def distances(self) -> np.ndarray: ...
+    @property
+    def silhouettes(self) -> np.ndarray: ...
+    @property
+    def contingency(self) -> np.ndarray: ...
 
 
 class Facts(NamedTuple):
     """What metrics are made of.
 
     Attributes:
-      tally: of all images.
+      sums: over all images.
       centroids: float64 [k, d], published units.
       inertia: of all images, published units².
     """
 
-    tally: "Tally"
+    sums: Sums
     centroids: np.ndarray
     inertia: float
 
@@ -72,7 +89,7 @@ class Metric:
 
 def all_metrics(facts: Facts, labelled: bool) -> dict[str, float | None]:
     """Every metric of a result by name."""
-    of_labels = label_metrics(facts.tally.contingency if labelled else None)
+    of_labels = label_metrics(facts.sums.contingency if labelled else None)
     return {
         metric.name: metric.compute(facts) if metric.needs == "facts" else of_labels[metric.name]
         for metric in METRICS
@@ -200,16 +217,16 @@ def silhouettes(own: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(second - own, larger, out=np.zeros(len(own)), where=larger > 0)
 
 
-def mean_distances(tally: "Tally") -> np.ndarray:
+def mean_distances(sums: Sums) -> np.ndarray:
     """Mean distance of a cluster's images to its centroid, float64 [k]; 0 where it has none."""
-    return tally.distances / np.maximum(tally.counts, 1)
+    return sums.distances / np.maximum(sums.counts, 1)
 
 
-def mean_silhouette(tally: "Tally") -> float | None:
+def mean_silhouette(sums: Sums) -> float | None:
     """Mean simplified silhouette of all images; None for one cluster."""
-    if len(tally.counts) == 1:
+    if len(sums.counts) == 1:
         return None
-    return float(tally.silhouettes / tally.counts.sum())
+    return float(sums.silhouettes / sums.counts.sum())
 
 
 def homogeneity(contingency: np.ndarray) -> float:
@@ -268,7 +285,7 @@ METRICS = (
         "mean of how much nearer an image is to its own centroid than to the second nearest, as a "
         "share",
         "facts",
-        lambda facts: mean_silhouette(facts.tally),
+        lambda facts: mean_silhouette(facts.sums),
         better="high",
         over_k="how far apart",
         column="silhouette",
@@ -278,7 +295,7 @@ METRICS = (
         "Davies-Bouldin",
         "mean overlap of each cluster with the one it overlaps with most",
         "facts",
-        lambda facts: davies_bouldin(facts.centroids, mean_distances(facts.tally)),
+        lambda facts: davies_bouldin(facts.centroids, mean_distances(facts.sums)),
         better="low",
         over_k="mean worst overlap",
     ),

@@ -119,7 +119,7 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
             # Each merge copies all examples so far, so several blocks are merged at a time.
             examples = examples.merge(*waiting)
             waiting.clear()
-        noted.append(Noted.of(measured))
+        noted.append(Noted.of(block, measured.silhouettes))
         return measured.assigned
 
     # The shard is read again even if the images are resident, because their ids and labels are

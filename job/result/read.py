@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.features import Drawable
 from pipeline.features.source import load_drawable
 from pipeline.shards.assignments import SCHEMA
-from pipeline.shards.manifest import TransformFile
+from pipeline.shards.manifest import MANIFEST, TransformFile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +36,8 @@ class Result:
       folder: its path.
       metrics: the content of metrics.json.
       centroids: float32 [k, d].
-      history: the lines of history.jsonl for the published restart, by iteration.
+      history: the lines of history.jsonl for the published restart, by iteration; [] for new
+        images that were assigned.
       examples: the columns of examples.npz: pixels [m, d]; ids, labels, clusters, distances and
         kinds [m].
       drawable: the transform of the images, if its vectors can become images again; else None.
@@ -86,7 +87,17 @@ def read_metrics(folder: str) -> dict[str, Any]:
         raise UserError(
             f"{path}: {absence}, so there is no finished result; run `kmeans-job fit` first"
         )
-    return _json(path, storage.read_bytes(path))
+    metrics = _json(path, storage.read_bytes(path))
+    if is_assigned(metrics) and not storage.exists(storage.join(folder, MANIFEST)):
+        raise UserError(
+            f"{folder}: `kmeans-job assign` was interrupted there; run the same command again"
+        )
+    return metrics
+
+
+def is_assigned(metrics: dict[str, Any]) -> bool:
+    """Whether a metrics.json is one of `assign`, about new images, and not one of a fit."""
+    return "drift" in metrics
 
 
 def read_sweep(folder: str) -> dict[str, Any] | None:
@@ -105,7 +116,7 @@ def read(folder: str, metrics: dict[str, Any]) -> Result:
       UserError: a file of the result cannot be read.
     """
     path = storage.join(folder, HISTORY)
-    lines = storage.read_bytes(path).splitlines()
+    lines = [] if is_assigned(metrics) else storage.read_bytes(path).splitlines()
     rows = [_json(path, line) for line in lines if line.strip()]
     restart = metrics.get("restart")
     rows = [row for row in rows if row.get("restart", restart) == restart]

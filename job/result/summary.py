@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from job.result.drift import drift_line
 from job.result.folder import REPORT, SWEEP_REPORT
 from job.result.metrics import Metric, images_per_second, present
 from pipeline import storage
@@ -19,6 +20,19 @@ def fit_summary(metrics: dict[str, Any], folder: str) -> str:
         + _labelled(metrics, "; {} of them have a label"),
         "clusters": f"{metrics['num_clusters']:,}",
         "iterations": f"{metrics['iterations']:,}, {stopped}{speed}",
+    }
+    for metric in present(metrics):
+        if metric.line:
+            lines[metric.line] = _text(metric, metrics)
+    lines["report"] = storage.join(folder, REPORT)
+    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
+
+
+def assign_summary(metrics: dict[str, Any], folder: str) -> str:
+    """Formats the result of `assign`: images, drift, some metrics and the report."""
+    lines = {
+        "images": f"{metrics['num_images']:,}" + _labelled(metrics, "; {} of them have a label"),
+        "drift": drift_line(metrics),
     }
     for metric in present(metrics):
         if metric.line:

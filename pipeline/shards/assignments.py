@@ -59,6 +59,8 @@ class AssignmentsManifest:
       cluster_sizes: the number of images of each cluster.
       label_names: names of labels 0, 1, …; None where the images have none.
       files: below assignments/, in order.
+      num_rejected: images that could not be read and are in none of the files.
+      num_skipped: files that lie among the images and were not read.
       source: the input and the options that it was read with.
     """
 
@@ -70,6 +72,7 @@ class AssignmentsManifest:
     files: tuple[Shard, ...]
     num_rejected: int
     source: dict[str, Any]
+    num_skipped: int = 0  # a manifest of an older version does not have it
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:

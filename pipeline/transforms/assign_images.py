@@ -12,6 +12,7 @@ from apache_beam.metrics import Metrics
 from pipeline import storage
 from pipeline.features.source import Transformed
 from pipeline.nearest import Model, NearestCentroid
+from pipeline.shards.analysis import Analysis
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Listed, Planned, Source
@@ -27,8 +28,16 @@ from pipeline.write_assignments import (
 class WriteAssignments(beam.DoFn):
     """Calls `write_assignments` for each piece; counts images and milliseconds a piece."""
 
-    def __init__(self, source: Source, model: Model, folder: str, num_shards: int):
+    def __init__(
+        self,
+        source: Source,
+        model: Model,
+        folder: str,
+        num_shards: int,
+        analysis: Analysis | None = None,
+    ):
         self._source, self._folder, self._num_shards = source, folder, num_shards
+        self._analysis = analysis
         self._model = (model.folder, model.fingerprint())
         self._images = Metrics.counter("kmeans-job", "images")
         self._rejected = Metrics.counter("kmeans-job", "rejected")
@@ -43,7 +52,7 @@ class WriteAssignments(beam.DoFn):
         start = time.monotonic()
         written = storage.retrying(
             lambda: write_assignments(
-                self._source, piece, self._nearest, self._folder, self._num_shards
+                self._source, piece, self._nearest, self._folder, self._num_shards, self._analysis
             )
         )
         self._images.inc(written.shard.num_images)
@@ -62,14 +71,16 @@ class AssignImages(beam.PTransform):
         folder: str,
         num_shards: int,
         max_rejected: float = DEFAULT_FRACTION,
+        analysis: Analysis | None = None,
     ):
         super().__init__()
         self._source, self._model, self._folder = source, model, folder
         self._num_shards, self._max_rejected = num_shards, max_rejected
+        self._analysis = analysis
 
     def expand(self, begin):
         source, folder, num_shards = self._source, self._folder, self._num_shards
-        max_rejected = self._max_rejected
+        max_rejected, analysis = self._max_rejected, self._analysis
         # Not the model itself: what a step refers to travels with it.
         model = (self._model.folder, self._model.fingerprint())
 
@@ -77,10 +88,10 @@ class AssignImages(beam.PTransform):
             read = read_same_model(*model)
             storage.retrying(
                 lambda: complete_assignments(
-                    source, read, written, folder, num_shards, max_rejected
+                    source, read, written, folder, num_shards, max_rejected, analysis
                 )
             )
 
-        write = WriteAssignments(source, self._model, folder, num_shards)
+        write = WriteAssignments(source, self._model, folder, num_shards, analysis)
         written = begin | "Pieces" >> Pieces(source, num_shards) | "Write" >> beam.ParDo(write)
         return in_one_place(written, complete)

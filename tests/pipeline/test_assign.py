@@ -131,6 +131,7 @@ def test_the_manifest(tmp_path, trained):
         "cluster_sizes": np.bincount(clusters, minlength=3).tolist(),
         "label_names": ["0", "1", "2"],
         "num_rejected": 0,
+        "num_skipped": 0,
         "source": {"input": spec, "split": "train"},
         "format_version": 1,
     }
@@ -235,7 +236,7 @@ def test_an_output_that_is_complete(refused, tmp_path, trained):
     assert len(rows_of(tmp_path / "out")) == 40
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", "assignments/thesis.tex", "centroids.npy"])
+@pytest.mark.parametrize("name", ["thesis.tex", "assignments/thesis.tex", "history.jsonl"])
 def test_an_output_that_holds_something_else(refused, tmp_path, trained, name):
     spec = sets.write_npz(tmp_path, *sets.digits(40))
     (tmp_path / "out" / "assignments").mkdir(parents=True)

@@ -182,14 +182,14 @@ const images = (() => {
   const GRID = 10000;
   const context = canvas.getContext("2d");
   const colours = byId("colour");
-  const lasso = byId("lasso");
+  const tools = [byId("lasso"), byId("rectangle")];
   const MAX_THUMBS = 400; // more of them would cover each other
   const MAX_LISTED = 200;
   let view = { scale: 1, x: 0, y: 0 };
   let fit = 1;
   let found = null;
   let chosen = [];
-  let box = null;
+  let outline = null; // of a selection that is being drawn: its kind and corners
   let queued = false;
 
   const colour = (value) =>
@@ -208,16 +208,21 @@ const images = (() => {
     redraw();
   }
 
-  function inside({ left, top, right, bottom }) {
-    const all = [];
-    for (let i = 0; i < count; i++) {
-      const x = across(i), y = down(i);
-      if (x >= left && x <= right && y >= top && y <= bottom) all.push(i);
-    }
-    return all;
+  const rectangle = ([left, top], [right, bottom]) => [
+    [left, top], [right, top], [right, bottom], [left, bottom],
+  ];
+  function inside(corners) {
+    const within = (x, y) => {
+      let crossed = false; // by a ray to the right, an odd number of times
+      corners.forEach(([x1, y1], n) => {
+        const [x2, y2] = corners[(n || corners.length) - 1];
+        if (y1 > y !== y2 > y && x < x1 + ((x2 - x1) * (y - y1)) / (y2 - y1)) crossed = !crossed;
+      });
+      return crossed;
+    };
+    return [...points.id.keys()].filter((i) => within(across(i), down(i)));
   }
-  const seen = () =>
-    inside({ left: 0, top: 0, right: canvas.clientWidth, bottom: canvas.clientHeight });
+  const seen = () => inside(rectangle([0, 0], [canvas.clientWidth, canvas.clientHeight]));
 
   function thumb(target, i, x, y, width, height) {
     const column = i % points.columns, row = Math.floor(i / points.columns);
@@ -257,7 +262,12 @@ const images = (() => {
       context.arc(across(i), down(i), 9, 0, 7);
       context.stroke();
     }
-    if (box) context.strokeRect(box.x, box.y, box.toX - box.x, box.toY - box.y);
+    if (outline) {
+      context.beginPath();
+      for (const corner of outline.corners) context.lineTo(...corner);
+      context.closePath();
+      context.stroke();
+    }
   }
   function redraw() {
     if (!queued) requestAnimationFrame(draw);
@@ -318,16 +328,17 @@ const images = (() => {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     held.set(event.pointerId, [event.offsetX, event.offsetY]);
-    if (lasso.getAttribute("aria-pressed") === "true" || event.shiftKey) {
-      box = { x: event.offsetX, y: event.offsetY, toX: event.offsetX, toY: event.offsetY };
-    }
+    const tool = tools.find((button) => button.getAttribute("aria-pressed") === "true");
+    const kind = event.shiftKey ? "rectangle" : tool?.id;
+    if (kind) outline = { kind, corners: [[event.offsetX, event.offsetY]] };
   });
   canvas.addEventListener("pointermove", (event) => {
     const last = held.get(event.pointerId);
     if (!last) return;
     const now = [event.offsetX, event.offsetY];
-    if (box) {
-      [box.toX, box.toY] = now;
+    if (outline) {
+      const { kind, corners } = outline;
+      outline.corners = kind === "lasso" ? [...corners, now] : rectangle(corners[0], now);
     } else if (held.size === 2) {
       const [other] = [...held].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
       const apart = ([x, y]) => Math.hypot(x - other[0], y - other[1]) || 1;
@@ -341,15 +352,11 @@ const images = (() => {
   });
   function release(event) {
     held.delete(event.pointerId);
-    if (!box) return;
-    const { x, y, toX, toY } = box;
-    box = null;
+    if (!outline) return;
+    const { corners } = outline;
+    outline = null;
     redraw();
-    if (event.type === "pointercancel") return;
-    choose(inside({
-      left: Math.min(x, toX), right: Math.max(x, toX),
-      top: Math.min(y, toY), bottom: Math.max(y, toY),
-    }));
+    if (event.type !== "pointercancel" && corners.length > 2) choose(inside(corners));
   }
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", release);
@@ -368,9 +375,12 @@ const images = (() => {
     else return;
     event.preventDefault();
   });
-  lasso.addEventListener("click", () => {
-    lasso.setAttribute("aria-pressed", lasso.getAttribute("aria-pressed") !== "true");
-  });
+  for (const tool of tools) {
+    tool.addEventListener("click", () => {
+      const pressed = tool.getAttribute("aria-pressed") === "true";
+      for (const each of tools) each.setAttribute("aria-pressed", each === tool && !pressed);
+    });
+  }
   byId("seen").addEventListener("click", () => choose(seen()));
   byId("closer").addEventListener("click", () => zoom(1.6));
   byId("farther").addEventListener("click", () => zoom(1 / 1.6));

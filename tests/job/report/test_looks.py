@@ -115,27 +115,58 @@ def test_a_rectangle_on_the_map_gives_the_ids_that_lie_in_it(browser, at, pages)
     at("desk")
     browser.get(pages["k=10"].as_uri())
     plane = browser.find_element("id", "plane")
-    browser.find_element("id", "lasso").click()
+    browser.find_element("id", "rectangle").click()
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plane)
     drag = ActionChains(browser).move_to_element_with_offset(plane, -60, -50)
     drag.click_and_hold().move_by_offset(130, 90).release().perform()
-    points = json.loads(
-        browser.execute_script("return document.getElementById('points').textContent")
-    )
-    width, height = plane.size["width"] - 2, plane.size["height"] - 2  # without the border
-    fit = min(width, height) * 0.94 / 10_000
-    x = (np.array(points["x"]) - 5_000) * fit
-    y = (5_000 - np.array(points["y"])) * fit
+    x, y, ids = places_of(browser, plane)
     sure = (abs(x - 5) < 63) & (abs(y + 5) < 43)  # but for the width of a pixel or two
     may = (abs(x - 5) < 67) & (abs(y + 5) < 47)
     listed = [
         button.get_attribute("data-id")
         for button in browser.find_elements("css selector", "#inside button")
     ]
-    ids = np.array(points["id"])
     assert sure.sum() > 3
     assert set(ids[sure]) <= set(listed) <= set(ids[may])
     assert browser.find_element("id", "selected").text.startswith(f"{len(listed)} images")
+
+
+def test_a_lasso_on_the_map_gives_the_ids_that_lie_in_it(browser, at, pages):
+    from selenium.webdriver import ActionChains
+
+    at("desk")
+    browser.get(pages["k=10"].as_uri())
+    plane = browser.find_element("id", "plane")
+    for name in ("rectangle", "lasso"):  # the second takes the place of the first
+        browser.find_element("id", name).click()
+    assert browser.find_element("id", "rectangle").get_attribute("aria-pressed") == "false"
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plane)
+    drag = ActionChains(browser).move_to_element_with_offset(plane, -90, 80).click_and_hold()
+    drag.move_by_offset(90, -160).move_by_offset(90, 160).release().perform()
+    x, y, ids = places_of(browser, plane)
+    # A triangle: how far each image is within the nearest of its sides, in pixels.
+    slope = np.hypot(90, 160)
+    depth = np.minimum.reduce(
+        [80 - y, *((160 * (90 - s * x) - 90 * (80 - y)) / slope for s in (1, -1))]
+    )
+    listed = [
+        button.get_attribute("data-id")
+        for button in browser.find_elements("css selector", "#inside button")
+    ]
+    assert (depth > 2).sum() > 3
+    assert set(ids[depth > 2]) <= set(listed) <= set(ids[depth > -2])
+    assert browser.find_element("id", "selected").text.startswith(f"{len(listed)} images")
+
+
+def places_of(browser, plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the points of the map are, in pixels from its middle, and their ids."""
+    points = json.loads(
+        browser.execute_script("return document.getElementById('points').textContent")
+    )
+    width, height = plane.size["width"] - 2, plane.size["height"] - 2  # without the border
+    fit = min(width, height) * 0.94 / 10_000
+    x, y = np.array(points["x"]) - 5_000, 5_000 - np.array(points["y"])
+    return x * fit, y * fit, np.array(points["id"])
 
 
 def test_the_map_has_every_finding_and_representative(browser, pages):
