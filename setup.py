@@ -117,6 +117,8 @@ setup(
         "heic": HEIC,
         "completion": COMPLETION,
         "sklearn": SKLEARN,
+        "mlflow": ["mlflow-skinny>=2.14"],
+        "wandb": ["wandb>=0.17"],
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.

@@ -5,12 +5,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
 from job import tensorboard
-from job.callbacks import Callbacks, Draws, Ending, Recording
+from job.callbacks import Callbacks, Draws, Ending, Follower, Following, Recording
 from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
 from job.distribute import workers
@@ -29,7 +29,7 @@ from job.result.read import read_metrics
 from job.result.write import History
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.options import decisive
+from pipeline.options import decisive, recorded
 from pipeline.shards.manifest import Manifest, load_manifest
 from pipeline.terminal import Progress
 
@@ -41,6 +41,7 @@ def fit(
     also: tuple[str, ...] = (),
     clock: Callable[[], float] = time.monotonic,
     guard: Guard = unguarded,
+    followers: Sequence[Follower] = (),
 ) -> dict[str, Any]:
     """Clusters the images of `config.shards` into the folder `config.output`.
 
@@ -50,6 +51,7 @@ def fit(
       also: names that the output folder may hold besides a result.
       clock: seconds, monotonic.
       guard: what to do with signals meanwhile, e.g. `preemption.on_sigterm`.
+      followers: a caller's callbacks; of several workers only number 0 calls them.
 
     Returns:
       What metrics.json says.
@@ -57,7 +59,7 @@ def fit(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
-    return Session(config, clock, guard).run(config, also)
+    return Session(config, clock, guard, followers).run(config, also)
 
 
 class Session:
@@ -73,12 +75,13 @@ class Session:
         config: FitConfig,
         clock: Callable[[], float] = time.monotonic,
         guard: Guard = unguarded,
+        followers: Sequence[Follower] = (),
     ):
         """Waits for the other workers; loads no image yet.
 
         Args:
           config: of the fit with the largest k.
-          clock, guard: as in `fit`.
+          clock, guard, followers: as in `fit`.
 
         Raises:
           UserError: an option or the shards are at fault.
@@ -91,6 +94,7 @@ class Session:
         self.replicas = _join_workers(config, self.manifest)
         self._quiet = config.quiet or self.replicas.worker != 0
         self._clock, self._guard = clock, guard
+        self._followers = followers if self.replicas.worker == 0 else ()
         self._images: Images | None = None
         self._draws = Draws()
 
@@ -108,19 +112,25 @@ class Session:
         saved = _prepare(config, self.replicas, checkpoints, also, stack)
         if is_all_but_done(config.output):
             return _complete(config, self.replicas, read_metrics(config.output))
+        following = Following(self._followers, self.replicas.num_workers)
+        tell = stack.enter_context(following.fit(recorded(config)))
         with self._guard(self.replicas.ask_to_end, checkpoints.flush):
             images = self._load(config)
             loaded = self._clock()
-            fitted, spent = self._find_centroids(images, config, checkpoints, saved)
+            fitted, spent = self._find_centroids(images, config, checkpoints, saved, following)
             writing = self._clock()
-            publication = Publication(config, self.manifest, fitted, self.replicas)
+            publication = Publication(
+                config, self.manifest, fitted, self.replicas, following.stopped
+            )
             publish_assignments(publication, self._quiet)
 
         def seconds() -> dict[str, float]:
             write = self._clock() - writing
             return {"load": loaded - start, **spent._asdict(), "write": write}
 
-        return _complete(config, self.replicas, publish_result(publication, seconds))
+        result = _complete(config, self.replicas, publish_result(publication, seconds))
+        tell(result)
+        return result
 
     def _checkpoints(self, config: FitConfig) -> Checkpoints:
         """Opens the checkpoints of a fit, once all workers are known to do the same fit."""
@@ -147,6 +157,7 @@ class Session:
         config: FitConfig,
         checkpoints: Checkpoints,
         saved: tuple[State, bytes] | None,
+        following: Following,
     ) -> tuple[Fitted, Seconds]:
         """Runs the loop; worker 0 also records it.
 
@@ -158,6 +169,7 @@ class Session:
             callbacks: list[Callback] = [self._draws]
             if self.replicas.worker == 0:
                 callbacks += self._recorders(config, checkpoints, lines, stack)
+                callbacks.append(following)
             # Last, so that what the others keep of a state is kept before the fit ends there.
             callbacks.append(Ending(self.replicas))
             return loop.run_restarts(

@@ -17,7 +17,10 @@ from pipeline.errors import UserError as UserError
 from pipeline.options import from_keywords, signature
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from job.estimator.kmeans import KMeans as KMeans
+    from kmeans_job.callbacks import Callback
     from kmeans_job.result import Result as Result
     from pipeline.shards.assignments import AssignmentsManifest
     from pipeline.shards.manifest import Manifest
@@ -61,7 +64,13 @@ def shard(input: Images, output: Path, **options: Unpack[ShardOptions]) -> "Mani
     return command.shard(config, given)
 
 
-def fit(shards: Images, output: Path, k: int, **options: Unpack[FitOptions]) -> "Result":
+def fit(
+    shards: Images,
+    output: Path,
+    k: int,
+    callbacks: "Sequence[Callback]" = (),
+    **options: Unpack[FitOptions],
+) -> "Result":
     """Clusters the images of a folder of shards, as `kmeans-job fit` does.
 
     >>> fit("out/shards", "out", 10, seed=1).metrics["converged"]
@@ -74,6 +83,7 @@ def fit(shards: Images, output: Path, k: int, **options: Unpack[FitOptions]) -> 
         `output`/shards first, with its defaults.
       output: folder for the result.
       k: number of clusters.
+      callbacks: are told of every iteration, and may stop the fit; see `kmeans_job.callbacks`.
       options: the fields of `job.config.FitConfig`: `init`, `seed`, `restarts`, `overwrite` …
 
     Returns:
@@ -92,7 +102,7 @@ def fit(shards: Images, output: Path, k: int, **options: Unpack[FitOptions]) -> 
         images.shard_for_fit(shards, config)
     from job import fit as command
 
-    command.fit(config, () if is_folder else (SHARDS,))
+    command.fit(config, () if is_folder else (SHARDS,), followers=callbacks)
     return load_result(output)
 
 

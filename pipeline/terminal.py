@@ -6,6 +6,7 @@ Everything but `Progress` is for commands alone: a library leaves the process as
 import argparse
 import contextlib
 import difflib
+import importlib.util
 import logging
 import os
 import re
@@ -163,8 +164,19 @@ def without_loading_lines() -> Iterator[None]:
                 os.write(terminal.fileno(), shown)
 
 
+def in_notebook() -> bool:
+    """Whether this process runs the cells of a notebook that can show a bar."""
+    interactive = sys.modules.get("IPython")
+    shell = interactive.get_ipython() if interactive else None
+    # Without ipywidgets tqdm's bar for notebooks is a warning.
+    has_widgets = importlib.util.find_spec("ipywidgets") is not None
+    return type(shell).__name__ == "ZMQInteractiveShell" and has_widgets
+
+
 class Progress:
     """Shows progress: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
+
+    A notebook with ipywidgets has a bar of its own.
 
     Args:
       title: what is going on, e.g. `fit`.
@@ -190,7 +202,13 @@ class Progress:
         self._quiet = quiet
         self._line = ""
         self._bar: tqdm | None = None
-        if not quiet and self._stream.isatty():
+        if quiet:
+            return
+        if stream is None and in_notebook():
+            from tqdm.auto import tqdm as bar_of_notebook
+
+            self._bar = bar_of_notebook(desc=title, total=total, unit=f" {unit}", leave=True)
+        elif self._stream.isatty():
             self._bar = tqdm(
                 desc=title, total=total, unit=f" {unit}", file=self._stream, leave=True
             )

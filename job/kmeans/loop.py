@@ -97,8 +97,8 @@ class Callback(Protocol):
     def on_seeding(self, restart: int, num_centroids: int) -> None:
         """Called when the restart has so many of its initial centroids."""
 
-    def on_iteration(self, record: IterationRecord) -> None:
-        """Called after every iteration."""
+    def on_iteration(self, record: IterationRecord) -> bool | None:
+        """Called after every iteration; True ends the fit there, with what it has found."""
 
     def on_state(self, state: State) -> None:
         """Called with every state from which `run_restarts` can resume."""
@@ -134,11 +134,13 @@ def run_restarts(
             if not state.chosen and drawn:
                 state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
             state = _seed(images, state, config, callback, clock)
-        state = _iterate(images, algorithm, state, config, callback, clock)
+        state, stopped = _iterate(images, algorithm, state, config, callback, clock)
         fitted = _fitted(state, images.frame)
         best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
         state = State(state.restart + 1, best=best, seconds=state.seconds)
         callback.on_state(state)
+        if stopped:
+            break
     assert state.best is not None  # there is at least one restart
     return state.best, state.seconds
 
@@ -184,17 +186,23 @@ def _iterate(
     config: FitConfig,
     callback: Callback,
     clock: Callable[[], float],
-) -> State:
-    """Iterates to the end of the state's restart; returns the state there."""
+) -> tuple[State, bool]:
+    """Iterates to the end of the state's restart, or until the callback stops the fit.
+
+    Returns:
+      The state there, and whether it was stopped.
+    """
     algorithm.start()
     if state.before is not None:
         # After a resume, the images get their clusters again. The state holds the sums of these.
         algorithm.assign(state.before)
     while not state.converged and state.iteration < config.max_iterations:
         state, record = _step(images, algorithm, state, config, clock)
-        callback.on_iteration(record)
+        stopped = callback.on_iteration(record) is True
         callback.on_state(state)
-    return state
+        if stopped:
+            return state, True
+    return state, False
 
 
 def _step(

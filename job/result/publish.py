@@ -55,12 +55,14 @@ class Publication:
       manifest: the manifest of its shards.
       fitted: the centroids, and how the fit ended.
       replicas: the replicas of this worker.
+      stopped: the restart and the iteration after which a caller's callback stopped the fit.
     """
 
     config: FitConfig
     manifest: Manifest
     fitted: Fitted
     replicas: Replicas
+    stopped: dict[str, int] | None = None
 
     @property
     def units(self) -> Units:
@@ -278,6 +280,7 @@ def _about_fit(publication: Publication) -> dict[str, Any]:
         "restart": fitted.restart,
         "iterations": fitted.iterations,
         "converged": fitted.converged,
+        **({"stopped": publication.stopped} if publication.stopped else {}),
         "replicas": publication.replicas.count,
         "workers": publication.replicas.num_workers,
     }

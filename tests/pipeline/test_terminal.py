@@ -6,8 +6,11 @@ import logging
 import os
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
 from pipeline.errors import UserError
 from pipeline.terminal import (
@@ -17,6 +20,7 @@ from pipeline.terminal import (
     Progress,
     configure,
     exit_status,
+    in_notebook,
     reject_flag,
     without_loading_lines,
 )
@@ -207,3 +211,35 @@ def test_only_the_first_import_is_held_back(configured, printing, monkeypatch, c
     with without_loading_lines():
         os.write(2, b"I0101 of a thread\n")
     assert capfd.readouterr().err == "I0101 of a thread\n"
+
+
+def test_a_notebook_has_a_bar_of_its_own(monkeypatch, capsys):
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "ipywidgets", ModuleType("ipywidgets"))
+    sys.modules["ipywidgets"].__spec__ = ModuleSpec("ipywidgets", None)
+    made = []
+
+    class Bar(tqdm):
+        def __init__(self, **how):
+            made.append(how)
+            super().__init__(**how)
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    with Progress("fit", 4, "iterations") as progress:
+        progress.update(3, "inertia 5")
+    assert made == [{"desc": "fit", "total": 4, "unit": " iterations", "leave": True}]
+    assert "3/4" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "ipywidgets")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not in_notebook()
+    with Progress("fit", 4, "iterations") as progress:
+        progress.update(3)
+    assert capsys.readouterr().err == "fit: 3/4 iterations\n"
+
+
+def test_a_shell_of_ipython_is_no_notebook(monkeypatch):
+    assert not in_notebook()
+    shell = type("TerminalInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert not in_notebook()
