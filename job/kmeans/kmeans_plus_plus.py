@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from job import hashing
 from job.images.protocol import Images
-from job.kmeans.init import Seeding, random_images, too_few_distinct
+from job.kmeans.init import Seeding, random_images, too_few_distinct, weighed
 from job.kmeans.scores import nearest_of
 
 
@@ -36,7 +36,7 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
         if potential == 0:
             raise too_few_distinct(len(chosen), k)
         hashes = [hashing.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests]
-        squared = images.local(nearest)
+        squared = weighed(images, images.local(nearest))
         keys = [hashing.race(*pair) for pair in zip(hashes, squared, strict=True)]
         ((*_, place),) = images.smallest([keys, hashes], 1)
         chosen.append(images.take([place])[0])
