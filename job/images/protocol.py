@@ -29,7 +29,7 @@ class Images(Protocol):
       num_features: d.
       frame: the coordinates of all pixels, norms and centroids here.
       units: of the pixels.
-      precision: of float32 products on the replicas.
+      precision: of products on the replicas.
       squared_norm_total: Σ‖x‖² of all workers' images, pixels², rounded once.
       copies: how many equal images a row stands for, float64, as a state: `state` and `compile`
         have one row for all of them. None: each row is one image.

@@ -46,7 +46,7 @@ class ResidentImages:
         """
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
-        self.precision = replicas.precision
+        self.precision = rows.common_precision(replicas)
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
         self._load(folder, manifest, read, lying)

@@ -9,6 +9,7 @@ import numpy as np
 
 from job.distribute.replicas import Replicas, aligned_empty
 from job.kmeans.exact_sum import exact_sum, no_terms, rounded
+from job.kmeans.precision import Precision
 from pipeline.errors import UserError
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest, Shard
@@ -124,3 +125,9 @@ def check_norms(folder: str, norms: list[np.ndarray]) -> None:
 def least_of_all(replicas: Replicas, value: int) -> int:
     """Returns the smallest `value` of all workers, which must agree on the shape of states."""
     return int(replicas.all_gather(np.array(value)).min())
+
+
+def common_precision(replicas: Replicas) -> Precision:
+    """Returns the precision of the replicas, with pieces that the CPUs of all workers multiply."""
+    own = replicas.precision
+    return own._replace(largest_piece=least_of_all(replicas, own.largest_piece))
