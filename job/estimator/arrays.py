@@ -63,17 +63,22 @@ def _fits_bytes(array: np.ndarray) -> bool:
     return bool(array.min() >= 0 and array.max() <= MAX_PIXEL)
 
 
-def origin_of(array: np.ndarray) -> np.ndarray | None:
+def origin_of(array: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray | None:
     """Finds what to subtract from float64 [n, d] so that rounding to float32 loses little.
 
     A column that lies far from 0, such as a time in seconds, would lose what tells its rows apart.
+
+    Args:
+      weights: of the rows, float64 [n]; None: all 1.
 
     Returns:
       float64 [d]: the middle of such columns, 0 for others; None if there is no such column.
     """
     if array.dtype != np.float64:
         return None
-    sample = array[:: -(-len(array) // SAMPLE_ROWS)]
+    ends = np.arange(1, len(array) + 1) if weights is None else np.cumsum(weights)
+    places = np.arange(0, ends[-1], np.ceil(ends[-1] / SAMPLE_ROWS))
+    sample = array[np.searchsorted(ends, places, side="right")]
     ordered = np.sort(sample, axis=0)
     quarter, middle, rest = (ordered[len(ordered) * part // 4] for part in (1, 2, 3))
     is_far = np.abs(middle) > FAR * (rest - quarter)

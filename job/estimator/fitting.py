@@ -49,7 +49,11 @@ class Outcome(NamedTuple):
 
 
 def fit_array(
-    pixels: np.ndarray, config: FitConfig, initial: np.ndarray | None, quiet: bool
+    pixels: np.ndarray,
+    config: FitConfig,
+    initial: np.ndarray | None,
+    weights: np.ndarray | None,
+    quiet: bool,
 ) -> Outcome:
     """Clusters the rows of an array.
 
@@ -57,16 +61,18 @@ def fit_array(
       pixels: uint8, float32 or float64 [n, d], in C's order.
       config: of the fit; folders are not used, and `tol` is in the units of the array.
       initial: centers [k, d] to begin with; None: those that `config.init` chooses.
+      weights: of the rows, float64 [n], ≥ 0, not all 0; None: all 1.
       quiet: whether to show no progress.
 
     Raises:
       UserError: an option or the array is at fault.
     """
     # Not at the top: whoever only applies a fitted estimator need not load TensorFlow.
-    from job.images.array import ArrayImages, graphs_of
+    from job.estimator.weights import images_of
+    from job.images.array import graphs_of
     from job.kmeans import loop
 
-    origin, scale = origin_of(pixels), scale_of(pixels)
+    origin, scale = origin_of(pixels, weights), scale_of(pixels)
     if is_too_small(pixels):
         raise UserError(
             "X: no value is larger than 1e-31, where float32 ends; multiply the array by a power "
@@ -75,14 +81,14 @@ def fit_array(
     config = dataclasses.replace(
         config, tol=config.tol / scale**2, algorithm=_algorithm(config, pixels)
     )
-    images = ArrayImages(pixels, graphs_of(config.replicas, config.k, pixels), origin)
+    images, unit = images_of(pixels, weights, graphs_of(config.replicas, config.k, pixels), origin)
     state = None if initial is None else _begun(initial, images, scale, origin)
     with Progress("fit", None, "iterations", quiet) as progress:
         recording = Recording(progress)
         fitted, _ = loop.run_restarts(images, config, recording, state=state)
     centers = _centers(fitted, pixels, origin)
-    labels, inertia = assign(pixels, centers, scale)
-    history = recording.of_restart(fitted.restart, scale)
+    labels, inertia = assign(pixels, centers, scale, weights)
+    history = recording.of_restart(fitted.restart, scale, unit)
     return Outcome(centers, labels, inertia, fitted.iterations, fitted.converged, history)
 
 
@@ -91,28 +97,27 @@ def scale_of(pixels: np.ndarray) -> float:
     return units_of(pixels.dtype, pixels.shape[1]).scale
 
 
-def assign(pixels: np.ndarray, centers: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+def assign(
+    pixels: np.ndarray, centers: np.ndarray, scale: float, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """Finds the nearest centers of an array's rows.
 
     Args:
       scale: `scale_of` the array that the centers were found in.
+      weights: of the rows, float64 [n]; None: all 1.
 
     Returns:
       Their numbers, int32 [n]; the sum of the squared distances, in the units of the array.
     """
-    from job.result.assigner import Measured
-    from job.result.tally import Tally
+    from job.estimator.weights import Inertia
 
-    labels, tally = np.empty(len(pixels), np.int32), Tally.zero(len(centers), centers.shape[1], 0)
-    is_bytes = pixels.dtype == np.uint8 and scale != 1
+    labels = np.empty(len(pixels), np.int32)
+    inertia = Inertia(centers, scale if pixels.dtype == np.uint8 else 1.0)
     for start, found in assigned(pixels, centers, scale):
-        labels[start : start + len(found.clusters)] = found.clusters
-        norms = np.square(found.block.pixels, dtype=np.float64).sum(axis=1)
-        tally = tally.add(Measured(found, np.zeros(0), norms))
-    units = units_of(np.dtype("uint8" if is_bytes else "float64"), centers.shape[1])
-    published = (centers / units.scale).astype(np.float32) if is_bytes else centers
-    inertia = tally.inertia(published.astype(np.float64), units)
-    return labels, inertia * units.scale**2
+        rows = slice(start, start + len(found.clusters))
+        labels[rows] = found.clusters
+        inertia.add(found, None if weights is None else weights[rows])
+    return labels, inertia.value()
 
 
 def assigned(
@@ -122,8 +127,6 @@ def assigned(
     find = nearest(pixels, centers, scale)
     for start, stop in plan.spans(0, len(pixels), plan.images_per_block(pixels[0].nbytes)):
         part = pixels[start:stop]
-        if scale == 1 and part.dtype == np.uint8:
-            part = part.astype(np.float64)  # the tally of bytes would be in units of 1 / 255
         yield start, find(Block([""] * len(part), None, part))
 
 
@@ -146,13 +149,18 @@ class Recording:
         self._progress = progress
         self._records: list[IterationRecord] = []
 
-    def of_restart(self, restart: int, scale: float) -> list[dict[str, Any]]:
-        """Returns the records of a restart, in the units of the array."""
+    def of_restart(self, restart: int, scale: float, unit: float) -> list[dict[str, Any]]:
+        """Returns the records of a restart, in the units of the array.
+
+        Args:
+          unit: of the weights of the images.
+        """
         squares = scale**2
         return [
             {
                 **record._asdict(),
-                "inertia": record.inertia * squares,
+                "inertia": record.inertia * squares * unit,
+                "changed": record.changed if unit == 1 else record.changed * unit,
                 "shift": record.shift * squares,
             }
             for record in self._records

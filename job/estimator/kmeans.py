@@ -39,6 +39,7 @@ PARAMETERS = {
     "algorithm": "algorithm",
     "replicas": "replicas",
 }
+RANDOM_INITS = 10  # as scikit-learn has it where `n_init` is "auto" and `init` is "random"
 SEEDS = 2**31 - 1  # that are drawn where `random_state` is none itself
 
 Init = str | np.ndarray | Callable[..., Any]
@@ -65,6 +66,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
       init: "k-means++", "k-means||" or "random"; or centroids [k, d]; or a function of the array,
         `n_clusters` and `random_state` that returns them.
       n_init: number of fits from different initial centroids; the one of lowest inertia is kept.
+        "auto": 10 if `init` is "random", else 1.
       max_iter: most iterations of each.
       tol: stop when the squared shift of the centroids is at most this; 0 stops when no row
         changes its cluster.
@@ -90,7 +92,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         n_clusters: int = 8,
         *,
         init: Init = "k-means++",
-        n_init: int = 1,
+        n_init: int | str = 1,
         max_iter: int = 300,
         tol: float = 0.0,
         random_state: Any = 0,
@@ -108,22 +110,27 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.replicas = replicas
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> "KMeans":
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KMeans":
         """Finds the centers of the clusters of X.
 
         Args:
           X: [n, d], or images.
           y: is not used.
+          sample_weight: [n], ≥ 0; None: all 1. A whole number w counts as w equal rows, to the bit;
+            others are rounded to 2⁻²⁰ of the power of two above the largest.
 
         Raises:
           ValueError: X or a parameter is at fault.
         """
         pixels = self._pixels(X, reset=True)
+        weights = _weights(sample_weight, len(pixels))
         with _as_parameters():
             config = self._config()
             if len(pixels) < config.k:
                 raise UserError(f"n_samples={len(pixels)} should be >= n_clusters={config.k}.")
-            found = fitting.fit_array(pixels, config, self._initial(pixels), not self.verbose)
+            initial = self._initial(pixels)
+            found = fitting.fit_array(pixels, config, initial, weights, not self.verbose)
+        self._n_init = config.restarts
         if not found.converged:
             text = f"not converged after max_iter={self.max_iter} iterations; raise max_iter or tol"
             warnings.warn(text, ConvergenceWarning, stacklevel=2)
@@ -148,10 +155,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             return distances * self._scale
         return distances.astype(pixels.dtype, copy=False)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Computes minus the sum of squared distances of the rows of X to their nearest centers."""
         pixels = self._fitted_pixels(X)
-        _, inertia = fitting.assign(pixels, self.cluster_centers_, self._scale)
+        weights = _weights(sample_weight, len(pixels))
+        _, inertia = fitting.assign(pixels, self.cluster_centers_, self._scale, weights)
         return -inertia
 
     @property
@@ -179,12 +187,23 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             k=self.n_clusters,
             init=self.init if isinstance(self.init, str) else "random",
             seed=self._seed(),
-            restarts=self.n_init if isinstance(self.init, str) else 1,
+            restarts=self._restarts(),
             max_iterations=self.max_iter,
             tol=self.tol,
             algorithm=self.algorithm,
             replicas=self.replicas,
         )
+
+    def _restarts(self) -> Any:
+        """Returns how many fits there are; given centers are the same in each, so that one does."""
+        if self.n_init == "auto":
+            return RANDOM_INITS if isinstance(self.init, str) and self.init == "random" else 1
+        if isinstance(self.init, str):
+            return self.n_init
+        if self.n_init != 1:
+            text = "init gives the initial centers, so that one fit is done, not n_init="
+            warnings.warn(f"{text}{self.n_init}", RuntimeWarning, stacklevel=5)
+        return 1
 
     def _seed(self) -> int:
         if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
@@ -200,13 +219,35 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             random = np.random.RandomState(self._seed() % SEEDS)
             init = init(pixels, self.n_clusters, random_state=random)
         centers = check_array(init, dtype=np.float64, input_name="init", estimator=self)
-        shape = self.n_clusters, pixels.shape[1]
-        if centers.shape != shape:
-            raise UserError(
-                f"init: shape {centers.shape}, but n_clusters={shape[0]} and rows of {shape[1]} "
-                f"numbers need {shape}"
-            )
+        # In scikit-learn's words.
+        shown = f"The shape of the initial centers {centers.shape} does not match the number of"
+        if len(centers) != self.n_clusters:
+            raise UserError(f"{shown} clusters {self.n_clusters}.")
+        if centers.shape[1] != pixels.shape[1]:
+            raise UserError(f"{shown} features of the data {pixels.shape[1]}.")
         return centers
+
+
+def _weights(sample_weight: Any, num_rows: int) -> np.ndarray | None:
+    """Checks and converts weights: float64 [n], or None.
+
+    Raises:
+      ValueError: there is none for each row, or one is negative, or all are 0.
+    """
+    if sample_weight is None:
+        return None
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(num_rows, sample_weight)
+    weights = check_array(
+        sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
+    )
+    if weights.shape != (num_rows,):
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(num_rows,)}!")
+    if weights.min() < 0:
+        raise ValueError(f"sample_weight: negative values, such as {weights.min():g}")
+    if not weights.any():
+        raise ValueError("sample_weight: all weights are zero; give at least one other number")
+    return weights
 
 
 @contextmanager

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from job.distribute.replicas import Replicas, local_replicas
+from job import hashing
+from job.distribute.replicas import Replicas, aligned_empty, local_replicas
+from job.images import rows
+from job.images.frame import Extent
 from job.images.protocol import Pass, Step
-from job.images.resident import ResidentImages
+from job.images.reader import Reader, Run
+from job.images.resident import ResidentImages, usable
+from job.images.streamed import StreamedImages
+from job.kmeans.blocks import row_width
 from job.kmeans.precision import Precision
 from pipeline.errors import UserError
 from pipeline.shards import plan
@@ -26,6 +32,9 @@ PREFIX = "train"
 LITTLE_BYTES, STATE_SHARE = 64 << 20, 0.1
 
 
+# Bytes that TensorFlow cannot use where they lie are copied, unless there are more of them: then
+# each pass copies them chunk by chunk.
+MOST_COPIED_BYTES = 256 << 20
 # So many sets of graphs are kept.
 KEPT_GRAPHS = 8
 
@@ -96,12 +105,64 @@ class ArrayImages(ResidentImages):
 
         alias = _writeable(pixels) if dtype == "uint8" else None
         super().__init__(NAME, _manifest(pixels, dtype), graphs.replicas, read, alias)
-        most = max(LITTLE_BYTES, STATE_SHARE * pixels.nbytes) / len(pixels)
-        self.spare_row_bytes = min(self.spare_row_bytes, int(most))
+        self.spare_row_bytes = min(self.spare_row_bytes, _most_row_bytes(pixels))
 
     def compile(self, step: Step, *options: Any) -> Pass:
         run = self._graphs.compile(step, options)
         return lambda state, shared: run(self._images, state, shared)
+
+
+class StreamedArray(StreamedImages):
+    """Implements `Images` with the rows of a large array of bytes that begin at any address."""
+
+    def __init__(self, pixels: np.ndarray, graphs: Graphs):
+        """Takes uint8 [n, d] as it is: it must not change while these images are used."""
+        self._lying = pixels
+        super().__init__(NAME, _manifest(pixels, "uint8"), graphs.replicas)
+        self.spare_row_bytes = min(self.spare_row_bytes, _most_row_bytes(pixels))
+
+    def _survey(self, folder: str, manifest: Manifest) -> tuple[list[list[Run]], Extent]:
+        shares = rows.share_rows(manifest, self._replicas)
+        self._shares = [self._lying[start:stop] for start, stop in shares]
+        self._norms = [rows.empty_norms(len(share)) for share in self._shares]
+        self.digests = [hashing.digests(numbered_ids(PREFIX, *share)) for share in shares]
+        for share, norms in zip(self._shares, self._norms, strict=True):
+            for start, stop in plan.spans(0, *_rows_and_block(share)):
+                norms[start:stop] = rows.squared_pixel_norms(share[start:stop])
+        self._row_bytes = manifest.num_features
+        return [[] for _ in shares], Extent.none(manifest.num_features)
+
+    def _readers_of(self, runs: list[list[Run]]) -> list[Reader]:
+        chunks = range(self._num_chunks)
+        return [
+            ArrayReader(share, [self._rows(chunk, len(share)) for chunk in chunks])
+            for share in self._shares
+        ]
+
+
+class ArrayReader(Reader):
+    """Reads the chunks of an array of bytes in memory."""
+
+    def __init__(self, pixels: np.ndarray, chunks: list[slice]):
+        """Takes the array [n, d], and the rows of each chunk."""
+        super().__init__([], chunks, pixels.shape[1], pixels.dtype)
+        self._pixels = pixels
+
+    def read(self, rows: slice) -> np.ndarray:
+        part = self._pixels[rows]
+        copied = aligned_empty(part.shape, part.dtype.name)
+        copied[:] = part
+        return copied
+
+
+def array_images(
+    pixels: np.ndarray, graphs: Graphs, origin: np.ndarray | None = None
+) -> ArrayImages | StreamedArray:
+    """Makes the images of an array, with as little memory as it allows; see `ArrayImages`."""
+    large = pixels.dtype == np.uint8 and pixels.nbytes > MOST_COPIED_BYTES
+    if large and usable(_writeable(pixels), row_width(pixels.shape[1], pixels.dtype)) is None:
+        return StreamedArray(pixels, graphs)
+    return ArrayImages(pixels, graphs, origin)
 
 
 def to_float32(values: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
@@ -119,6 +180,11 @@ def to_float32(values: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
             "array by its largest value"
         )
     return made
+
+
+def _most_row_bytes(pixels: np.ndarray) -> int:
+    """Returns how many bytes a state may take for each row of an array."""
+    return int(max(LITTLE_BYTES, STATE_SHARE * pixels.nbytes) / len(pixels))
 
 
 def _rows_and_block(pixels: np.ndarray) -> tuple[int, int]:

@@ -31,6 +31,10 @@ class Images(Protocol):
       units: of the pixels.
       precision: of products on the replicas.
       squared_norm_total: Σ‖x‖² of all workers' images, pixels², rounded once.
+      copies: how many equal images a row stands for, float64, as a state: `state` and `compile`
+        have one row for all of them. None: each row is one image.
+      weights: of the images that `digests` are of, float64 [n_r] for each replica; None: all are 1.
+        What is drawn at random is drawn in proportion to them, and `total` counts them.
       digests: of the ids, uint64 [n_r] for each replica r of this worker.
       spare_row_bytes: memory that states may take for each image, the same in all workers.
     """
@@ -41,6 +45,8 @@ class Images(Protocol):
     units: Units
     precision: Precision
     squared_norm_total: float
+    copies: Any
+    weights: list[np.ndarray] | None
     digests: list[np.ndarray]
     spare_row_bytes: int
 
@@ -62,7 +68,7 @@ class Images(Protocol):
         """Drops the graphs of all passes, since a fit with another k cannot use them."""
 
     def state(self, make: Callable[[int], Any]) -> Any:
-        """Makes a state for passes: for each replica, `make` of its number of images."""
+        """Makes a state for passes: for each replica, `make` of its number of rows."""
 
     def local(self, state: Any) -> list[np.ndarray]:
         """Reads this worker's part of a state that is one tensor, in the order of `digests`."""

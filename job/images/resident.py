@@ -22,6 +22,9 @@ from pipeline.shards.pixel_scale import Units, units_of
 class ResidentImages:
     """Implements `Images` with all pixels in memory."""
 
+    copies: Any = None
+    weights: list[np.ndarray] | None = None
+
     def __init__(
         self,
         folder: str,
@@ -47,7 +50,7 @@ class ResidentImages:
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
         self._load(folder, manifest, read, lying)
-        count = sum(map(len, self.digests))
+        count = sum(self._counts)
         held_bytes = count * row_width(self.num_features, self._dtype) * self._dtype.itemsize
         spare_bytes = memory.spare_row_bytes(count, held_bytes)
         self.spare_row_bytes = rows.least_of_all(replicas, spare_bytes)
@@ -64,10 +67,10 @@ class ResidentImages:
         self._passes.clear()
 
     def state(self, make: Callable[[int], Any]) -> Any:
-        return self._replicas.place([make(len(part)) for part in self.digests])
+        return self._replicas.place([make(count) for count in self._counts])
 
     def local(self, state: Any) -> list[np.ndarray]:
-        return [part.numpy() for part in self._replicas.parts(state)]
+        return self._by_image([part.numpy() for part in self._replicas.parts(state)])
 
     def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         return places.smallest(self._replicas, keys, count)
@@ -87,9 +90,11 @@ class ResidentImages:
     ) -> None:
         """Loads the images, their norms and their `digests`, and finds their frame."""
         shares = rows.share_rows(manifest, self._replicas)
-        counts = [stop - start for start, stop in shares]
+        self._counts = counts = [stop - start for start, stop in shares]
         width = row_width(self.num_features, self._dtype)
-        held = [_usable(lying, start, stop, width) for start, stop in shares]
+        held = [
+            None if lying is None else usable(lying[start:stop], width) for start, stop in shares
+        ]
         pixels = [
             aligned_empty((count, width), self._dtype.name) if own is None else own
             for count, own in zip(counts, held, strict=True)
@@ -106,10 +111,11 @@ class ResidentImages:
             if self._dtype != np.uint8:
                 extent = extent.add(loaded.pixels)
         rows.check_norms(folder, norms)
+        self._identify(shares)
         self.frame = Frame.none(self.num_features)
         if self._dtype != np.uint8:
             self._move_inside(folder, pixels, norms, extent)
-        self.squared_norm_total = self.total(norms)
+        self.squared_norm_total = self.total(self._by_image(norms))
         self._images = self._replicas.place(list(zip(pixels, norms, strict=True)))
 
     def _move_inside(
@@ -124,7 +130,7 @@ class ResidentImages:
         ]
 
         def read(replica: int, where: list[int]) -> np.ndarray:
-            return pixels[replica][where]
+            return pixels[replica][self._rows(replica, where)]
 
         def moved(origin: np.ndarray) -> tuple[Extent, np.ndarray]:
             return extent_from(origin, (part for part, _ in parts), self._replicas)
@@ -141,11 +147,27 @@ class ResidentImages:
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
         """Reads pixels [m, d] of rows of a replica of this worker."""
         images = self._replicas.parts(self._images[0])[replica]
-        return take(images, tf.constant(where))[:, : self.num_features].numpy()
+        own = tf.constant(self._rows(replica, where))
+        return take(images, own)[:, : self.num_features].numpy()
+
+    # What follows is for rows that stand for several images: see `RepeatedImages`.
+
+    def _identify(self, shares: list[tuple[int, int]]) -> None:
+        """Is called when the rows of all replicas, (start, stop) each, have their `digests`."""
+
+    def _by_image(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Converts values of the rows of each replica to those of its images."""
+        return values
+
+    def _rows(self, replica: int, images: list[int]) -> list[int]:
+        """Returns the rows of a replica's images."""
+        return images
 
 
-def _usable(lying: np.ndarray | None, start: int, stop: int, width: int) -> np.ndarray | None:
-    """Returns lying[start:stop] if it is as `stored` images are, and TensorFlow can use it."""
-    if lying is None or lying.shape[1] != width or not is_usable(lying[start:stop]):
-        return None
-    return lying[start:stop]
+def usable(pixels: np.ndarray, width: int) -> np.ndarray | None:
+    """Returns pixels [n, d] if TensorFlow can use them where they lie.
+
+    Args:
+      width: of `stored` rows.
+    """
+    return pixels if pixels.shape[1] == width and is_usable(pixels) else None

@@ -37,6 +37,9 @@ class Shares:
 class StreamedImages:
     """Implements `Images` in 16 bytes an image, whose pixels are read in every pass."""
 
+    copies: Any = None
+    weights: list[np.ndarray] | None = None
+
     def __init__(self, folder: str, manifest: Manifest, replicas: Replicas):
         """Reads this worker's shards of `folder` once, to check them and to find their pixels.
 

@@ -68,6 +68,13 @@ def initial_centroids(
     return on_grid(pixels.astype(np.float64) / images.units.scale, images.units)
 
 
+def weighed(images: Images, values: list[np.ndarray]) -> list[np.ndarray]:
+    """Multiplies values of all images, [n_r] per replica, by their weights."""
+    if images.weights is None:
+        return values
+    return [part * own for part, own in zip(values, images.weights, strict=True)]
+
+
 def random_initial_images(images: Images, seeding: Seeding) -> np.ndarray:
     """Returns the pixels [k, d] of k images drawn at random."""
     return random_images(images, seeding.k, seeding.seed, seeding.purpose)
@@ -76,6 +83,8 @@ def random_initial_images(images: Images, seeding: Seeding) -> np.ndarray:
 def random_images(images: Images, count: int, seed: int, purpose: str) -> np.ndarray:
     """Draws `count` images without replacement: pixels of those with the smallest hashes."""
     keys = [hashing.hashes(part, seed, purpose) for part in images.digests]
+    if images.weights is not None:
+        keys = [hashing.race(*pair) for pair in zip(keys, images.weights, strict=True)]
     return images.take([place for *_, place in images.smallest([keys], count)])
 
 

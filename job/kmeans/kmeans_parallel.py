@@ -15,7 +15,7 @@ from job import hashing
 from job.images.places import Place
 from job.images.protocol import Images
 from job.images.rows import squared_pixel_norms
-from job.kmeans.init import Seeding, random_images, too_few_distinct
+from job.kmeans.init import Seeding, random_images, too_few_distinct, weighed
 from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances
 from pipeline.shards.pixel_scale import on_grid
 
@@ -69,7 +69,8 @@ def candidates(
             round_purpose = f"{purpose}/{rounds}"
             drawn = images.take(_draw(images, state[0], k, potential, seed, round_purpose))
         parts.append(drawn)
-    _, (weights,) = images.compile(_count_nearest)(state, np.zeros(number))
+    counted = state[1], images.copies
+    _, (weights,) = images.compile(_count_nearest)(counted, np.zeros(number))
     return np.concatenate(parts), weights
 
 
@@ -88,7 +89,7 @@ def _draw(
     rate = k * OVERSAMPLING / potential
     hashes = [hashing.hashes(part, seed, purpose) for part in images.digests]
     keys = []
-    for part, squared in zip(hashes, images.local(nearest), strict=True):
+    for part, squared in zip(hashes, weighed(images, images.local(nearest)), strict=True):
         number = hashing.uniforms(part)
         keys.append(np.where(number < rate * squared, number, np.inf))
     # At most ℓ are expected; ten standard deviations more never happen.
@@ -114,8 +115,10 @@ def _approach(images, squared_norm, state, shared, units):
 
 def _count_nearest(images, squared_norm, state, empty):
     """A step: counts the images nearest to each candidate; `empty` has a row for each of them."""
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(squared_norm), state[1], tf.shape(empty)[0])
-    return state, [counts]
+    owner, copies = state
+    each = tf.ones_like(squared_norm) if copies is None else copies
+    counts = tf.math.unsorted_segment_sum(each, owner, tf.shape(empty)[0])
+    return owner, [counts]
 
 
 def reduce_weighted(

@@ -10,7 +10,7 @@ from job import hashing
 from job.images.protocol import Images
 from job.kmeans.blocks import between, by_block, by_rows, images_per_block, take, widened
 from job.kmeans.decisions import TENSORFLOW
-from job.kmeans.init import Seeding, random_images, too_few_distinct
+from job.kmeans.init import Seeding, random_images, too_few_distinct, weighed
 from job.kmeans.pieces import fits, multiply, rows_per_product
 from job.kmeans.precision import Precision, pixel_factors
 from job.kmeans.scores import FLOAT32_UNDERFLOW
@@ -41,7 +41,7 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
         if potential == 0:
             raise too_few_distinct(len(chosen), k)
         hashes = [hashing.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests]
-        squared = images.local(nearest)
+        squared = weighed(images, images.local(nearest))
         keys = [hashing.race(*pair) for pair in zip(hashes, squared, strict=True)]
         ((*_, place),) = images.smallest([keys, hashes], 1)
         chosen.append(images.take([place])[0])

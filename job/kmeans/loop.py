@@ -14,6 +14,7 @@ from job.images.protocol import Images
 from job.kmeans import ALGORITHMS, Algorithm, chosen_algorithm, init, load
 from job.kmeans.scores import scorer_of, squared_distances
 from job.kmeans.sums import ClusterSums, inertia_of_means, means, parts_of
+from job.kmeans.weighted import Weighted
 
 
 class IterationRecord(NamedTuple):
@@ -128,6 +129,8 @@ def run_restarts(
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
     algorithm = load(ALGORITHMS[chosen_algorithm(config)])(images, config.k)
+    if images.copies is not None:
+        algorithm = Weighted(algorithm, images, config.k)
     state = state or State()
     while state.restart < config.restarts:
         if state.centroids is None:
@@ -271,21 +274,27 @@ def _fill_empty(
     distances = _distances(images, clusters, centroids)
     own, far, taken = images.local(clusters), [-part for part in distances], list[Place]()
     hashes = [hashing.hashes(part, config.seed, "empty") for part in images.digests]
+    each = images.weights or [np.ones(len(part)) for part in own]
     for empty in np.flatnonzero(total.counts == 0):
-        keys = [np.where(counts[part] > 1, key, 0.0) for part, key in zip(own, far, strict=True)]
+        keys = [
+            np.where(counts[part] > weight, key, 0.0)
+            for part, weight, key in zip(own, each, far, strict=True)
+        ]
         ((key, _, donor, place),) = images.smallest([keys, hashes, own], 1)
         if key == 0:
             raise init.too_few_distinct(int((counts > 0).sum()), config.k)
         if images.holds(place):
             far[place.replica][place.row] = 0.0  # it is not taken again
-        row = images.take([place])
+        row, count = images.take([place]), 1
+        if images.weights is not None:  # then there is one worker
+            count = int(images.weights[place.replica][place.row])
         if images.units.quanta:
             row = np.concatenate(parts_of(row.astype(np.float64), images.units), axis=1)
         taken.append(place)
-        sums[donor] -= row[0]
-        sums[empty] += row[0]
-        counts[donor] -= 1
-        counts[empty] += 1
+        sums[donor] -= count * row[0].astype(np.float64)
+        sums[empty] += count * row[0].astype(np.float64)
+        counts[donor] -= count
+        counts[empty] += count
     return ClusterSums(sums, counts), taken
 
 

@@ -123,6 +123,7 @@ def moved_sums(
     shape: tf.TensorShape | tuple[int, int],
     units: Units,
     rows: tf.Tensor | None = None,
+    copies: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Computes how the images that changed cluster change the cluster sums.
 
@@ -135,6 +136,7 @@ def moved_sums(
       shape: [k, d].
       units: of the images.
       rows: int64 [m]; None: all.
+      copies: how many equal images each of all rows stands for, float64 [n]; None: one.
 
     Returns:
       Sums float64 [k, W d], counts float64 [k], and the number of moved images, float64: all exact
@@ -147,10 +149,16 @@ def moved_sums(
     def body(start, sums, counts):
         index = moved[start : start + size]
         pixels = take(images, index if rows is None else tf.gather(rows, index))
-        # Sums of bytes are exact in float32.
-        wide = tf.cast(pixels, tf.float32 if pixels.dtype == tf.uint8 else tf.float64)
+        # Sums of bytes are exact in float32, unless there are many of each.
+        is_narrow = pixels.dtype == tf.uint8 and copies is None
+        wide = tf.cast(pixels, tf.float32 if is_narrow else tf.float64)
         parts = parts_of(wide, units) if units.quanta else [wide]
-        part, count = _gains(parts, tf.gather(before, index), tf.gather(after, index), num_clusters)
+        each = tf.ones([tf.size(index)], tf.float64)
+        if copies is not None:
+            each = tf.gather(copies, index)
+            parts = [part * each[:, None] for part in parts]
+        own = tf.gather(before, index), tf.gather(after, index)
+        part, count = _gains(parts, each, *own, num_clusters)
         return start + size, sums + part, counts + count
 
     width = images.shape[1] * len(units.quanta or (1,))
@@ -162,16 +170,23 @@ def moved_sums(
         parallel_iterations=1,
     )
     sums = sums if units.quanta else sums[:, :num_features]
+    if copies is not None:
+        return sums, counts, tf.reduce_sum(tf.gather(copies, moved))
     return sums, counts, tf.cast(tf.size(moved), tf.float64)
 
 
 def _gains(
-    parts: list[tf.Tensor], before: tf.Tensor, after: tf.Tensor, num_clusters: int
+    parts: list[tf.Tensor],
+    each: tf.Tensor,
+    before: tf.Tensor,
+    after: tf.Tensor,
+    num_clusters: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums what each cluster gains from the images of one block, less what it loses.
 
     Args:
       parts: of the images, [m, d] each.
+      each: how many images each counts for, float64 [m].
 
     Returns:
       Sums float64 [k, W d] and counts float64 [k].
@@ -186,8 +201,7 @@ def _gains(
     sums = [
         tf.sparse.segment_sum(part, rows, segments, num_segments=2 * num_clusters) for part in parts
     ]
-    ones = tf.ones_like(segments, tf.float64)
-    counts = tf.math.unsorted_segment_sum(ones, segments, 2 * num_clusters)
+    counts = tf.math.unsorted_segment_sum(tf.gather(each, rows), segments, 2 * num_clusters)
     gained, lost = slice(num_clusters, None), slice(num_clusters)
     gains = tf.concat([part[gained] - part[lost] for part in sums], axis=1)
     return tf.cast(gains, tf.float64), counts[gained] - counts[lost]

@@ -128,10 +128,18 @@ def test_initial_centers_of_a_function(cpus):
         return X[:n_clusters]
 
     expected = KMeans(3, init=BLOBS[:3]).fit(BLOBS)
-    assert (
-        KMeans(3, init=first, n_init=4).fit(BLOBS).history_[0]["inertia"]
-        == (expected.history_[0]["inertia"])
-    )
+    with pytest.warns(RuntimeWarning, match="so that one fit is done, not n_init=4"):
+        kmeans = KMeans(3, init=first, n_init=4).fit(BLOBS)
+    assert kmeans.history_[0]["inertia"] == expected.history_[0]["inertia"]
+
+
+def test_number_of_fits(cpus):
+    def inertia(**parameters):
+        return KMeans(6, **parameters).fit(BLOBS).inertia_
+
+    assert inertia(init="random", n_init="auto") == inertia(init="random", n_init=10)
+    assert inertia(init="random", n_init=10) <= inertia(init="random")
+    assert inertia(n_init="auto") == inertia()
 
 
 def test_random_states(cpus):
@@ -150,7 +158,8 @@ def test_random_states(cpus):
         ({"n_clusters": 2.5}, "n_clusters=2.5: must be a whole number"),
         ({"n_clusters": 121}, "n_samples=120 should be >= n_clusters=121."),
         ({"init": "kmeans"}, "init=kmeans: choose from random, k-means++, k-means||, or give"),
-        ({"init": BLOBS[:2]}, "init: shape (2, 3), but n_clusters=8 and rows of 3 numbers need"),
+        ({"init": BLOBS[:2]}, "initial centers (2, 3) does not match the number of clusters 8."),
+        ({"init": BLOBS[:8, :2]}, "(8, 2) does not match the number of features of the data 3."),
         ({"n_init": 0}, "n_init=0: must be at least 1"),
         ({"max_iter": 0}, "max_iter=0: must be at least 1"),
         ({"tol": -1}, "tol=-1.0: must be at least 0"),

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 import shard_set
+import tensorflow as tf
 
 from job.distribute.replicas import aligned_empty, local_replicas
-from job.images import array
-from job.images.array import ArrayImages, Graphs, graphs_of, to_float32
+from job.images import array, streamed
+from job.images.array import (
+    ArrayImages,
+    Graphs,
+    StreamedArray,
+    array_images,
+    graphs_of,
+    to_float32,
+)
 from job.images.resident import ResidentImages
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest
@@ -25,6 +33,11 @@ def held(pixels: np.ndarray, replicas: int) -> list[np.ndarray]:
     """The memory of each replica's pixels, as a pass sees it."""
     images = ArrayImages(pixels, Graphs(machine := local_replicas(replicas)))
     return [np.from_dlpack(part) for part in machine.parts(images._images[0])]
+
+
+def norms(images, squared_norm, state, shared):
+    sums = tf.reduce_sum(tf.cast(images, tf.float64), axis=1)
+    return state + sums, [tf.reduce_sum(squared_norm)]
 
 
 def no_sums(images, squared_norm, state, shared):
@@ -75,6 +88,26 @@ def test_a_state_beside_a_large_array_is_small(cpus, monkeypatch):
     assert ArrayImages(pixels, Graphs(local_replicas(1))).spare_row_bytes > 64
     monkeypatch.setattr(array, "LITTLE_BYTES", 0)
     assert ArrayImages(pixels, Graphs(local_replicas(1))).spare_row_bytes == 6
+
+
+@pytest.mark.parametrize("width", [6, 64])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_large_arrays_at_any_address_are_not_copied(cpus, monkeypatch, width, replicas):
+    monkeypatch.setattr(array, "MOST_COPIED_BYTES", 0)
+    monkeypatch.setattr(streamed, "CHUNK_BYTES", 64 * width)
+    graphs = Graphs(local_replicas(replicas))
+    assert isinstance(array_images(aligned(200, 64), graphs), ArrayImages)
+    pixels = aligned(202, width).ravel()[width - 1 : -1][: 200 * width].reshape(200, width)
+    images, copied = array_images(pixels, graphs), ArrayImages(pixels, graphs)
+    assert isinstance(images, StreamedArray)
+    assert images.squared_norm_total == copied.squared_norm_total
+    for one, other in zip(images.digests, copied.digests, strict=True):
+        np.testing.assert_array_equal(one, other)
+    places = [place for _, place in copied.smallest([copied.digests], 7)]
+    np.testing.assert_array_equal(images.take(places), copied.take(places))
+    state, (total,) = images.compile(norms)(images.state(np.zeros), None)
+    np.testing.assert_array_equal(np.concatenate(images.local(state)), pixels.sum(axis=1))
+    assert total == images.squared_norm_total
 
 
 def test_graphs_serve_arrays_of_any_length(cpus):
