@@ -15,12 +15,14 @@ HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
 COMPLETION = ["argcomplete>=3.5"]
 SKLEARN = ["scikit-learn>=1.6"]
+ONNX = ["onnx>=1.16"]
 TEST = [
     *GCP,
     *S3,
     *HTTP,
     *HEIC,
     *COMPLETION,
+    *ONNX,
     "build>=1.2",
     "datasets>=3",  # sets as Hugging Face's library leaves them
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
@@ -31,6 +33,7 @@ TEST = [
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
     "nbclient>=0.10",
+    "onnxruntime>=1.18",
     "pandas>=2.2",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -116,6 +119,7 @@ setup(
         "http": HTTP,
         "heic": HEIC,
         "completion": COMPLETION,
+        "onnx": ONNX,
         "sklearn": SKLEARN,
         "mlflow": ["mlflow-skinny>=2.14"],
         "wandb": ["wandb>=0.17"],

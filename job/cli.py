@@ -9,7 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from job import __version__, config_file
-from job.config import SHARDS, ExportConfig, FitConfig, parse_ks, sweep_configs
+from job.config import (
+    EXPORTED_MODELS,
+    SHARDS,
+    ExportConfig,
+    FitConfig,
+    parse_ks,
+    sweep_configs,
+)
 from job.distribute import process, workers
 from job.distribute.preemption import on_sigterm
 from pipeline import options, storage, streams
@@ -253,7 +260,10 @@ def _export(flags: argparse.Namespace) -> None:
 
     config = options.from_flags(ExportConfig, vars(flags))
     count = export(config)
-    if not config.quiet:
+    if config.what in EXPORTED_MODELS:
+        if not config.quiet:
+            print(config.output)
+    elif not config.quiet:
         path = storage.join(config.output, f"{config.what}.csv")
         print(f"{path}: {count:,} image{'' if count == 1 else 's'}")
 

@@ -9,7 +9,8 @@ from pipeline.errors import UserError
 from pipeline.options import MACHINE, RESULT, option
 
 MEMORIES = ("auto", "resident", "stream")
-EXPORTS = ("clusters", "outliers", "duplicates", "representatives")
+EXPORTED_MODELS = ("onnx", "serving")
+EXPORTS = ("clusters", "outliers", "duplicates", "representatives", *EXPORTED_MODELS)
 SHARDS = "shards"  # name of the folder of shards inside an output that also holds the result
 
 
@@ -169,7 +170,8 @@ class ExportConfig:
     what: str = option(
         "clusters",
         choices=EXPORTS,
-        help="all images in a folder for each cluster, or a list with its pictures",
+        help="all images in a folder for each cluster, or a list with its pictures; or the model, "
+        "as OUT/model.onnx or as TensorFlow Serving takes it, OUT/1",
     )
     images: str | None = option(
         None,

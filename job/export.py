@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from job import hashing
-from job.config import ExportConfig
+from job.config import EXPORTED_MODELS, ExportConfig
 from job.report import pictures
 from job.result.read import Result, is_assigned, load_result
 from pipeline import storage
@@ -52,12 +52,17 @@ def export(config: ExportConfig) -> int:
     """Exports images and a list of them; run again after a crash, it leaves out what is there.
 
     Returns:
-      How many images the list has.
+      How many images the list has; 0 for a model.
 
     Raises:
       UserError: the result, an option, the images or the output folder is at fault.
     """
     result = load_result(config.run)
+    if config.what in EXPORTED_MODELS:
+        from job.export_model import export_model
+
+        export_model(result, config)
+        return 0
     picks = PICKERS[config.what](result, config)
     writer = _Writer.of(result, config)
     picks = [pick._replace(file=pick.file + writer.ending) for pick in picks]

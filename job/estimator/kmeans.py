@@ -201,8 +201,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if isinstance(self.init, str):
             return self.n_init
         if self.n_init != 1:
-            text = "init gives the initial centers, so that one fit is done, not n_init="
-            warnings.warn(f"{text}{self.n_init}", RuntimeWarning, stacklevel=5)
+            text = "Explicit initial center position passed: performing only one init in KMeans"
+            warnings.warn(f"{text} instead of n_init={self.n_init}.", RuntimeWarning, stacklevel=5)
         return 1
 
     def _seed(self) -> int:

@@ -128,7 +128,9 @@ def test_initial_centers_of_a_function(cpus):
         return X[:n_clusters]
 
     expected = KMeans(3, init=BLOBS[:3]).fit(BLOBS)
-    with pytest.warns(RuntimeWarning, match="so that one fit is done, not n_init=4"):
+    with pytest.warns(
+        RuntimeWarning, match="performing only one init in KMeans instead of n_init=4"
+    ):
         kmeans = KMeans(3, init=first, n_init=4).fit(BLOBS)
     assert kmeans.history_[0]["inertia"] == expected.history_[0]["inertia"]
 
