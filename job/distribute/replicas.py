@@ -303,11 +303,16 @@ def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Makes a tensor on the current device, of the array's own memory where that is possible."""
     if not isinstance(array, np.ndarray):
         return tf.identity(array)
-    aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
-    if aligned and array.size:
+    if is_usable(array):
         # tf.identity moves it to the replica's device; between CPU devices it is the same memory.
         return tf.identity(tf.experimental.dlpack.from_dlpack(array.__dlpack__()))
     return tf.convert_to_tensor(array)
+
+
+def is_usable(array: np.ndarray) -> bool:
+    """Tells whether `place` can use the memory of an array without a copy."""
+    aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
+    return bool(aligned and array.size)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:

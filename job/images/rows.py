@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from pipeline.errors import UserError
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest, Shard
 
+# (folder, shard, manifest) → the blocks of one shard
+Read = Callable[[str, Shard, Manifest], Iterator[Block]]
 MAX_SQUARED_NORM = 1.7e38**2  # pixels²; distances between such images still fit float32
 
 
@@ -75,8 +77,13 @@ def share_rows(manifest: Manifest, replicas: Replicas) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> Iterator[Loaded]:
+def blocks_by_replica(
+    folder: str, manifest: Manifest, replicas: Replicas, read: Read = read_shard
+) -> Iterator[Loaded]:
     """Reads this worker's images block by block, divided where a replica's share ends.
+
+    Args:
+      read: reads the blocks of a shard.
 
     Raises:
       UserError: a shard is not the one the manifest describes.
@@ -85,7 +92,7 @@ def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> It
     shares = share_rows(manifest, replicas)
     first = 0  # of the block's images among this worker's
     for shard in own_shards(manifest, replicas):
-        for number, block in enumerate(read_shard(folder, shard, manifest)):
+        for number, block in enumerate(read(folder, shard, manifest)):
             replicas.end_if_asked("while loading")
             for replica, (start, stop) in enumerate(shares):
                 a, b = max(first, start), min(first + len(block.ids), stop)
