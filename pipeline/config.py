@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import options
 from pipeline.errors import UserError
-from pipeline.features import FORMS, specification, transform_help
+from pipeline.features import FORMS, specification, transform_help, with_unit
 from pipeline.options import IMAGES, option
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources.formats import input_help
@@ -132,7 +132,7 @@ class InputConfig:
 
     def request(self) -> Request:
         """Returns the images that the options name, and how they are read."""
-        names = {field.name for field in dataclasses.fields(Request)} - {"inputs"}
+        names = {field.name for field in dataclasses.fields(Request)} - {"inputs", "default_size"}
         return Request(self.input, **{name: getattr(self, name) for name in names})
 
 
@@ -149,6 +149,16 @@ class ShardConfig(InputConfig):
         help=transform_help(),
         group=IMAGES,
     )
+    normalize: bool = option(
+        False,
+        help="scale vectors to length 1, so that clusters are by cosine distance",
+        group=IMAGES,
+    )
+
+    @property
+    def vectors(self) -> str | None:
+        """What is made of the images, in all its steps; None: they are clustered themselves."""
+        return with_unit(self.transform, self.normalize)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
