@@ -58,8 +58,25 @@ def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
         pipeline = beam.Pipeline(runner=_engine_of_processes(options), options=options)
     except ValueError as error:  # an engine misses options of its own
         raise UserError(" ".join(str(error).split())) from error
-    _ = pipeline | make()
+    with _without_cells():
+        _ = pipeline | make()
     return pipeline
+
+
+@contextlib.contextmanager
+def _without_cells() -> Iterator[None]:
+    """Keeps Beam from naming steps after the cell of a notebook that they are made in.
+
+    It would load its engine for notebooks for that, which needs pandas, and below version 3.
+    """
+    from apache_beam import pipeline
+
+    named = pipeline.alter_label_if_ipython
+    pipeline.alter_label_if_ipython = lambda *_: None
+    try:
+        yield
+    finally:
+        pipeline.alter_label_if_ipython = named
 
 
 def _engine_of_processes(options: Any) -> Any:

@@ -1,6 +1,7 @@
 """Engines are found by Beam's own flags, and their failures become errors of this job."""
 
 import os
+import sys
 
 import apache_beam as beam
 import pytest
@@ -53,6 +54,15 @@ def test_an_engine_without_its_options():
 def test_processes_are_ours(runner):
     made = make_pipeline(lambda: beam.Create([0]), [*runner, *PROCESSES])
     assert environments(made) == {"ProcessEnvironment"}
+
+
+def test_steps_are_not_named_after_cells_of_notebooks(monkeypatch):
+    """Beam would import its engine for notebooks, which new versions of pandas break."""
+    monkeypatch.setattr("apache_beam.utils.interactive_utils.is_in_ipython", lambda: True)
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.interactive", None)
+    before = beam.pipeline.alter_label_if_ipython
+    run_pipeline(make_pipeline(lambda: beam.Create([0]), []))
+    assert beam.pipeline.alter_label_if_ipython is before
 
 
 def test_one_process_by_default():
