@@ -25,6 +25,7 @@ class ShardOptions(TypedDict, total=False):
     quiet: bool
     beam_options: tuple[str, ...]
     transform: str | None
+    normalize: bool
 
 
 class FitOptions(TypedDict, total=False):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.config import AssignConfig
-from pipeline.features.source import transformed_again
+from pipeline.features.source import size_before, transformed_again
 from pipeline.shard import (
     note_rejected,
     num_shards_of,
@@ -52,7 +52,8 @@ def assign(
     from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(config.model))
-    with opened_images(with_colors_of(model, config), images) as source:
+    size = size_before(model.transform)
+    with opened_images(with_colors_of(model, config), size, images) as source:
         if model.transform is not None:
             source = transformed_again(source, model.folder, model.transform)
         num_shards = num_shards_of(source, config.num_shards)
