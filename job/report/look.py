@@ -13,6 +13,7 @@ from job.result.findings import MAX_SHOWN
 from job.result.read import Result, is_assigned
 
 MAX_IDS = 200  # characters of an id that can be copied
+MAX_OTHERS = 50  # ids with the same pixels as one that is shown
 NAMED = 3  # clusters of the best and of the worst silhouette
 MANY_SINGLETONS = 0.1  # share of the clusters
 LOW_SILHOUETTE = 0.1
@@ -26,6 +27,7 @@ class Picture(NamedTuple):
     Attributes:
       uri: a data URI; None where it cannot be drawn.
       note: what is said below it.
+      also: ids of others with the same pixels, one in a line.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Picture(NamedTuple):
     cluster: int | None
     distance: float | None
     note: str
+    also: str = ""
 
 
 def look_at(result: Result, names: list[str], merging: int) -> dict[str, Any] | None:
@@ -48,9 +51,10 @@ def look_at(result: Result, names: list[str], merging: int) -> dict[str, Any] | 
         return None
     known = _pictures(result, names)
 
-    def picture(name: str, note: str = "") -> Picture:
+    def picture(name: str, note: str, others: list[str] | None = None) -> Picture:
         plain = Picture(bounded(name, MAX_IDS), None, None, None, None, "")
-        return known.get(name, plain)._replace(note=note)
+        also = "\n".join(bounded(other, MAX_IDS) for other in (others or [])[:MAX_OTHERS])
+        return known.get(name, plain)._replace(note=note, also=also)
 
     judged = [c for c in found["clusters"] if c["silhouette"] is not None and c["size"] > 1]
     judged.sort(key=lambda c: (c["silhouette"], c["cluster"]))
@@ -66,7 +70,8 @@ def look_at(result: Result, names: list[str], merging: int) -> dict[str, Any] | 
             picture(o["id"], f"{figure(o['score'], 2)} ×") for o in found["outliers"][:MAX_SHOWN]
         ],
         "duplicates": [
-            picture(group[0], f"{len(group):,} times") for group in found["duplicates"][:MAX_SHOWN]
+            picture(group[0], f"{len(group):,} times", group[1:])
+            for group in found["duplicates"][:MAX_SHOWN]
         ],
         "suspects": [
             picture(s["id"], f"{bounded(s['label'], 16)} among {bounded(s['majority_label'], 16)}")

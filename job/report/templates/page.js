@@ -5,9 +5,10 @@ const MIN_ID = 4; // characters that find an id
 
 // Shows an image in large, with what is known of it.
 const large = byId("large");
-function enlarge({ id, label, cluster, distance }, picture) {
+function enlarge({ id, label, cluster, distance, also }, picture) {
   byId("large-id").textContent = id;
-  const said = { Label: label, Cluster: cluster, Distance: distance };
+  const same = also?.replaceAll("\n", ", ");
+  const said = { Label: label, Cluster: cluster, Distance: distance, "Same pixels:": same };
   large.querySelector(".facts").textContent = Object.entries(said)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `${name} ${value}`)
@@ -66,7 +67,7 @@ const clusters = (() => {
     };
   });
   const elsewhere = [...document.querySelectorAll(".strip button.open")].map((element) => [
-    element.dataset.id.toLowerCase(),
+    `${element.dataset.id}\n${element.dataset.also ?? ""}`.toLowerCase(),
     element,
   ]);
   const names = new Intl.Collator("en", { numeric: true });

@@ -9,6 +9,8 @@ import pytest
 from jobs import ROOT
 from sklearn.datasets import load_digits
 
+import kmeans_job
+
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 SCREENS = {"desk": (1280, 900), "phone": (390, 844)}
 PICTURES = ROOT / "out" / "pages"  # kept for people
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pages(cpus, make_shards, fit) -> dict[str, Path]:
+def pages(cpus, make_shards, fit, new_folder) -> dict[str, Path]:
     """Reports of results, by what they are of."""
     random = np.random.default_rng(0)
     data = load_digits()
@@ -35,7 +37,13 @@ def pages(cpus, make_shards, fit) -> dict[str, Path]:
         "colour": fit(make_shards(colour), 3),
         "vectors": fit(make_shards(vectors.astype(np.float32)), 4),
     }
-    return {name: result.folder / "report.html" for name, result in made.items()}
+    folders = {name: result.folder for name, result in made.items()}
+    folders["assigned"] = new_folder() / "new"
+    np.savez(
+        new := new_folder() / "new.npz", x_train=255 - digits[:300] // 2, y_train=data.target[:300]
+    )
+    kmeans_job.assign(folders["k=10"], new, folders["assigned"])
+    return {name: folder / "report.html" for name, folder in folders.items()}
 
 
 @pytest.fixture
@@ -54,7 +62,7 @@ def at(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-KINDS = ["k=10", "k=100", "k=1000", "colour", "vectors"]
+KINDS = ["k=10", "k=100", "k=1000", "colour", "vectors", "assigned"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,6 +198,18 @@ def test_find_marks_what_it_finds_and_says_where_it_searched(browser, pages):
     assert {button.get_attribute("data-id") for button in marked} == {name}
     said = browser.find_element("id", "count").text
     assert re.search(rf"; {len(marked)} pictures and 1 points of the map found", said)
+
+
+def test_find_knows_every_image_of_a_pair_with_the_same_pixels(browser, pages):
+    browser.get(pages["k=10"].as_uri())
+    found = json.loads((pages["k=10"].parent / "findings.json").read_text(encoding="utf-8"))
+    ((first, second),) = found["duplicates"]
+    browser.find_element("id", "find").send_keys(second)
+    (shown,) = browser.find_elements("css selector", ".strip button.open[data-also]")
+    assert "found" in shown.get_attribute("class").split()
+    shown.click()
+    assert browser.find_element("id", "large-id").text == first
+    assert f"Same pixels: {second}" in browser.find_element("id", "large").text
 
 
 def test_of_a_thousand_clusters_a_link_turns_to_the_page_of_its_cluster(browser, pages):
