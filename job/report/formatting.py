@@ -4,7 +4,7 @@ import datetime
 import math
 from typing import Any
 
-from pipeline.features import Drawable
+from pipeline.features import Drawable, without_unit
 
 MAX_TEXT = 64  # characters of an id or a name
 # Not by the locale: a page reads the same wherever it is made.
@@ -64,10 +64,12 @@ def transform_note(transform: dict[str, Any] | None, drawable: Drawable | None) 
             f"{percent(drawable.variance_share)} of their variance. Pictures, those of members as "
             "well, are drawn from these vectors."
         )
+    spec, normalized = without_unit(transform["spec"])
+    made = f"that {bounded(spec)} makes of" if spec else "of"
+    length = ", scaled to length 1" if normalized else ""
     return (
-        f"K-means saw the {count:,} numbers that {bounded(transform['spec'])} makes of each of "
-        f"these {shape} images. No picture belongs to them: centroids are drawn as lines, members "
-        "named by their ids."
+        f"K-means saw the {count:,} numbers {made} each of these {shape} images{length}. No "
+        "picture belongs to them: centroids are drawn as lines, members named by their ids."
     )
 
 

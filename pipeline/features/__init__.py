@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 class Transform(Protocol):
-    """A function from images to vectors, ready to be applied."""
+    """A function from images to vectors, ready to be applied.
+
+    Attributes:
+      batch: number of images that it is best given at a time; None: any.
+    """
+
+    @property
+    def batch(self) -> int | None: ...
 
     def apply(self, pixels: "np.ndarray") -> "np.ndarray":
         """Makes vectors, float32 [B, N], of images [B, d]."""
@@ -61,7 +68,7 @@ class Feature(Protocol):
 
     Attributes:
       file: name of the transform's file, beside the manifest.
-      original: path of the user's file that becomes it, for a model; None where there is none.
+      original: path of the user's file that becomes it; None where there is none.
       is_drawable: whether the transform is a Drawable, known without loading it.
     """
 
@@ -78,6 +85,10 @@ class Feature(Protocol):
         Raises:
           UserError: such images cannot be transformed, or there is no such model.
         """
+        ...
+
+    def save(self, path: str, image_shape: tuple[int, ...], dtype: str) -> None:
+        """Writes the transform's file to `path`, unless it has to be learned first."""
         ...
 
     def load(self, path: str, image_shape: tuple[int, ...], dtype: str) -> Transform:
@@ -98,20 +109,29 @@ class Learned(Feature, Protocol):
         ...
 
 
+@runtime_checkable
+class Sized(Feature, Protocol):
+    """A feature of images of one size, which they get as they are decoded, whatever theirs is."""
+
+    def image_size(self) -> tuple[int, int]:
+        """Returns (h, w); raises UserError if there is no such model."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """An entry of the registry: what may follow NAME: in a value of `--transform`.
 
     Attributes:
-      value: placeholder for it, in the help text and in messages.
+      values: placeholders for it, in the help text and in messages.
       summary: of the vectors, in the help text.
-      where: the Feature, "module:class", which is made with the parsed value.
+      where: "module:function", which makes the Feature of the parsed value.
       endings: of the transform's file.
       pattern: regular expression that the value matches.
       parse: from the text to the value; raises ValueError with the reason.
     """
 
-    value: str
+    values: tuple[str, ...]
     summary: str
     where: str
     endings: tuple[str, ...]
@@ -127,7 +147,7 @@ def _at_least_one(text: str) -> int:
 
 KINDS = {
     "pca": Kind(
-        "N",
+        ("N",),
         "N principal components",
         "pipeline.features.pca:PcaFeature",
         (".npz",),
@@ -135,14 +155,18 @@ KINDS = {
         _at_least_one,
     ),
     "keras": Kind(
-        "PATH",
-        "what a saved Keras model makes of each image",
-        "pipeline.features.keras_model:KerasFeature",
+        ("NAME", "PATH"),
+        "what a model makes of each image, one of keras.applications or a saved one",
+        "pipeline.features.keras_model:keras_feature",
         (".keras", ".h5"),
     ),
 }
-FORMS = tuple(f"{name}:{kind.value}" for name, kind in KINDS.items())
-TRANSFORM_FILES = tuple(f"transform{end}" for kind in KINDS.values() for end in kind.endings)
+FORMS = tuple(f"{name}:{value}" for name, kind in KINDS.items() for value in kind.values)
+# That of .json is of `--normalize` alone.
+_ENDINGS = (*(end for kind in KINDS.values() for end in kind.endings), ".json")
+TRANSFORM_FILES = tuple(f"transform{end}" for end in _ENDINGS)
+# The last step of `--normalize`: pca:7,unit.
+UNIT = "unit"
 
 
 def specification(text: str) -> str:
@@ -155,12 +179,28 @@ def specification(text: str) -> str:
     return f"{name}:{value}"
 
 
+def with_unit(spec: str | None, normalize: bool) -> str | None:
+    """Adds the step of `--normalize` to a value of `--transform`, or to none."""
+    return ",".join(filter(None, (spec, UNIT))) if normalize else spec
+
+
+def without_unit(spec: str) -> tuple[str | None, bool]:
+    """Returns the value of `--transform`, if any, and whether vectors are of unit length."""
+    first, _, last = spec.rpartition(",")
+    return (first or None, True) if last == UNIT else (spec, False)
+
+
 def feature_of(spec: str) -> Feature:
-    """Loads the feature that a value of `--transform` names.
+    """Loads the feature that a value of `--transform`, perhaps `with_unit`, names.
 
     Raises:
       UserError: there is no such feature.
     """
+    given, normalize = without_unit(spec)
+    if normalize:
+        from pipeline.features.unit import unit_of
+
+        return unit_of(feature_of(given) if given else None)
     try:
         name, value = _parsed(spec)
     except ValueError as error:

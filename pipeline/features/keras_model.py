@@ -15,12 +15,14 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.features import KINDS
+from pipeline.features import KINDS, Feature
 from pipeline.shards import plan
 from pipeline.terminal import without_loading_lines
 
 ENDINGS = KINDS["keras"].endings
-BATCH = 256  # images that a model is applied to at a time
+BATCH = 256  # small images that a model is applied to at a time
+LARGE, LARGE_BATCH = 1 << 14, 32  # numbers of a large image; so many are in memory at a time
+PARALLEL = 32  # large images that are computed at the same time, if there are as many cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,20 +43,43 @@ class KerasFeature:
         """
         return load_embedding(self.original, image_shape, dtype).num_features
 
+    def save(self, path: str, image_shape: tuple[int, ...], dtype: str) -> None:
+        """Copies the model to `path`."""
+        storage.copy(self.original, path)
+
     def load(self, path: str, image_shape: tuple[int, ...], dtype: str) -> "Embedding":
         """Loads the model from its copy at `path`."""
         return load_embedding(path, image_shape, dtype)
 
 
+def keras_feature(value: str) -> Feature:
+    """Makes the feature of `--transform keras:VALUE`, a path or the name of an application."""
+    if value.endswith(ENDINGS) or not value.isidentifier():
+        return KerasFeature(value)
+    from pipeline.features.application import ApplicationFeature
+
+    return ApplicationFeature(value)
+
+
 class Embedding:
     """A Keras model that makes one vector of each image.
 
+    Libraries add in an order that depends on how many images there are, and on an image's place
+    among them. So large images are computed one by one, in parallel, which costs nothing: the
+    vector of an image depends on nothing else. Of small ones there are always BATCH.
+
     Attributes:
+      batch: number of images that the model is applied to at a time.
       num_features: length of the vectors.
     """
 
-    def __init__(self, model: Any, image_shape: tuple[int, ...], dtype: str):
+    def __init__(
+        self, model: Any, image_shape: tuple[int, ...], dtype: str, one_by_one: bool = False
+    ):
         """Prepares `model` for images of a shape and dtype.
+
+        Args:
+          one_by_one: treats small images as large ones.
 
         Raises:
           ValueError: it does not take them; the text says why.
@@ -65,30 +90,54 @@ class Embedding:
         if len(inputs) != 1:
             raise ValueError(f"it has {len(inputs)} inputs; one is needed")
         self._shape = _input_shape(tuple(inputs[0].shape)[1:], image_shape)
+        self._one_by_one = one_by_one or math.prod(self._shape) >= LARGE
+        self.batch = LARGE_BATCH if self._one_by_one else BATCH
         self._dtype = tf.as_dtype(inputs[0].dtype)
         # Models of bytes have the scaling in them, as Keras' applications do.
         as_they_are = dtype != "uint8" or self._dtype == tf.uint8
         self._scale = np.float32(1 if as_they_are else 255)
-        self._run = tf.function(
+        count = None if self._one_by_one else BATCH
+        self._outputs = tf.function(
             lambda images: tf.nest.flatten(model(images, training=False)),
-            input_signature=[tf.TensorSpec((None, *self._shape), self._dtype)],
+            input_signature=[
+                tf.TensorSpec((1 if self._one_by_one else BATCH, *self._shape), self._dtype)
+            ],
+            autograph=False,
+        )
+        self._run = tf.function(
+            self._each if self._one_by_one else lambda images: self._outputs(images)[0],
+            input_signature=[tf.TensorSpec((count, *self._shape), self._dtype)],
             autograph=False,
         )
         self.num_features = self._length(math.prod(image_shape), dtype)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Makes vectors, float32 [B, num_features], of images [B, d]."""
-        parts = plan.spans(0, len(pixels), BATCH)
+        parts = plan.spans(0, len(pixels), self.batch)
         return np.concatenate([self._vectors(pixels[start:stop]) for start, stop in parts])
 
     def _vectors(self, pixels: np.ndarray) -> np.ndarray:
+        count = len(pixels)
+        if not self._one_by_one and (missing := BATCH - count):
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
         images = pixels if self._scale == 1 else pixels / self._scale
         images = images.reshape(len(images), *self._shape)
-        (vectors,) = self._run(images.astype(self._dtype.as_numpy_dtype))
-        return vectors.numpy().astype("<f4")
+        vectors = self._run(images.astype(self._dtype.as_numpy_dtype, copy=False))
+        return vectors.numpy()[:count].astype("<f4")
+
+    def _each(self, images: Any) -> Any:
+        """Applies the model to each of some images, several at the same time."""
+        import tensorflow as tf
+
+        return tf.map_fn(
+            lambda image: tf.cast(self._outputs(image[tf.newaxis])[0][0], tf.float32),
+            images,
+            parallel_iterations=PARALLEL,
+            fn_output_signature=tf.float32,
+        )
 
     def _length(self, num_pixels: int, dtype: str) -> int:
-        outputs = self._run.get_concrete_function().structured_outputs
+        outputs = self._outputs.get_concrete_function().structured_outputs
         if len(outputs) != 1:
             raise ValueError(f"it has {len(outputs)} outputs; one is needed")
         if len(outputs[0].shape) != 2:
@@ -99,14 +148,21 @@ class Embedding:
                 f"it makes {shape or 'one number'} of each image; a vector is needed, so end it "
                 "with GlobalAveragePooling2D or Flatten"
             )
-        # Run once, because a model may leave open how long its vectors are.
+        if length := outputs[0].shape[1]:
+            return length
+        # A model may leave open how long its vectors are.
         return self.apply(np.zeros((1, num_pixels), dtype)).shape[1]
 
 
-def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embedding:
+def load_embedding(
+    path: str, image_shape: tuple[int, ...], dtype: str, one_by_one: bool = False
+) -> Embedding:
     """Loads the model saved at `path`, a .keras or .h5 file, for images of a shape and dtype.
 
     It gets uint8 images as float32 in 0 … 1, or unchanged if its input is uint8.
+
+    Args:
+      one_by_one: treats small images as large ones.
 
     Raises:
       UserError: there is none, or it does not take such images.
@@ -125,10 +181,10 @@ def load_embedding(path: str, image_shape: tuple[int, ...], dtype: str) -> Embed
             shutil.copyfileobj(source, target)
         model = _load(local, path)
     try:
-        return Embedding(model, image_shape, dtype)
+        return Embedding(model, image_shape, dtype, one_by_one)
     except Exception as error:  # its layers may raise anything
         raise UserError(
-            f"--transform keras:{path}: no model for these images: {_first_line(error)}"
+            f"--transform keras:{path}: no model for these images: {first_line(error)}"
         ) from error
 
 
@@ -144,7 +200,7 @@ def _load(local: str, path: str) -> Any:
     except Exception as error:  # Keras raises anything when a file is damaged
         raise UserError(
             f"--transform keras:{path}: not a Keras model that can be loaded "
-            f"({_first_line(error).replace(local, path)})"
+            f"({first_line(error).replace(local, path)})"
         ) from error
 
 
@@ -169,5 +225,5 @@ def _input_shape(wanted: tuple[int | None, ...], image_shape: tuple[int, ...]) -
     raise ValueError(f"it takes {needed}, the images are {given}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -46,6 +46,9 @@ class PcaFeature:
             )
         return count
 
+    def save(self, path: str, image_shape: tuple[int, ...], dtype: str) -> None:
+        """Does nothing: the components are learned first."""
+
     def load(self, path: str, image_shape: tuple[int, ...], dtype: str) -> "Pca":
         """Loads the components from the file at `path`, which knows its images' shape."""
         return Pca.from_bytes(storage.read_bytes(path))
@@ -110,6 +113,7 @@ class Pca:
     variances: np.ndarray
     total_variance: float
     noun: ClassVar[str] = "principal components"
+    batch: ClassVar[None] = None
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Makes vectors, float32 [B, N] in published units, of images [B, d]."""

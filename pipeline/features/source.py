@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
@@ -20,15 +20,20 @@ from pipeline.features import (
     Drawable,
     Feature,
     Learned,
+    Sized,
     Transform,
     feature_of,
+    without_unit,
 )
 from pipeline.shards import plan
-from pipeline.shards.block import Block
+from pipeline.shards.block import Block, regrouped, split
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.labels import Unnamed
 from pipeline.sources.protocol import Listed, Planned, Renamable, Request, Source
+
+if TYPE_CHECKING:
+    from pipeline.sources.protocol import Found
 
 CHUNK_BYTES = 1 << 20
 
@@ -78,15 +83,20 @@ class Transformed:
     def read(self, piece: Any) -> Iterator[Block | Rejection | Unnamed]:
         transform = self.transform or self.load()
         size = plan.images_per_block(4 * self.num_features)
-        for found in self.source.read(piece):
-            if not isinstance(found, Block):
-                yield found
-                continue
-            # Vectors longer than images would make a block too large.
-            for part in found.split(size):
-                vectors = transform.apply(part.pixels)
-                self._check(vectors, part.ids)
-                yield part._replace(pixels=vectors)
+        found = self.source.read(piece)
+        if transform.batch:  # few large images make a block, and many short vectors
+            images = regrouped(found, transform.batch)
+            yield from regrouped(self._vectors(images, transform), size)
+        else:
+            yield from self._vectors(split(found, size), transform)
+
+    def _vectors(self, images: "Iterator[Found]", transform: Transform) -> "Iterator[Found]":
+        for found in images:
+            if isinstance(found, Block):
+                vectors = transform.apply(found.pixels)
+                self._check(vectors, found.ids)
+                found = found._replace(pixels=vectors)
+            yield found
 
     def load(self) -> Transform:
         """Loads the transform from `path`."""
@@ -109,10 +119,9 @@ class Transformed:
         """Writes the transform that follows from the images in `accumulator` to `path`."""
         storage.write_bytes(self.path, self._learned.learn(accumulator, self.source.dtype))
 
-    def save_model(self) -> None:
-        """Copies the model that the user gave, if any, to `path`."""
-        if self._feature.original is not None:
-            storage.copy(self._feature.original, self.path)
+    def save(self) -> None:
+        """Writes the transform to `path`, unless it is learned from the images."""
+        self._feature.save(self.path, self.source.image_shape, self.source.dtype)
 
     @property
     def _feature(self) -> Feature:
@@ -139,8 +148,8 @@ class Transformed:
             row = int(good.argmin())
             value = vectors[row][~np.isfinite(vectors[row])][0]
             raise UserError(
-                f"--transform {self.spec}: makes {value} of image {ids[row]}; mend the model, or "
-                "leave the image out"
+                f"--transform {without_unit(self.spec)[0]}: makes {value} of image {ids[row]}; "
+                "mend the model, or leave the image out"
             )
 
 
@@ -165,6 +174,23 @@ class TransformedRenamable(Transformed):
 
     def renamed(self, label_names: tuple[str, ...], repeated: np.ndarray) -> Renamable:
         return dataclasses.replace(self, source=self.source.renamed(label_names, repeated))
+
+
+def default_size(spec: str) -> tuple[int, int] | None:
+    """Returns the size (h, w) that the model of `spec` takes, if it takes images of one size only.
+
+    Raises:
+      UserError: there is no such model.
+    """
+    feature = feature_of(without_unit(spec)[0] or spec)
+    return feature.image_size() if isinstance(feature, Sized) else None
+
+
+def size_before(file: TransformFile | None) -> tuple[int, int] | None:
+    """Returns the size (h, w) that images get for a transform that takes those of one size."""
+    if file is None or not isinstance(feature_of(without_unit(file.spec)[0] or file.spec), Sized):
+        return None
+    return file.image_shape[0], file.image_shape[1]
 
 
 def transformed(source: Planned | Listed, spec: str, folder: str) -> Transformed:

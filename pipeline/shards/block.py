@@ -5,8 +5,8 @@ A shard is a TFRecord file; a record is a `tf.train.Example` that holds one bloc
 
 import hashlib
 import struct
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -38,6 +38,42 @@ class Block(NamedTuple):
         for start, stop in plan.spans(0, len(self.ids), size):
             labels = None if self.labels is None else self.labels[start:stop]
             yield Block(self.ids[start:stop], labels, self.pixels[start:stop])
+
+
+def split(found: Iterable[Any], size: int) -> Iterator[Any]:
+    """Cuts blocks into blocks of up to `size` images; passes on all else."""
+    for each in found:
+        if isinstance(each, Block):
+            yield from each.split(size)
+        else:
+            yield each
+
+
+def regrouped(found: Iterable[Any], size: int) -> Iterator[Any]:
+    """Makes blocks of `size` images, the last one smaller; passes on all else, perhaps earlier."""
+    waiting: list[Block] = []
+    for each in split(found, size):
+        if not isinstance(each, Block):
+            yield each
+            continue
+        room = size - sum(len(block.ids) for block in waiting)
+        first, *rest = each.split(room) if len(each.ids) > room else (each,)
+        waiting.append(first)
+        if len(first.ids) == room:
+            yield joined(waiting)
+            waiting = rest
+    if waiting:
+        yield joined(waiting)
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Joins the images of blocks that are all labelled or all unlabelled."""
+    if len(blocks) == 1:
+        return blocks[0]
+    ids = [image_id for block in blocks for image_id in block.ids]
+    labels = [block.labels for block in blocks if block.labels is not None]
+    pixels = np.concatenate([block.pixels for block in blocks])
+    return Block(ids, np.concatenate(labels) if labels else None, pixels)
 
 
 class Fingerprint:

@@ -134,8 +134,8 @@ def convert(image: Image.Image, request: Request) -> np.ndarray:
     image = _eight_bits(image)
     if wanted := {GRAY: "L", RGB: "RGB"}.get(request.color):
         image = image if image.mode == wanted else image.convert(wanted)
-    if request.image_size:
-        height, width = request.image_size
+    if size := request.image_size or request.default_size:
+        height, width = size
         if image.size != (width, height):
             image = _RESIZES.get(request.resize, Image.Image.resize)(
                 image, (width, height), Image.Resampling.BILINEAR

@@ -237,6 +237,8 @@ def test_blocks_of_long_vectors_stay_small(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros((3000, 1, 1), np.uint8))
 
     class Repeated:
+        batch = None
+
         def apply(self, pixels):
             return np.repeat(pixels, 4096, axis=1).astype(np.float32)
 

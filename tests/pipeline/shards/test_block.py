@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from small_set import block_of, change, write_set
 
 from pipeline.errors import UserError
-from pipeline.shards.block import Block, Fingerprint, decode_block, encode_block, read_shard
+from pipeline.shards.block import (
+    Block,
+    Fingerprint,
+    decode_block,
+    encode_block,
+    read_shard,
+    regrouped,
+)
 from pipeline.shards.manifest import load_manifest, shard_file
 
 
@@ -102,3 +109,19 @@ def test_shard_replaced_by_another_of_its_size(tmp_path):
     (tmp_path / shard_file(1, 2)).write_bytes(other)
     with pytest.raises(UserError, match=r"images-00001-of-00002\.tfrecord: altered .*crc32c"):
         read_all(tmp_path)
+
+
+def test_blocks_of_another_size_hold_the_same_images():
+    whole = Block([str(i) for i in range(10)], np.arange(10), np.arange(20).reshape(10, 2))
+    found = [*whole.split(4), "other", *whole.split(10)]
+    for size in (1, 3, 4, 7, 20, 100):
+        made = list(regrouped(found, size))
+        blocks = [each for each in made if isinstance(each, Block)]
+        assert made.count("other") == 1
+        assert [len(block.ids) for block in blocks[:-1]] == [size] * (20 // size - (20 % size == 0))
+        assert [i for block in blocks for i in block.ids] == whole.ids * 2
+        assert np.concatenate([block.labels for block in blocks]).tolist() == [*range(10)] * 2
+        pixels = np.concatenate([block.pixels for block in blocks])
+        np.testing.assert_array_equal(pixels, np.concatenate([whole.pixels, whole.pixels]))
+    bare = whole._replace(labels=None)
+    assert next(regrouped([bare, bare], 20)).labels is None
