@@ -22,6 +22,7 @@ from pipeline.sources.pictures.decode import (
     is_grey,
     shape_text,
 )
+from pipeline.sources.pictures.threads import in_order
 from pipeline.sources.protocol import AUTO, RGB, Request
 
 _PROPOSED_PIXELS = 256  # longest side of the size that a message proposes
@@ -167,14 +168,23 @@ def _none_readable(rejected: Rejection | None, request: Request) -> str:
 def blocks(
     items: Iterable[Item | Unnamed], source: Decoding, labelled: bool
 ) -> Iterator[Block | Rejection | Unnamed]:
-    """Decodes images and yields them in blocks, and all else in its order.
+    """Decodes images, on all cores, and yields them in blocks, and all else in its order.
 
     Raises:
       UserError: as `assemble`.
     """
     request = dataclasses.replace(source.request, color=source.color)
     shape = source.image_shape
-    rows = (decoded(item, request, shape) if isinstance(item, Item) else item for item in items)
+    row_bytes = math.prod(shape) * np.dtype(source.dtype).itemsize
+
+    def row_of(item: Item | Unnamed) -> Row | Rejection | Unnamed:
+        return decoded(item, request, shape) if isinstance(item, Item) else item
+
+    def num_bytes(item: Item | Unnamed) -> int:
+        content = item.content if isinstance(item, Item) else None
+        return row_bytes + (len(content) if isinstance(content, bytes) else 0)
+
+    rows = in_order(row_of, items, num_bytes)
     return assemble(rows, shape, source.dtype, labelled, source.request)
 
 

@@ -4,8 +4,11 @@ The first frame of an image is taken and turned upright (EXIF); palettes, CMYK a
 RGB; 16-bit pixels keep their high byte; transparency is laid over black; grey stays one channel.
 """
 
+import contextlib
 import io
+import math
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -32,6 +35,9 @@ _TURNS = {
 }
 _ORIENTATION = 0x0112
 _HEIF = re.compile(rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
+# Of the images that take hundreds of MB, the threads of a process decode one at a time.
+_HUGE_PIXELS = MAX_PIXELS // 2
+_turn_of_huge, _no_turn = threading.Lock(), contextlib.nullcontext()
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -55,9 +61,10 @@ def decode(data: bytes, request: Request) -> np.ndarray:
             # Pillow reads a PNG file that was cut short without an error.
             if not picture.is_whole:
                 raise Unreadable("damaged: it ends before its last chunk")
-            turn = _TURNS.get(_orientation_of_avif(opened) or picture.orientation)
-            image = _eight_bits_of_png(opened, picture.data)
-            return convert(image if turn is None else image.transpose(turn), request)
+            with _turn_of_huge if math.prod(opened.size) > _HUGE_PIXELS else _no_turn:
+                turn = _TURNS.get(_orientation_of_avif(opened) or picture.orientation)
+                image = _eight_bits_of_png(opened, picture.data)
+                return convert(image if turn is None else image.transpose(turn), request)
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:

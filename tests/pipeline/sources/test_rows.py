@@ -1,5 +1,7 @@
 """Rows of every shape are assembled to blocks of one."""
 
+import types
+
 import numpy as np
 import pytest
 import sets
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources import Rejection, Request
+from pipeline.sources import Rejection, Request, rows
+from pipeline.sources.labels import Unnamed
+from pipeline.sources.pictures import threads
 from pipeline.sources.pictures.decode import Unreadable
 from pipeline.sources.rows import Item, Row, assemble, decoded, settle
 
@@ -117,3 +121,34 @@ def test_an_image_of_one_colour_is_decoded_as_asked():
 def test_numbers_of_another_shape(shape, reason):
     found = decoded(Item("a", 0, np.zeros(shape, np.float32)), REQUEST, (6,))
     assert found == Rejection("a", reason)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_any_number_of_threads_makes_the_same_blocks(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    request = Request(("set",), image_size=(4, 4))
+    items = [
+        Item(f"{number:03d}", number, sets.encoded(rng.integers(0, 256, (9, 7, 3), np.uint8), kind))
+        for number in range(200)
+    ]
+    for bad in (0, 17, 18, 150, 199):
+        items[bad] = items[bad]._replace(content=b"no image")
+    items[40] = items[40]._replace(content=Unreadable("cannot read: refused"))
+    mixed = [*items[:30], Unnamed("cat"), *items[30:]]
+    source = types.SimpleNamespace(
+        request=request, image_shape=(4, 4, 3), dtype="uint8", color="rgb"
+    )
+    monkeypatch.setattr(plan, "BLOCK_BYTES", 48 * 20)
+    made = {}
+    for number in (1, 2, 7):
+        monkeypatch.setattr(threads, "num_threads", lambda number=number: number)
+        made[number] = [
+            (found.ids, found.labels.tolist(), found.pixels.tobytes())
+            if isinstance(found, Block)
+            else found
+            for found in rows.blocks(mixed, source, labelled=True)
+        ]
+    assert made[1] == made[2] == made[7]
+    assert [found.id for found in made[7] if isinstance(found, Rejection)] == [
+        *("000", "017", "018", "040", "150", "199")
+    ]
