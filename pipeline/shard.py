@@ -139,6 +139,7 @@ def complete_shards(config: ShardConfig) -> Manifest | None:
     if (
         found.source != config.request().describe()
         or config.num_shards not in (None, len(found.shards))
+        or config.thumbnails != found.thumbnails
         or not is_same_transform(config.vectors, found.transform)
     ):
         raise UserError(

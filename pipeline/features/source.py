@@ -29,6 +29,7 @@ from pipeline.shards import plan
 from pipeline.shards.block import Block, regrouped, split
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.rejected import Rejection
+from pipeline.shards.thumbnails import with_thumbnails
 from pipeline.sources.labels import Unnamed
 from pipeline.sources.protocol import Listed, Planned, Renamable, Request, Source
 
@@ -83,7 +84,9 @@ class Transformed:
     def read(self, piece: Any) -> Iterator[Block | Rejection | Unnamed]:
         transform = self.transform or self.load()
         size = plan.images_per_block(4 * self.num_features)
-        found = self.source.read(piece)
+        found = with_thumbnails(
+            self.source.read(piece), self.source.image_shape, self.request.thumbnails, always=True
+        )
         if transform.batch:  # few large images make a block, and many short vectors
             images = regrouped(found, transform.batch)
             yield from regrouped(self._vectors(images, transform), size)
