@@ -13,27 +13,34 @@ GCP = [
 S3 = ["s3fs>=2025.3"]  # with which botocore compares checksums both ways
 HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
+COMPLETION = ["argcomplete>=3.5"]
+SKLEARN = ["scikit-learn>=1.6"]
 TEST = [
     *GCP,
     *S3,
     *HTTP,
     *HEIC,
+    *COMPLETION,
+    "build>=1.2",
     "datasets>=3",  # sets as Hugging Face's library leaves them
     "distributed>=2024.4.2",  # a cluster for Beam, in tests
     "gcp-storage-emulator>=2024.8.3",
     "google-cloud-build>=3.25",
     "hypothesis>=6.100",
+    "ipykernel>=6.29",  # runs the notebooks of docs/
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
+    "nbclient>=0.10",
     "pandas>=2.2",
     "pytest>=8",
     "pytest-xdist>=3.5",
-    "pyyaml>=6",
     "ruff>=0.6",
-    "scikit-learn>=1.4",
+    *SKLEARN,
     "selenium>=4.20",
     "tensorboard>=2.18",
+    "twine>=6",
     "types-protobuf",
+    "types-PyYAML",
     "types-tqdm",
     "webdataset>=0.2.100",
 ]
@@ -65,10 +72,14 @@ setup(
     keywords="k-means clustering images apache-beam tensorflow reproducible",
     classifiers=[
         "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Framework :: Jupyter",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Natural Language :: English",
         "Operating System :: POSIX",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Processing",
@@ -91,6 +102,7 @@ setup(
         "pillow>=11.3",
         "protobuf>=5",
         "pyarrow>=16",
+        "pyyaml>=6",
         "scipy>=1.12",
         "tensorflow>=2.18,<3",
         "threadpoolctl>=3.1",
@@ -103,6 +115,8 @@ setup(
         "hdfs": ["fsspec>=2024.10"],  # pyarrow has the client
         "http": HTTP,
         "heic": HEIC,
+        "completion": COMPLETION,
+        "sklearn": SKLEARN,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.

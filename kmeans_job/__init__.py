@@ -3,31 +3,45 @@
 Importing it loads neither TensorFlow nor Beam: each function loads what it needs when it is called.
 """
 
+import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Unpack
 
 from job import __version__ as __version__
-from job.config import FitConfig
+from job.config import SHARDS, FitConfig
+from kmeans_job.keywords import AssignOptions, FitOptions, Path, ShardOptions
+from pipeline import storage
 from pipeline.config import AssignConfig, ShardConfig
+from pipeline.errors import UserError as UserError
 from pipeline.options import from_keywords, signature
 
 if TYPE_CHECKING:
-    from job.result.read import Result
+    from job.estimator.kmeans import KMeans as KMeans
+    from kmeans_job.result import Result as Result
     from pipeline.shards.assignments import AssignmentsManifest
     from pipeline.shards.manifest import Manifest
 
-__all__ = ["assign", "fit", "load_result", "shard"]
-Path = str | os.PathLike
+__all__ = ["UserError", "assign", "fit", "load_result", "shard"]
+# A path or a name of a set, several of them, or an object that holds the images.
+Images = Path | Iterable[object]
+# Modules of the classes, by name.
+CLASSES = {"KMeans": "job.estimator.kmeans", "Result": "kmeans_job.result"}
 
 
-def shard(input: Path | tuple[Path, ...], output: Path, **options: Any) -> "Manifest":
+def shard(input: Images, output: Path, **options: Unpack[ShardOptions]) -> "Manifest":
     """Writes images as shards, as `kmeans-job shard` does.
 
     >>> shard("digits", "out/shards").num_images
     1797
+    >>> shard((images, labels), "out/arrays", num_shards=4).image_shape
+    (28, 28)
 
     Args:
-      input: the name of a set, a path or a glob, or several of them, as `--input` takes them.
+      input: the name of a set, a path or a glob, or several of them, as `--input` takes them. Or
+        the images themselves, which are read in this process: an array [n, h, w(, c)] or [n, d],
+        a pair (images, labels), a `datasets.Dataset`, a `tf.data.Dataset`, or an iterable of
+        (id, image) or (id, image, label).
       output: folder for the shards.
       options: the fields of `pipeline.config.ShardConfig`: `split`, `image_size`, `transform` …
 
@@ -36,42 +50,54 @@ def shard(input: Path | tuple[Path, ...], output: Path, **options: Any) -> "Mani
 
     Raises:
       TypeError: an option does not exist; the message names the nearest.
-      pipeline.errors.UserError: the input, an option or the output folder is at fault.
+      UserError: the input, an option or the output folder is at fault.
     """
-    config = from_keywords(ShardConfig, _quietly(options, input=input, output=output))
+    from kmeans_job import images
+
+    names, given = images.named(input)
+    config = from_keywords(ShardConfig, _quietly(options, input=names, output=output))
     from pipeline import shard as command
 
-    return command.shard(config)
+    return command.shard(config, given)
 
 
-def fit(shards: Path, output: Path, k: int, **options: Any) -> "Result":
+def fit(shards: Images, output: Path, k: int, **options: Unpack[FitOptions]) -> "Result":
     """Clusters the images of a folder of shards, as `kmeans-job fit` does.
 
     >>> fit("out/shards", "out", 10, seed=1).metrics["converged"]
     True
+    >>> fit(images, "out/arrays", 10)
+    Result('out/arrays': 10 clusters of 60,000 images, 48 iterations, inertia 2,368,129)
 
     Args:
-      shards: folder of the shards.
+      shards: folder of the shards. Or images that `shard` takes as objects: they are sharded into
+        `output`/shards first, with its defaults.
       output: folder for the result.
       k: number of clusters.
       options: the fields of `job.config.FitConfig`: `init`, `seed`, `restarts`, `overwrite` …
 
     Returns:
-      The result: metrics, centroids, history, assignments.
+      The result, as `load_result` loads it.
 
     Raises:
       TypeError: an option does not exist; the message names the nearest.
-      pipeline.errors.UserError: an option, the shards or the output folder is at fault.
+      UserError: an option, the shards or the output folder is at fault.
     """
-    config = from_keywords(FitConfig, _quietly(options, shards=shards, output=output, k=k))
+    is_folder = isinstance(shards, str | os.PathLike)
+    folder = shards if is_folder else storage.join(os.fspath(output), SHARDS)
+    config = from_keywords(FitConfig, _quietly(options, shards=folder, output=output, k=k))
+    if not is_folder:
+        from kmeans_job import images
+
+        images.shard_for_fit(shards, config)
     from job import fit as command
 
-    command.fit(config)
+    command.fit(config, () if is_folder else (SHARDS,))
     return load_result(output)
 
 
 def assign(
-    model: Path, input: Path | tuple[Path, ...], output: Path, **options: Any
+    model: Path, input: Images, output: Path, **options: Unpack[AssignOptions]
 ) -> "AssignmentsManifest":
     """Finds the nearest centroid of new images, as `kmeans-job assign` does.
 
@@ -80,7 +106,7 @@ def assign(
 
     Args:
       model: folder of a fit's result.
-      input: the name of a set, a path or a glob, or several of them, as `--input` takes them.
+      input: images, as `shard` takes them.
       output: folder for the assignments.
       options: the fields of `pipeline.config.AssignConfig`: `split`, `image_size` …
 
@@ -89,29 +115,46 @@ def assign(
 
     Raises:
       TypeError: an option does not exist; the message names the nearest.
-      pipeline.errors.UserError: the model, the input, an option or the output folder is at fault.
+      UserError: the model, the input, an option or the output folder is at fault.
     """
-    config = from_keywords(AssignConfig, _quietly(options, model=model, input=input, output=output))
+    from kmeans_job import images
+
+    names, given = images.named(input)
+    config = from_keywords(AssignConfig, _quietly(options, model=model, input=names, output=output))
     from pipeline import assign as command
 
-    return command.assign(config)
+    return command.assign(config, given)
 
 
 def load_result(folder: Path) -> "Result":
-    """Loads the finished result in `folder`: metrics, centroids, history, assignments.
+    """Loads the finished result in `folder`: what was found, and what can be done with it.
 
-    >>> load_result("out").centroids.shape
+    >>> result = load_result("out")
+    >>> result.centroids.shape
     (10, 64)
+    >>> result.findings["outliers"][0]["id"]
+    'train/00792'
+
+    Returns:
+      The result: its `metrics`, `centroids`, `assignments`, `findings` and `report`. It can
+      `predict` and `export`, and a notebook shows it with pictures.
 
     Raises:
-      pipeline.errors.UserError: there is no finished result, or a file of it cannot be read.
+      UserError: there is no finished result, or a file of it cannot be read.
     """
-    from job.result import read
+    from kmeans_job import result
 
-    return read.load_result(os.fspath(folder))
+    return result.load_result(os.fspath(folder))
 
 
-def _quietly(options: dict[str, Any], **given: Any) -> dict[str, Any]:
+def __getattr__(name: str) -> Any:
+    """Loads a class, and what it needs (`KMeans`: scikit-learn), when it is first used."""
+    if name not in CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(CLASSES[name]), name)
+
+
+def _quietly(options: Any, **given: Any) -> dict[str, Any]:
     """Returns all options of a call: `given` and `options`, and `quiet` unless that is set."""
     return {"quiet": True, **options, **given}
 

@@ -10,7 +10,7 @@ from pipeline.features.source import size_before, transformed_again
 from pipeline.shard import (
     note_rejected,
     num_shards_of,
-    open_images,
+    opened_images,
     prepare_folder,
     refuse_foreign,
     watching,
@@ -33,8 +33,11 @@ OURS = re.compile(
 OUR_ASSIGNMENTS = re.compile(rf"assignments-\d{{5,}}-of-\d{{5,}}\.parquet{_TEMPORARY}")
 
 
-def assign(config: AssignConfig) -> AssignmentsManifest:
+def assign(config: AssignConfig, images: Any = None) -> AssignmentsManifest:
     """Finds the nearest centroid of `config.model` for every image of `config.input`.
+
+    Args:
+      images: what a Python caller gives instead of `config.input`, as for `shard`.
 
     Returns:
       The content of the assignments' manifest.json.
@@ -45,25 +48,40 @@ def assign(config: AssignConfig) -> AssignmentsManifest:
     from pipeline.nearest import read_model
 
     model = storage.retrying(lambda: read_model(config.model))
-    source = open_images(with_colors_of(model, config), size_before(model.transform))
-    if model.transform is not None:
-        source = transformed_again(source, model.folder, model.transform)
-    num_shards = num_shards_of(source, config.num_shards)
-    model.check(source)
-    with storage.locked(config.output):
-        manifest = _write(config, model, source, num_shards)
-    note_rejected(manifest.num_rejected, source.num_images, config.output)
+    size = size_before(model.transform)
+    with opened_images(with_colors_of(model, config), images, size) as source:
+        if model.transform is not None:
+            source = transformed_again(source, model.folder, model.transform)
+        num_shards = num_shards_of(source, config.num_shards)
+        model.check(source)
+        with storage.locked(config.output):
+            manifest = _write(config, model, source, num_shards, here=images is not None)
+        note_rejected(manifest.num_rejected, source.num_images, config.output)
     return manifest
 
 
 def _write(
-    config: AssignConfig, model: "Model", source: Planned | Listed, num_shards: int
+    config: AssignConfig, model: "Model", source: Planned | Listed, num_shards: int, here: bool
 ) -> AssignmentsManifest:
+    """Writes all files of the output; `here`, in this process, or else with an engine."""
     folder = storage.join(config.output, ASSIGNMENTS)
     refuse_foreign(folder, storage.list_names(folder), OUR_ASSIGNMENTS)
     prepare_folder(
         config.output, config.overwrite, OURS, "complete assignments; use them", (ASSIGNMENTS,)
     )
+
+    with Progress("assign", num_shards, "files", config.quiet) as progress:
+        run = _write_here if here else _run
+        run(config, model, source, num_shards, progress)
+    path = storage.join(config.output, MANIFEST)
+    return AssignmentsManifest.from_json(storage.read_bytes(path))
+
+
+def _run(
+    config: AssignConfig, model: "Model", source: Any, num_shards: int, progress: Progress
+) -> None:
+    """Writes the assignments with an engine."""
+    folder = storage.join(config.output, ASSIGNMENTS)
 
     def transform() -> Any:
         from pipeline.transforms.assign_images import AssignImages
@@ -73,12 +91,20 @@ def _write(
     def num_files() -> int:
         return sum(name.endswith(".parquet") for name in storage.list_names(folder))
 
-    with Progress("assign", num_shards, "files", config.quiet) as progress:
-        with watching(folder, num_files, progress):
-            run_pipeline(make_pipeline(transform, list(config.beam_options)))
-        progress.update(num_shards)
-    path = storage.join(config.output, MANIFEST)
-    return AssignmentsManifest.from_json(storage.read_bytes(path))
+    with watching(folder, num_files, progress):
+        run_pipeline(make_pipeline(transform, list(config.beam_options)))
+    progress.update(num_shards)
+
+
+def _write_here(
+    config: AssignConfig, model: "Model", source: Any, num_shards: int, progress: Progress
+) -> None:
+    """Writes the assignments in this process."""
+    from pipeline.in_process import write_all_assignments
+
+    write_all_assignments(
+        source, model, config.output, num_shards, config.max_rejected, progress.update
+    )
 
 
 def with_colors_of(model: "Model", config: AssignConfig) -> AssignConfig:

@@ -22,11 +22,14 @@ from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block
 from pipeline.shards.decisions import doubts_of, nearest_of
+from pipeline.shards.double_double import NUMPY, row_sums
 from pipeline.shards.manifest import TransformFile
 from pipeline.shards.pixel_scale import middle_of, squared_norms, to_squared_distances, units_of
 from pipeline.sources.protocol import Source
 
 SAVED_MODEL = "saved_model.pb"
+# A difference that is a smaller share of what it was taken from has lost too many digits.
+CANCELLED = 2.0**-16
 SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
 
 
@@ -108,7 +111,11 @@ class NearestCentroid:
       num_clusters: k.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, threads: int | None = 1):
+        """Takes the model, and how many threads products may have; None: as many as there are.
+
+        An engine runs a worker on each core, so there more than one would only compete.
+        """
         self.num_clusters = len(model.centroids)
         self._units = units_of(np.dtype(model.dtype), math.prod(model.image_shape))
         self._centroids = model.centroids.astype(np.float64)
@@ -118,31 +125,60 @@ class NearestCentroid:
         squares = squared_norms(around, self._units)
         self._bias = self._units.scale * squares
         self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
-        self._threads = ThreadpoolController()
+        self._blas, self._threads = ThreadpoolController(), threads
         self._rows = max(1, SCORED_BYTES // (8 * sum(around.shape)))
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
         clusters = np.empty(len(block.ids), np.int32)
         squared = np.empty(len(block.ids))
-        # An engine runs a worker on each core, so more threads would only compete.
-        with self._threads.limit(limits=1, user_api="blas"):
+        with self._blas.limit(limits=self._threads, user_api="blas"):
             for start, stop in plan.spans(0, len(block.ids), self._rows):
                 clusters[start:stop], squared[start:stop] = self._assign(block.pixels[start:stop])
         return Assigned(block, clusters, squared)
 
     def _assign(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes clusters [n] of pixels [n, d], and squared distances [n] in published units²."""
-        wide, units = pixels.astype(np.float64), self._units
+        wide, scores, norm = self._score(pixels)
+        margin = np.sqrt(norm)[:, None] * self._doubts[0] + self._doubts[1]
+        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
+        clusters = nearest_of(wide, self._units.scale * self._centroids, near)
+        if self._units.step:
+            lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
+            return clusters, to_squared_distances(lowest, norm, self._units)
+        return clusters, self._directly(wide, clusters)
+
+    def _score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Computes of pixels [n, d] in float64: themselves, the scores [n, k], and norms [n]."""
+        wide = pixels.astype(np.float64)
         around = wide - self._middle if self._middle.any() else wide
         # ‖x − c‖² without ‖x‖², which is the same for all centroids of an image.
         scores = around @ self._weights  # [n, k]
         scores += self._bias
-        norm = np.einsum("nd,nd->n", around, around)
-        margin = np.sqrt(norm)[:, None] * self._doubts[0] + self._doubts[1]
-        near = scores - margin <= (scores + margin).min(axis=1, keepdims=True)
-        clusters = nearest_of(wide, units.scale * self._centroids, near)
-        if units.step:
-            lowest = np.take_along_axis(scores, clusters[:, None], axis=1)[:, 0]
-            return clusters, to_squared_distances(lowest, norm, units)
-        return clusters, np.square(wide - self._centroids[clusters]).sum(axis=1)
+        return wide, scores, np.einsum("nd,nd->n", around, around)
+
+    def _directly(self, wide: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+        """Sums up squared distances [n] of images float64 [n, d] to the centroids `clusters`."""
+        return row_sums(np.square(wide - self._centroids[clusters]), NUMPY)
+
+    def squared_distances(self, pixels: np.ndarray) -> np.ndarray:
+        """Computes squared distances [n, k] of pixels [n, d] to all centroids, published units²."""
+        found = np.empty((len(pixels), self.num_clusters))
+        with self._blas.limit(limits=self._threads, user_api="blas"):
+            for start, stop in plan.spans(0, len(pixels), self._rows):
+                found[start:stop] = self._measure(pixels[start:stop])
+        return found
+
+    def _measure(self, pixels: np.ndarray) -> np.ndarray:
+        """Does what `squared_distances` does, for few images."""
+        wide, scores, norm = self._score(pixels)
+        squared = to_squared_distances(scores, norm[:, None], self._units)
+        if not self._units.step:
+            sizes = norm[:, None] + self._bias
+            rows, clusters = np.nonzero(squared <= CANCELLED * sizes)
+            for start, stop in plan.spans(
+                0, len(rows), max(1, SCORED_BYTES // (8 * wide.shape[1]))
+            ):
+                pairs = rows[start:stop], clusters[start:stop]
+                squared[pairs] = self._directly(wide[pairs[0]], pairs[1])
+        return squared

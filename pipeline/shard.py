@@ -36,8 +36,12 @@ OURS = re.compile(
 )
 
 
-def shard(config: ShardConfig) -> Manifest:
+def shard(config: ShardConfig, images: Any = None) -> Manifest:
     """Reads the images of `config.input` and writes them as shards.
+
+    Args:
+      images: what a Python caller gives instead of `config.input`, which only describes it; see
+        `sources.objects`.
 
     Returns:
       The manifest of the shards.
@@ -45,27 +49,52 @@ def shard(config: ShardConfig) -> Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    source = open_input(config)
-    num_shards = num_shards_of(source, config.num_shards)
+    with opened_images(config, images, _size(config)) as opened:
+        source = _seen_through(opened, config)
+        num_shards = num_shards_of(source, config.num_shards)
+        with storage.locked(config.output):
+            prepare_shards(config, source)
+            with Progress("shard", source.num_images, "images", config.quiet) as progress:
+                if images is None:
+                    _run(config, source, num_shards, progress)
+                else:
+                    _write_here(config, source, num_shards, progress)
+            return load_written(config.output)
+
+
+def _run(config: ShardConfig, source: Any, num_shards: int, progress: Progress) -> None:
+    """Writes the shards with an engine."""
 
     def on_disk() -> int:
         return images_on_disk(config.output, source.num_images, image_bytes_of(source))
 
-    with storage.locked(config.output):
-        prepare_shards(config, source)
-        with Progress("shard", source.num_images, "images", config.quiet) as progress:
-            with watching(config.output, on_disk, progress):
-                run_pipeline(shard_pipeline(config, source, num_shards))
-            progress.update(source.num_images)
-        return load_written(config.output)
+    with watching(config.output, on_disk, progress):
+        run_pipeline(shard_pipeline(config, source, num_shards))
+    progress.update(source.num_images)
+
+
+def _write_here(config: ShardConfig, source: Any, num_shards: int, progress: Progress) -> None:
+    """Writes the shards in this process."""
+    from pipeline.in_process import write_shards
+
+    write_shards(source, config.output, num_shards, config.max_rejected, progress.update)
 
 
 def open_input(config: ShardConfig) -> Planned | Listed:
     """Opens the images that `config` names, or the vectors that its transform makes of them."""
+    return _seen_through(open_images(config, _size(config)), config)
+
+
+def _seen_through(source: Planned | Listed, config: ShardConfig) -> Planned | Listed:
+    """Returns `source`, or the vectors that the transform of `config` makes of it."""
     if config.vectors is None:
-        return open_images(config)
-    source = open_images(config, default_size(config.vectors))
+        return source
     return transformed(source, config.vectors, config.output)
+
+
+def _size(config: ShardConfig) -> tuple[int, int] | None:
+    """The size (h, w) that images get without --image-size, as the transform takes no other."""
+    return None if config.vectors is None else default_size(config.vectors)
 
 
 def open_images(config: InputConfig, size: tuple[int, int] | None = None) -> Planned | Listed:
@@ -76,6 +105,33 @@ def open_images(config: InputConfig, size: tuple[int, int] | None = None) -> Pla
     """
     request = dataclasses.replace(config.request(), default_size=size)
     return storage.retrying(lambda: open_request(request))
+
+
+@contextlib.contextmanager
+def opened_images(
+    config: InputConfig, images: Any = None, size: tuple[int, int] | None = None
+) -> Iterator[Planned | Listed]:
+    """Opens the images that `config` names, or those that a Python caller gives.
+
+    Args:
+      size: as for `open_images`.
+
+    Raises:
+      UserError: there are none, or an option does not fit them.
+    """
+    if images is None:
+        yield open_images(config, size)
+        return
+    from pipeline.sources import objects
+
+    if config.beam_options:
+        raise UserError(
+            f"beam_options: {config.request()} is read in this process, where no worker of an "
+            "engine can see it; leave them out, or write the images to files"
+        )
+    request = dataclasses.replace(config.request(), default_size=size)
+    with objects.opened(images, request) as source:
+        yield source
 
 
 def prepare_shards(config: ShardConfig, source: Source) -> None:

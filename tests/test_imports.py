@@ -14,7 +14,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # Dataflow, and every command whether Beam knows a flag.
 SHARED = (
     *("errors", "terminal", "options", "config", "storage", "shards", "features", "shard"),
-    *("assign", "interpreter", "interrupts", "streams"),
+    *("assign", "nearest", "interpreter", "interrupts", "streams"),
     *("sources.formats", "transforms.dataflow", "transforms.runner"),
 )
 

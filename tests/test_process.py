@@ -130,6 +130,33 @@ def test_a_fit_changes_nothing(tmp_path, options):
     assert found == {}
 
 
+# Everything that scikit-learn changes when it is imported, but no file may be made or opened.
+USE_SCIKIT_LEARN = """
+import sklearn.cluster, sklearn.utils.estimator_checks
+import numpy
+X = numpy.random.default_rng(0).integers(0, 256, (10_000, 784), dtype=numpy.uint8)
+"""
+WATCH_FILES = """
+sys.dont_write_bytecode = True
+opened = []
+def watch(event, arguments):
+    written = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if written or event in ("os.mkdir", "tempfile.mkstemp", "tempfile.mkdtemp", "socket.bind"):
+        opened.append((event, str(arguments)))
+sys.addaudithook(watch)
+"""
+
+
+def test_a_fit_of_an_array_changes_nothing_and_needs_no_file(tmp_path):
+    first = USE_TENSORFLOW + USE_SCIKIT_LEARN + WATCH_FILES
+    fit = "from kmeans_job import KMeans\n"
+    fit += "kmeans = KMeans(10, tol=1e9).fit(X)\nassert not opened, opened\n"
+    fit += "kmeans.predict(X), kmeans.transform(X), kmeans.score(X)\nassert not opened, opened"
+    found, modules = changes(tmp_path, first, fit)
+    assert found == {}
+    assert modules.isdisjoint({"apache_beam", "keras", "jinja2", "PIL", "google.cloud", "fsspec"})
+
+
 def test_a_change_would_be_found(tmp_path):
     found, _ = changes(
         tmp_path,

@@ -21,6 +21,7 @@ from job.distribute import workers
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
+from job.kmeans.pieces import largest_piece
 from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
@@ -39,7 +40,7 @@ class Replicas:
       count: replicas of this worker.
       num_workers: how many workers there are.
       worker: the number of this one, from 0.
-      precision: of float32 products on the devices.
+      precision: of products on the devices.
     """
 
     def __init__(
@@ -253,12 +254,17 @@ def local_replicas(count: int | None = None, group: WorkerGroup | None = None) -
     names = [f"CPU:{index}" for index in range(count or 1)]
     reduction = tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
-    return Replicas(strategy, group, across)
+    return Replicas(strategy, group, across, _cpu_precision())
 
 
 def _gpu_precision() -> Precision:
     """Tells how float32 products round on the GPUs of this process, as it is set up now."""
     return TF32 if tf.config.experimental.tensor_float_32_execution_enabled() else FLOAT32
+
+
+def _cpu_precision() -> Precision:
+    """Tells how products round on CPUs, and which integers this one multiplies."""
+    return FLOAT32._replace(largest_piece=largest_piece())
 
 
 def _worker_strategy(group: WorkerGroup) -> tf.distribute.Strategy:
@@ -297,11 +303,16 @@ def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Makes a tensor on the current device, of the array's own memory where that is possible."""
     if not isinstance(array, np.ndarray):
         return tf.identity(array)
-    aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
-    if aligned and array.size:
+    if is_usable(array):
         # tf.identity moves it to the replica's device; between CPU devices it is the same memory.
         return tf.identity(tf.experimental.dlpack.from_dlpack(array.__dlpack__()))
     return tf.convert_to_tensor(array)
+
+
+def is_usable(array: np.ndarray) -> bool:
+    """Tells whether `place` can use the memory of an array without a copy."""
+    aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
+    return bool(aligned and array.size)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -29,7 +29,7 @@ class Images(Protocol):
       num_features: d.
       frame: the coordinates of all pixels, norms and centroids here.
       units: of the pixels.
-      precision: of float32 products on the replicas.
+      precision: of products on the replicas.
       squared_norm_total: Σ‖x‖² of all workers' images, pixels², rounded once.
       digests: of the ids, uint64 [n_r] for each replica r of this worker.
       spare_row_bytes: memory that states may take for each image, the same in all workers.

@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
-from job.distribute.replicas import Replicas, aligned_empty
+from job.distribute.replicas import Replicas, aligned_empty, is_usable
 from job.images import memory, places, rows
 from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, with_quanta
 from job.images.places import Place
 from job.images.protocol import Pass, Step
 from job.kmeans.blocks import images_per_block, row_width, stored, take
+from pipeline.shards.block import read_shard
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of
 
@@ -21,8 +22,20 @@ from pipeline.shards.pixel_scale import Units, units_of
 class ResidentImages:
     """Implements `Images` with all pixels in memory."""
 
-    def __init__(self, folder: str, manifest: Manifest, replicas: Replicas):
+    def __init__(
+        self,
+        folder: str,
+        manifest: Manifest,
+        replicas: Replicas,
+        read: rows.Read = read_shard,
+        lying: np.ndarray | None = None,
+    ):
         """Loads this worker's shards of `folder`.
+
+        Args:
+          read: reads the blocks of a shard.
+          lying: the pixels uint8 [n, d] of this worker's images if they are in memory already. They
+            are used where they lie, as far as TensorFlow can; they must not change meanwhile.
 
         Raises:
           UserError: a shard is not the one the manifest describes.
@@ -30,10 +43,10 @@ class ResidentImages:
         """
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
-        self.precision = replicas.precision
+        self.precision = rows.common_precision(replicas)
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
-        self._load(folder, manifest)
+        self._load(folder, manifest, read, lying)
         count = sum(map(len, self.digests))
         held_bytes = count * row_width(self.num_features, self._dtype) * self._dtype.itemsize
         spare_bytes = memory.spare_row_bytes(count, held_bytes)
@@ -69,17 +82,25 @@ class ResidentImages:
         pixels = places.take(self._replicas, where, self._read, self.num_features)
         return pixels.astype(self._dtype)
 
-    def _load(self, folder: str, manifest: Manifest) -> None:
+    def _load(
+        self, folder: str, manifest: Manifest, read: rows.Read, lying: np.ndarray | None
+    ) -> None:
         """Loads the images, their norms and their `digests`, and finds their frame."""
-        counts = [stop - start for start, stop in rows.share_rows(manifest, self._replicas)]
+        shares = rows.share_rows(manifest, self._replicas)
+        counts = [stop - start for start, stop in shares]
         width = row_width(self.num_features, self._dtype)
-        pixels = [aligned_empty((count, width), self._dtype.name) for count in counts]
+        held = [_usable(lying, start, stop, width) for start, stop in shares]
+        pixels = [
+            aligned_empty((count, width), self._dtype.name) if own is None else own
+            for count, own in zip(counts, held, strict=True)
+        ]
         norms = [rows.empty_norms(count) for count in counts]
         self.digests = [np.empty(count, np.uint64) for count in counts]
         extent = Extent.none(self.num_features)
-        for loaded in rows.blocks_by_replica(folder, manifest, self._replicas):
+        for loaded in rows.blocks_by_replica(folder, manifest, self._replicas, read):
             replica, own = loaded.replica, loaded.rows
-            pixels[replica][own] = stored(loaded.pixels)
+            if held[replica] is None:
+                pixels[replica][own] = stored(loaded.pixels)
             norms[replica][own] = rows.squared_pixel_norms(loaded.pixels)
             self.digests[replica][own] = hashing.digests(loaded.ids)
             if self._dtype != np.uint8:
@@ -121,3 +142,10 @@ class ResidentImages:
         """Reads pixels [m, d] of rows of a replica of this worker."""
         images = self._replicas.parts(self._images[0])[replica]
         return take(images, tf.constant(where))[:, : self.num_features].numpy()
+
+
+def _usable(lying: np.ndarray | None, start: int, stop: int, width: int) -> np.ndarray | None:
+    """Returns lying[start:stop] if it is as `stored` images are, and TensorFlow can use it."""
+    if lying is None or lying.shape[1] != width or not is_usable(lying[start:stop]):
+        return None
+    return lying[start:stop]

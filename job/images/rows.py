@@ -2,17 +2,20 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from job.distribute.replicas import Replicas, aligned_empty
 from job.kmeans.exact_sum import exact_sum, no_terms, rounded
+from job.kmeans.precision import Precision
 from pipeline.errors import UserError
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest, Shard
 
+# (folder, shard, manifest) → the blocks of one shard
+Read = Callable[[str, Shard, Manifest], Iterator[Block]]
 MAX_SQUARED_NORM = 1.7e38**2  # pixels²; distances between such images still fit float32
 
 
@@ -74,8 +77,13 @@ def share_rows(manifest: Manifest, replicas: Replicas) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> Iterator[Loaded]:
+def blocks_by_replica(
+    folder: str, manifest: Manifest, replicas: Replicas, read: Read = read_shard
+) -> Iterator[Loaded]:
     """Reads this worker's images block by block, divided where a replica's share ends.
+
+    Args:
+      read: reads the blocks of a shard.
 
     Raises:
       UserError: a shard is not the one the manifest describes.
@@ -84,7 +92,7 @@ def blocks_by_replica(folder: str, manifest: Manifest, replicas: Replicas) -> It
     shares = share_rows(manifest, replicas)
     first = 0  # of the block's images among this worker's
     for shard in own_shards(manifest, replicas):
-        for number, block in enumerate(read_shard(folder, shard, manifest)):
+        for number, block in enumerate(read(folder, shard, manifest)):
             replicas.end_if_asked("while loading")
             for replica, (start, stop) in enumerate(shares):
                 a, b = max(first, start), min(first + len(block.ids), stop)
@@ -117,3 +125,9 @@ def check_norms(folder: str, norms: list[np.ndarray]) -> None:
 def least_of_all(replicas: Replicas, value: int) -> int:
     """Returns the smallest `value` of all workers, which must agree on the shape of states."""
     return int(replicas.all_gather(np.array(value)).min())
+
+
+def common_precision(replicas: Replicas) -> Precision:
+    """Returns the precision of the replicas, with pieces that the CPUs of all workers multiply."""
+    own = replicas.precision
+    return own._replace(largest_piece=least_of_all(replicas, own.largest_piece))

@@ -47,7 +47,7 @@ class StreamedImages:
         """
         self.num_images, self.num_features = manifest.num_images, manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
-        self.precision = replicas.precision
+        self.precision = rows.common_precision(replicas)
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
         runs, extent = self._survey(self._on_disk(folder, manifest), manifest)

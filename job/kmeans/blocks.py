@@ -30,7 +30,9 @@ def by_block(
     return by_rows(function, count, images_per_block(num_features), dtypes)
 
 
-def by_rows(function: Callable, count: tf.Tensor, rows: int, dtypes: list) -> list[tf.Tensor]:
+def by_rows(
+    function: Callable, count: tf.Tensor, rows: tf.Tensor | int, dtypes: list
+) -> list[tf.Tensor]:
     """Concatenates what `function(start, stop)` returns for each block of `rows` of `count` rows.
 
     Args:

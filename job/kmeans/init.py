@@ -61,7 +61,7 @@ def initial_centroids(
       UserError: fewer distinct images than k, or a bad file of centroids.
     """
     if config.init not in INITS:
-        return on_grid(_inside(config.init, read_centroids(config, images), images), images.units)
+        return given_centroids(f"--init {config.init}", read_centroids(config, images), images)
     purpose = f"initial centroids/{restart}"
     seeding = Seeding(config.k, config.seed, purpose, progress, chosen)
     pixels = load(INITS[config.init])(images, seeding)
@@ -106,8 +106,11 @@ def read_centroids(config: FitConfig, images: Images) -> np.ndarray:
     return centroids.astype(np.float64)
 
 
-def _inside(path: str, centroids: np.ndarray, images: Images) -> np.ndarray:
-    """Moves published centroids [k, d] of the file at `path` into the frame of `images`; float64.
+def given_centroids(where: str, centroids: np.ndarray, images: Images) -> np.ndarray:
+    """Moves published centroids [k, d] into the frame of `images`; float64, on the grid.
+
+    Args:
+      where: where they come from, for errors.
 
     Raises:
       UserError: they are so far from all images that squares of their values leave float32.
@@ -115,10 +118,10 @@ def _inside(path: str, centroids: np.ndarray, images: Images) -> np.ndarray:
     inside = images.frame.centroids_inside(centroids)
     if np.abs(inside).max() > FARTHEST:
         raise UserError(
-            f"--init {path}: values up to {np.abs(centroids).max():.3g}, far larger than those of "
+            f"{where}: values up to {np.abs(centroids).max():.3g}, far larger than those of "
             "the images; give centroids that lie among the images"
         )
-    return inside
+    return on_grid(inside, images.units)
 
 
 def too_few_distinct(distinct: int, k: int) -> UserError:

@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans.blocks import between, by_block, images_per_block, take, widened
+from job.kmeans.blocks import between, by_block, by_rows, images_per_block, take, widened
 from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
+from job.kmeans.pieces import Error, Pieces, fits, padded, pieces_of, products, rows_per_product
 from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
 from pipeline.shards.decisions import doubts_of
 from pipeline.shards.double_double import row_sums
@@ -32,6 +33,8 @@ from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distanc
 FLOAT32_UNDERFLOW = 2.0**-125
 # Up to so many centroids scores are laid out as [k, B]: all operations take half the time.
 NARROW = 12
+# Of a cluster, its score and the lowest other score.
+LOWEST_TWO = [tf.int64, tf.float32, tf.float32]
 
 
 class Scorer(NamedTuple):
@@ -43,12 +46,14 @@ class Scorer(NamedTuple):
       margin: float32 [2]; two float32 scores of an image closer than
         margin[0] · ‖x‖ + margin[1] may be in the wrong order.
       doubts: how far scores in float64 may be off, float64 [2, k]: see `doubts_of`.
+      pieces: what fast scores are products of, instead of float32 weights; None: they are not.
     """
 
     centroids: np.ndarray
     bias: np.ndarray
     margin: np.ndarray
     doubts: np.ndarray
+    pieces: Pieces | None = None
 
 
 class Assignment(NamedTuple):
@@ -68,19 +73,32 @@ def scorer_of(centroids: np.ndarray, units: Units, precision: Precision) -> Scor
     """Prepares centroids [k, d] (on the grid, published units) for scoring.
 
     Args:
-      precision: of the float32 products that the scores will be made of.
+      precision: of the products that the scores will be made of.
     """
+    num_features = centroids.shape[1]
     squares = squared_norms(centroids, units)
     bias = units.scale * squares
-    largest = 2 * np.sqrt(squares.max())
-    # d products, and the rounding of the weights −2c and of the sum with the bias. Twice, since
-    # both scores that are compared may be off, and a little more for products of errors.
-    terms = centroids.shape[1] + 4
-    relative = 2.02 * precision.of_product(terms, pixel_factors(units.step)) * largest
-    absolute = 4 * 2.02 * FLOAT32_ROUNDING * bias.max()  # of the bias: no factor of the product
-    absolute += terms * FLOAT32_UNDERFLOW
-    margin = np.array([relative, absolute], np.float32)
-    return Scorer(centroids, bias, margin, doubts_of(squares, units.scale, centroids.shape[1]))
+    pieces = None
+    if units.step and fits(precision.largest_piece, num_features):
+        pieces, error = pieces_of(centroids, bias, units.scale, precision.largest_piece)
+    else:
+        error = _error_of_floats(squares, num_features, units, precision)
+    # Twice, since both scores that are compared may be off, and a little more for products of
+    # errors.
+    margin = np.array([2.02 * error.relative, 2.02 * error.absolute], np.float32)
+    doubts = doubts_of(squares, units.scale, num_features)
+    return Scorer(centroids, bias, margin, doubts, pieces)
+
+
+def _error_of_floats(
+    squares: np.ndarray, num_features: int, units: Units, precision: Precision
+) -> Error:
+    """Bounds the error of scores of float32 products with centroids of `squares` ‖c‖² [k]."""
+    # d products, and the rounding of the weights −2c and of the sum with the bias.
+    terms = num_features + 4
+    relative = precision.of_product(terms, pixel_factors(units.step)) * 2 * np.sqrt(squares.max())
+    absolute = 4 * FLOAT32_ROUNDING * units.scale * squares.max()  # no factor of the product
+    return Error(float(relative), float(absolute + terms * FLOAT32_UNDERFLOW))
 
 
 def nearest_centroids(
@@ -99,23 +117,48 @@ def nearest_centroids(
       units: of the pixels.
       rows: int32 or int64 [m]; None: all.
     """
-    weights, bias = rounded_weights(scorer, images)
     if rows is not None:
         squared_norm = tf.gather(squared_norm, rows)
-
-    def nearest(start, stop):
-        part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
-        clusters, scores, others = nearest_two(tf.cast(part, tf.float32), weights, bias)
-        squared = squared_norm[start:stop]
-        margin = scorer.margin[0] * tf.cast(tf.sqrt(squared), tf.float32) + scorer.margin[1]
-        gaps = _gaps(squared, scores + margin, others - scores - margin, units)
-        # Scores that overflowed make NaN.
-        return [clusters, tf.where(gaps > 0, gaps, 0.0)]
-
-    count, dtypes = tf.size(squared_norm), [tf.int64, tf.float32]
-    clusters, gaps = by_block(nearest, count, images.shape[1], dtypes)
+    count = tf.size(squared_norm)
+    if scorer.pieces is None:
+        clusters, scores, others = _lowest_of_floats(images, scorer, rows, count)
+    else:
+        clusters, scores, others = _lowest_of_pieces(images, scorer.pieces, rows, count)
+    margin = scorer.margin[0] * tf.cast(tf.sqrt(squared_norm), tf.float32) + scorer.margin[1]
+    gaps = _gaps(squared_norm, scores + margin, others - scores - margin, units)
+    # Scores that overflowed make NaN.
+    gaps = tf.where(gaps > 0, gaps, 0.0)
     clusters = _with_near_ties_decided(images, squared_norm, scorer, units, rows, clusters, gaps)
     return Assignment(clusters, gaps)
+
+
+def _lowest_of_floats(
+    images: tf.Tensor, scorer: Scorer, rows: tf.Tensor | None, count: tf.Tensor
+) -> list[tf.Tensor]:
+    """Finds the lowest two of the scores of `count` images, of float32 products; each [count]."""
+    weights, bias = rounded_weights(scorer, images)
+
+    def lowest(start, stop):
+        part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
+        return nearest_two(tf.cast(part, tf.float32), weights, bias)
+
+    return by_block(lowest, count, images.shape[1], LOWEST_TWO)
+
+
+def _lowest_of_pieces(
+    images: tf.Tensor, pieces: Pieces, rows: tf.Tensor | None, count: tf.Tensor
+) -> list[tf.Tensor]:
+    """Finds the lowest two of the scores of `count` images, of products of bytes; each [count]."""
+    index = None if rows is None else padded(rows)
+
+    def lowest(start, stop):
+        part = between(images, start, stop) if index is None else take(images, index[start:stop])
+        clusters, scores, others = lowest_two(products(part, pieces))
+        return [clusters, scores * pieces.unit, others * pieces.unit]
+
+    size = rows_per_product(tf.size(pieces.bias))
+    found = by_rows(lowest, count if index is None else tf.size(index), size, LOWEST_TWO)
+    return [part[:count] for part in found]
 
 
 def _with_near_ties_decided(
@@ -243,74 +286,3 @@ def squared_distances(
     step = own_score if units.step else direct
     (found,) = by_block(step, tf.shape(images)[0], images.shape[1], [tf.float64])
     return to_squared_distances(found, squared_norm, units, tf.where) if units.step else found
-
-
-def nearest_of(
-    images: tf.Tensor,
-    squared_norm: tf.Tensor,
-    nearest: tf.Tensor,
-    other: tf.Tensor,
-    precision: Precision,
-) -> tf.Tensor:
-    """Lowers the squared distances `nearest` of images to those to `other`, where that is nearer.
-
-    Args:
-      images: [n, d], as `stored`; squared_norm: float64 [n], pixels².
-      nearest: pixels², float64 [n]; may be infinite.
-      other: one of the images, [d].
-      precision: of float32 products.
-
-    Returns:
-      float64 [n], the same bits for any block shape; exact integers for uint8.
-    """
-    if images.dtype == tf.uint8:
-        return tf.minimum(nearest, _squared_distances_to(images, squared_norm, other))
-    weights, norm = other[:, None], tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
-    terms = images.shape[1] + 8
-    relative = 1.01 * precision.of_product(terms, pixel_factors(0.0))
-
-    def may_be_nearer(start, stop):
-        product = tf.linalg.matmul(between(images, start, stop), weights)[:, 0]
-        squared = squared_norm[start:stop]
-        margin = 2 * relative * tf.sqrt(squared * norm) + 2.0**-40 * (squared + norm)
-        lower = squared + norm - 2 * tf.cast(product, tf.float64) - margin
-        return [lower - terms * FLOAT32_UNDERFLOW < nearest[start:stop]]
-
-    (near,) = by_block(may_be_nearer, tf.size(nearest), images.shape[1], [tf.bool])
-    rows = tf.where(near)[:, 0]
-    wide = tf.cast(other, tf.float64)
-
-    def direct(start, stop):
-        part = tf.cast(take(images, rows[start:stop]), tf.float64)
-        return [row_sums(tf.math.squared_difference(part, wide), TENSORFLOW)]
-
-    (found,) = by_block(direct, tf.size(rows), images.shape[1], [tf.float64])
-    return tf.tensor_scatter_nd_min(nearest, rows[:, None], found)
-
-
-def _squared_distances_to(
-    images: tf.Tensor, squared_norm: tf.Tensor, other: tf.Tensor
-) -> tf.Tensor:
-    """Computes the squared distance of every image uint8 to `other` [d], one of them, in pixels².
-
-    Args:
-      images: [n, d], as `stored`; squared_norm: float64 [n], pixels².
-
-    Returns:
-      float64 [n], exact integers.
-    """
-    # Products with the two halves of a byte, and their sums, have at most 24 bits: exact in
-    # float32, at its full speed, and in TF32, which keeps all 8 bits of either factor.
-    halves = 255 * 15 * images.shape[1] < 2**24
-    dtype = tf.float32 if halves else tf.float64
-    wide = tf.cast(other, dtype)
-    low = tf.math.floormod(wide, 16) if halves else tf.zeros_like(wide)
-    columns = widened(tf.stack([wide - low, low], axis=1), images, 0)  # [d, 2]
-
-    def product(start, stop):
-        parts = tf.linalg.matmul(tf.cast(between(images, start, stop), dtype), columns)
-        return [tf.reduce_sum(tf.cast(parts, tf.float64), axis=1)]
-
-    (products,) = by_block(product, tf.shape(images)[0], images.shape[1], [tf.float64])
-    norm = tf.reduce_sum(tf.square(tf.cast(other, tf.float64)))
-    return squared_norm - 2 * products + norm

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from job.result.folder import (
     ASSIGNMENTS,
@@ -44,7 +45,7 @@ class Result:
 
     folder: str
     metrics: dict[str, Any]
-    centroids: np.ndarray
+    centroids: NDArray[np.float32]
     history: list[dict[str, Any]]
     examples: dict[str, np.ndarray]
     drawable: Drawable | None = None

@@ -1,4 +1,4 @@
-"""Ids that repeat in a set, found without all ids in one place.
+"""Ids of numbered images; ids that repeat in a set, found without all ids in one place.
 
 Beside each shard lies a small file with the sorted 64-bit hashes of its ids. They are merged range
 by range, so that memory does not grow with the set.
@@ -13,6 +13,11 @@ from pipeline import storage
 
 RANGE_HASHES = 1 << 22  # about as many are in memory at a time: 32 MiB
 _TYPE = np.dtype("<u8")
+
+
+def numbered_ids(prefix: str, start: int, stop: int) -> list[str]:
+    """Returns the ids of images start … stop − 1 of a part of a set: train/00042."""
+    return [f"{prefix}/{index:05d}" for index in range(start, stop)]
 
 
 def part_file(number: int, num_shards: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
-from pipeline.sources.checks import numbered_ids
+from pipeline.shards.ids import numbered_ids
 from pipeline.sources.formats import NAMED_SETS, loaded
 from pipeline.sources.labels import names_in
 from pipeline.sources.pictures.converted import converted

@@ -73,11 +73,6 @@ def digit_names(num_labels: int) -> tuple[str, ...]:
     return tuple(map(str, range(num_labels)))
 
 
-def numbered_ids(prefix: str, start: int, stop: int) -> list[str]:
-    """Returns the ids of images start … stop − 1 of a part: train/00042."""
-    return [f"{prefix}/{index:05d}" for index in range(start, stop)]
-
-
 def text_of(name: bytes) -> str:
     r"""Returns a name as text; two different names never become the same text.
 

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, install_hint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +83,5 @@ def _fsspec_names() -> frozenset[str]:
 def not_installed(what: str, name: str) -> UserError:
     """The error for a scheme whose library is missing; `what` begins the message."""
     extra = SCHEMES.get(name, Scheme()).extra
-    remedy = (
-        f"pip install 'kmeans-job[{extra}]' (in a checkout: pip install '.[{extra}]')"
-        if extra
-        else "install the fsspec backend for it"
-    )
+    remedy = install_hint(extra) if extra else "install the fsspec backend for it"
     return UserError(f"{what}: what reads {name}:// is not installed; {remedy}")

@@ -154,18 +154,30 @@ def test_recipes_name_what_is_there():
         )
 
 
-def test_tables_of_options_and_metrics_are_those_of_the_code():
+@pytest.fixture(scope="module")
+def writer():
+    """The script that writes what follows from the configs."""
     from importlib import util
 
     spec = util.spec_from_file_location("options_of_docs", ROOT / "docs" / "options.py")
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_types_of_keywords_are_those_of_the_code(writer):
+    assert writer.KEYWORDS.read_text(encoding="utf-8") == writer.keywords(), (
+        "run `python docs/options.py`"
+    )
+
+
+def test_tables_of_options_and_metrics_are_those_of_the_code(writer):
     marked = [page for page in PAGES if "<!-- options:" in (ROOT / page).read_text("utf-8")]
-    assert len(marked) == len(module.CONFIGS)
+    assert len(marked) == len(writer.CONFIGS)
     assert any("<!-- metrics -->" in (ROOT / page).read_text("utf-8") for page in PAGES)
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        assert module.with_tables(text) == text, f"{page}: run `python docs/options.py`"
+        assert writer.with_tables(text) == text, f"{page}: run `python docs/options.py`"
 
 
 def test_the_front_door_is_short_and_shows_a_picture():

@@ -1,9 +1,11 @@
 """Errors of the user come back from an engine's text as they went in."""
 
 import pickle
+import re
 import traceback
 
 import pytest
+from jobs import ROOT
 
 from pipeline.errors import (
     MAX_CHARACTERS,
@@ -12,6 +14,7 @@ from pipeline.errors import (
     UserError,
     from_engine,
     from_traceback,
+    install_hint,
 )
 
 
@@ -79,3 +82,24 @@ def test_none_in_another_traceback():
 )
 def test_secrets_of_urls_are_left_out(text, shown):
     assert str(UserError(text)) == shown
+
+
+def test_one_function_says_how_to_install_an_extra():
+    assert install_hint("gcp") == (
+        "pip install 'kmeans-job[gcp]' (in a checkout: pip install '.[gcp]')"
+    )
+    files = [
+        path for name in ("job", "kmeans_job", "pipeline") for path in (ROOT / name).rglob("*.py")
+    ]
+    saying = [path.name for path in files if "pip install" in path.read_text(encoding="utf-8")]
+    assert saying == ["errors.py"]
+
+
+def test_extras_that_messages_name_exist():
+    text = "".join(
+        path.read_text() for name in ("job", "pipeline") for path in (ROOT / name).rglob("*.py")
+    )
+    named = set(re.findall(r"install_hint\(.(\w+).\)", text))
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert named >= {"gcp", "heic", "tensorboard"}
+    assert all(f'"{name}": ' in setup for name in named), named

@@ -26,7 +26,7 @@ def test_numpy_scores_as_the_job_does(drawn):
 
 
 @pytest.mark.parametrize("scale", [1, 1e-3, 1e4])
-def test_floats_but_for_rounding(scale):
+def test_floats(scale):
     rng = np.random.default_rng(0)
     images = (rng.normal(size=(3000, 33)) * scale).astype(np.float32)
     centroids = (rng.normal(size=(40, 33)) * scale).astype(np.float32)
@@ -34,7 +34,24 @@ def test_floats_but_for_rounding(scale):
     expected = Assigner(centroids, "float32")(block).assigned
     found = NearestCentroid(Model("", centroids, (33,), "float32"))(block)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
-    np.testing.assert_allclose(found.squared_distances, expected.squared_distances, rtol=1e-12)
+    np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("threads", [None, 1])
+def test_distances_to_all_centroids(dtype, threads):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (300, 7)).astype(dtype)
+    images[100:] += np.zeros(7, dtype) if dtype == "uint8" else np.full(7, 2.0**15, dtype)
+    scale = 255 if dtype == "uint8" else 1
+    centroids = (images[95:105] / scale).astype(np.float32)  # on images, which lose all digits
+    nearest = NearestCentroid(Model("", centroids, (7,), dtype), threads)
+    found = nearest.squared_distances(images)
+    wide = images.astype(np.longdouble) / scale - centroids.astype(np.longdouble)[:, None]
+    expected = np.square(wide).sum(axis=2).T.astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 if scale == 255 else 0)
+    own = nearest(Block([str(row) for row in range(300)], None, images))
+    np.testing.assert_allclose(found.min(axis=1), own.squared_distances, rtol=1e-10)
 
 
 def test_blocks_of_any_size(monkeypatch):

@@ -10,12 +10,14 @@
 
 Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
 as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
+Where scores are products of bytes, few.py serves all, without a screen: scores are as cheap.
 """
 
 from job.images.protocol import Images
 from job.kmeans import Algorithm
 from job.kmeans.hamerly.few import FewCentroids
 from job.kmeans.hamerly.many import ManyCentroids
+from job.kmeans.pieces import fits
 
 # From so many centroids on, it pays to compute an image's distances to a few of them only.
 MANY_CENTROIDS = 200
@@ -29,7 +31,10 @@ LEAST_COLUMNS = 16
 
 
 def hamerly(images: Images, k: int) -> Algorithm:
-    """Makes the algorithm that suits k centroids and the memory that is left."""
+    """Makes the algorithm that suits k centroids, the device and the memory that is left."""
+    if images.units.step and fits(images.precision.largest_piece, images.num_features):
+        # Scores of images in doubt cost less than any screen of them.
+        return FewCentroids(images, k, 0)
     if k >= MANY_CENTROIDS and (columns := _screen_columns(images, MANY_COLUMNS)):
         return ManyCentroids(images, k, columns)
     wanted = SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS

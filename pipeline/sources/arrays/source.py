@@ -11,12 +11,12 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
+from pipeline.shards.ids import numbered_ids
 from pipeline.sources.arrays.array import Array
 from pipeline.sources.checks import (
     check_finite,
     check_images,
     check_label_shape,
-    numbered_ids,
     short_names,
     stored_dtype,
 )

@@ -1,6 +1,7 @@
 """Sets of images in memory, as initialisations and the loop see them."""
 
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -35,3 +36,16 @@ def arrangements(images_of) -> tuple[np.ndarray, list]:
     pixels = rng.integers(0, 256, (150, 12), dtype=np.uint8)
     how = {"order": rng.permutation(150), "num_shards": 4, "block_rows": 9}
     return pixels, [images_of(pixels), images_of(pixels, replicas=3, **how)]
+
+
+@pytest.fixture
+def emulated_integers(monkeypatch) -> mock.Mock:
+    """Products of bytes with integers on any machine; counts the graphs that call for them."""
+    from integer_products import emulated
+
+    from job.kmeans import kmeans_plus_plus, pieces
+
+    counted = mock.Mock(side_effect=emulated)
+    for module in (pieces, kmeans_plus_plus):
+        monkeypatch.setattr(module, "multiply", counted)
+    return counted

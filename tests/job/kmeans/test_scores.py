@@ -5,12 +5,12 @@ import oracle
 import pytest
 from drawn_sets import sets
 from hypothesis import example, given, settings
-from kmeans_graphs import assign, bytes_of, graph
+from kmeans_graphs import assign, bytes_of
 
 from job.images.rows import squared_pixel_norms
 from job.kmeans.blocks import images_per_block, stored
 from job.kmeans.precision import FLOAT32
-from job.kmeans.scores import nearest_of, scorer_of, squared_distances
+from job.kmeans.scores import scorer_of, squared_distances
 from pipeline.shards.pixel_scale import on_grid, units_of
 
 
@@ -90,34 +90,6 @@ def test_blocks_do_not_matter():
     np.testing.assert_array_equal(whole, np.concatenate(parts))
     distances = np.square(images / 255.0 - centroids[:, None]).sum(axis=2)
     np.testing.assert_array_equal(whole, distances.argmin(axis=0))
-
-
-@pytest.mark.parametrize("d", [3, 784, 4385, 4386, 5000])
-def test_distances_between_images_are_exact(d):
-    images = bytes_of(np.random.default_rng(d), 40, d)
-    images[1], images[2], images[3] = 255, 0, images[0]
-    function = graph(nearest_of, "uint8", d)
-    nearest, expected = np.full(40, np.inf), np.full(40, np.inf)
-    for other in images[:3]:
-        nearest = function(stored(images), squared_pixel_norms(images), nearest, other, FLOAT32)
-        squared = np.square(images.astype(np.int64) - other).sum(axis=1)
-        expected = np.minimum(expected, squared)
-        np.testing.assert_array_equal(nearest, expected)
-
-
-@pytest.mark.parametrize("offset", [0, 300])
-def test_distances_between_float_images_are_those_of_their_differences(offset):
-    rng = np.random.default_rng(3)
-    images = (offset + rng.normal(size=(500, 33))).astype(np.float32)
-    images[100:110] = images[0]
-    images[200] = images[0] + np.float32(2.0**-14)  # nearer than the sums of squares can tell
-    function = graph(nearest_of, "float32", 33)
-    nearest, expected = np.full(500, np.inf), np.full(500, np.inf)
-    for other in images[:20]:
-        nearest = function(images, squared_pixel_norms(images), nearest, other, FLOAT32)
-        expected = np.minimum(expected, np.square(images.astype(np.float64) - other).sum(axis=1))
-    np.testing.assert_allclose(nearest, expected, rtol=1e-14)
-    assert np.flatnonzero(nearest == 0).tolist() == [*range(20), *range(100, 110)]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

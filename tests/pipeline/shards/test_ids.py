@@ -13,6 +13,10 @@ def put(folder, *parts: list[str]) -> list[str]:
     return paths
 
 
+def test_ids_of_numbered_images():
+    assert ids.numbered_ids("train", 99_999, 100_001) == ["train/99999", "train/100000"]
+
+
 @pytest.mark.parametrize("hashes_at_a_time", [1, 7, 1 << 22])
 def test_repeated_within_and_between_files(tmp_path, monkeypatch, hashes_at_a_time):
     monkeypatch.setattr(ids, "RANGE_HASHES", hashes_at_a_time)

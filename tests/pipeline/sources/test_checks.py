@@ -21,7 +21,6 @@ def test_short_names_are_unique(paths, names):
 
 def test_names_that_are_numbers():
     assert checks.digit_names(0) == ()
-    assert checks.numbered_ids("train", 99_999, 100_001) == ["train/99999", "train/100000"]
 
 
 def test_different_names_are_different_texts():

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from kmeans_graphs import PRUNED
+from kmeans_graphs import BYTES, FLOATS, PRUNED
 
 from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
 from job.kmeans import hamerly
+from job.kmeans.hamerly.few import FewCentroids
+from job.kmeans.hamerly.many import ManyCentroids
+from job.kmeans.precision import FLOAT32
 from pipeline.shards.manifest import load_manifest
 from pipeline.shards.pixel_scale import on_grid, units_of
 
@@ -74,7 +77,7 @@ class Room:
     """Images that leave some memory, of which no pass is ever run."""
 
     num_images = 1000
-    units = precision = None
+    units, precision = BYTES, FLOAT32
 
     def __init__(self, num_features: int, columns: int):
         """Takes the columns of the widest screen that fits."""
@@ -110,3 +113,14 @@ def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, ki
     algorithm = hamerly.hamerly(Room(num_features, room), k)
     assert type(algorithm).__name__ == kind
     assert algorithm._screen.columns == columns
+
+
+def test_products_of_bytes_need_no_screen():
+    room = Room(784, 500)
+    room.precision = FLOAT32._replace(largest_piece=127)
+    for k in (10, 1000):
+        algorithm = hamerly.hamerly(room, k)
+        assert isinstance(algorithm, FewCentroids)
+        assert algorithm._screen.columns == 0
+    room.units = FLOATS
+    assert isinstance(hamerly.hamerly(room, 1000), ManyCentroids)

@@ -1,0 +1,1 @@
+"""K-means on arrays in memory, as an estimator of scikit-learn."""

@@ -1,0 +1,154 @@
+"""Images of an array in memory, as the algorithms see them: no file is written or read."""
+
+import ctypes
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from job.distribute.replicas import Replicas, local_replicas
+from job.images.protocol import Pass, Step
+from job.images.resident import ResidentImages
+from job.kmeans.precision import Precision
+from pipeline.errors import UserError
+from pipeline.shards import plan
+from pipeline.shards.block import Block
+from pipeline.shards.ids import numbered_ids
+from pipeline.shards.manifest import Manifest, Shard
+
+# What messages call the array.
+NAME = "X"
+# Rows have the ids that they have in shards made of a .npy file, so that a fit has the same bits.
+PREFIX = "train"
+# A state may take LITTLE_BYTES, or STATE_SHARE of the array's bytes if that is more: beside a large
+# array that is used where it lies, a fit takes little.
+LITTLE_BYTES, STATE_SHARE = 64 << 20, 0.1
+
+
+# So many sets of graphs are kept.
+KEPT_GRAPHS = 8
+
+
+class Graphs:
+    """Passes that are traced once for many arrays: that takes longer than most fits.
+
+    Attributes:
+      replicas: that run the passes.
+    """
+
+    def __init__(self, replicas: Replicas):
+        self.replicas = replicas
+        self._passes: dict[Any, Callable] = {}
+
+    def compile(self, step: Step, options: tuple) -> Callable:
+        """Makes of a step what `Replicas.compile` makes."""
+        if (step, options) not in self._passes:
+            self._passes[step, options] = self.replicas.compile(
+                lambda images, state, shared: step(*images, state, shared, *options)
+            )
+        return self._passes[step, options]
+
+
+def graphs_of(count: int | None, k: int, pixels: np.ndarray) -> Graphs:
+    """Returns the graphs of fits with `count` replicas and k clusters of arrays such as `pixels`.
+
+    Raises:
+      UserError: there are not so many devices.
+    """
+    precision = local_replicas(count).precision  # the process may have changed it meanwhile
+    return _kept_graphs(count, precision, k, pixels.shape[1], pixels.dtype == np.uint8)
+
+
+@functools.lru_cache(KEPT_GRAPHS)
+def _kept_graphs(
+    count: int | None, precision: Precision, k: int, num_features: int, are_bytes: bool
+) -> Graphs:
+    """Makes graphs that serve arrays which differ in the number of rows alone."""
+    return Graphs(local_replicas(count))
+
+
+class ArrayImages(ResidentImages):
+    """Implements `Images` with the rows of an array; uint8 is used where it lies."""
+
+    def __init__(self, pixels: np.ndarray, graphs: Graphs, origin: np.ndarray | None = None):
+        """Takes the array as it is: it must not change while these images are used.
+
+        Args:
+          pixels: uint8, float32 or float64 [n, d], in C's order; float64 is rounded to float32.
+          graphs: of such arrays.
+          origin: float64 [d], subtracted from float64 before it is rounded.
+
+        Raises:
+          UserError: float32 cannot hold a value, or cannot tell such images apart.
+        """
+        self._graphs = graphs
+        # An alias does not keep the memory alive, this reference does.
+        self._lying = pixels
+        dtype = "uint8" if pixels.dtype == np.uint8 else "float32"
+
+        def read(name: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:
+            for start, stop in plan.spans(0, *_rows_and_block(pixels)):
+                part = pixels[start:stop]
+                if part.dtype == np.float64:
+                    part = to_float32(part, origin)
+                yield Block(numbered_ids(PREFIX, start, stop), None, part)
+
+        alias = _writeable(pixels) if dtype == "uint8" else None
+        super().__init__(NAME, _manifest(pixels, dtype), graphs.replicas, read, alias)
+        most = max(LITTLE_BYTES, STATE_SHARE * pixels.nbytes) / len(pixels)
+        self.spare_row_bytes = min(self.spare_row_bytes, int(most))
+
+    def compile(self, step: Step, *options: Any) -> Pass:
+        run = self._graphs.compile(step, options)
+        return lambda state, shared: run(self._images, state, shared)
+
+
+def to_float32(values: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
+    """Rounds float64 [n, d], less `origin` [d], to float32.
+
+    Raises:
+      UserError: float32 cannot hold a value.
+    """
+    moved = values if origin is None else values - origin
+    with np.errstate(over="ignore"):
+        made = moved.astype(np.float32)
+    if (lost := np.isinf(made)).any():
+        raise UserError(
+            f"{NAME}: a value of {values[lost][0]:.3g}, which float32 cannot hold; divide the "
+            "array by its largest value"
+        )
+    return made
+
+
+def _rows_and_block(pixels: np.ndarray) -> tuple[int, int]:
+    """Returns how many rows there are, and how many make a block."""
+    return len(pixels), plan.images_per_block(pixels[0].nbytes)
+
+
+def _manifest(pixels: np.ndarray, dtype: str) -> Manifest:
+    """Describes the array as if it were one shard."""
+    num_images, num_features = pixels.shape
+    return Manifest(
+        image_shape=(num_features,),
+        num_features=num_features,
+        dtype=dtype,
+        num_images=num_images,
+        label_names=None,
+        shards=(Shard(NAME, num_images, pixels.nbytes, ""),),
+        num_rejected=0,
+        source={},
+        fingerprint="",
+    )
+
+
+def _writeable(pixels: np.ndarray) -> np.ndarray:
+    """Returns an array of the same memory that is not marked as read-only.
+
+    Nobody writes to images of bytes, but read-only memory, as that of a file that is mapped, cannot
+    be handed to TensorFlow.
+    """
+    if pixels.flags.writeable or not pixels.size:
+        return pixels
+    memory = (ctypes.c_uint8 * pixels.nbytes).from_address(pixels.ctypes.data)
+    return np.ctypeslib.as_array(memory).reshape(pixels.shape)

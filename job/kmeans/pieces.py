@@ -1,0 +1,202 @@
+"""Scores from products of bytes: centroids as sums of small integers, where a CPU multiplies these.
+
+For images of bytes x and a centroid C, both in pixels,
+
+    C = u (h + l / r) + e        x·C = u (x·h + x·l / r) + x·e
+
+where the pieces h and l are int8 and e, the rest, is known. Products of bytes are exact integers,
+so that x·C is known up to ‖x‖ ‖e‖, about as well as from float32 products; and CPUs with
+instructions for it (VNNI, AMX) make them several times as fast, from pixels that nobody has to
+cast.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from job.kmeans.blocks import row_width
+from job.kmeans.precision import FLOAT32_ROUNDING
+
+LARGEST_PIECE = 127  # of int8, where pieces have either sign
+# Images of more pixels than this might overflow the int32 sums of their products.
+MOST_FEATURES = (2**31 - 1) // (255 * LARGEST_PIECE)
+# Roundings of a score: of both products, of the bias, of their sums and of the unit.
+ROUNDINGS = 8
+# oneDNN makes a kernel for each number of rows, which takes some ms: so there are only few.
+ROWS = 256
+MOST_ROWS, PRODUCT_BYTES = 16_384, 16 << 20
+# Two products of bytes replace one of float32, and have to be worth it.
+WORTHWHILE = 1 / 3
+
+
+class Pieces(NamedTuple):
+    """Centroids in pieces, and what makes scores of their products with images [B, width].
+
+    Attributes:
+      high, low: −h and −l, int8 [width, k].
+      bias: ‖C‖² / 2u, float32 [k].
+      fraction: 1 / r, float32.
+      unit: what to multiply bias − x·h − x·l / r by to get scores, float32.
+    """
+
+    high: np.ndarray
+    low: np.ndarray
+    bias: np.ndarray
+    fraction: np.floating
+    unit: np.floating
+
+
+class Error(NamedTuple):
+    """How far scores of an image x may be off: relative · ‖x‖ + absolute, ‖x‖ in pixels."""
+
+    relative: float
+    absolute: float
+
+
+def pieces_of(
+    centroids: np.ndarray, bias: np.ndarray, scale: float, largest: int
+) -> tuple[Pieces, Error]:
+    """Cuts centroids into pieces of at most `largest`.
+
+    Args:
+      centroids: float64 [k, d], published units.
+      bias: of their scores, float64 [k].
+      scale: pixels per published unit.
+    """
+    pixels = centroids * scale
+    unit = max(float(np.abs(pixels).max()), 1.0) / largest
+    parts = 2 * (largest + 1)  # r: |l| is at most a half of it
+    high = np.rint(pixels / unit)
+    rest = pixels - unit * high
+    low = np.clip(np.rint(rest * (parts / unit)), -largest, largest)
+    rest -= low * (unit / parts)
+    sizes = unit * (_norms(high) + _norms(low) / parts)
+    per_pixel = 2 / scale
+    relative = per_pixel * (_norms(rest) + ROUNDINGS * FLOAT32_ROUNDING * sizes)
+    pieces = Pieces(
+        _columns(-high),
+        _columns(-low),
+        (bias / (per_pixel * unit)).astype(np.float32),
+        np.float32(1 / parts),
+        np.float32(per_pixel * unit),
+    )
+    absolute = ROUNDINGS * FLOAT32_ROUNDING * bias.max()
+    return pieces, Error(float(relative.max()), float(absolute))
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("kd,kd->k", rows, rows))
+
+
+def _columns(piece: np.ndarray) -> np.ndarray:
+    """Makes int8 [width, k] of whole numbers [k, d], as wide as `stored` images."""
+    num_clusters, num_features = piece.shape
+    columns = np.zeros((row_width(num_features, np.dtype(np.uint8)), num_clusters), np.int8)
+    columns[:num_features] = piece.T
+    return columns
+
+
+def fits(largest: int, num_features: int) -> bool:
+    """Tells whether images of so many pixels can be multiplied by pieces of at most `largest`."""
+    return largest > 0 and num_features <= MOST_FEATURES
+
+
+def products(images: tf.Tensor, pieces: Pieces) -> tf.Tensor:
+    """Computes the scores of images uint8 [B, width], in units of `pieces.unit`; float32 [B, k]."""
+    scores = multiply(images, pieces.high, pieces.bias, 1.0)
+    return scores + multiply(images, pieces.low, tf.zeros_like(pieces.bias), pieces.fraction)
+
+
+def multiply(
+    images: tf.Tensor, piece: tf.Tensor, bias: tf.Tensor, fraction: tf.Tensor | float
+) -> tf.Tensor:
+    """Computes bias + fraction · images · piece, each rounded to float32; float32 [B, k].
+
+    Args:
+      images: uint8 [B, width]; piece: int8 [width, k], not below −LARGEST_PIECE.
+      bias: float32 [k].
+      fraction: a power of two.
+    """
+    # The ranges say what the integers stand for: here themselves, but for the fraction.
+    return tf.raw_ops.QuantizedMatMulWithBiasAndDequantize(
+        a=tf.bitcast(images, tf.quint8),
+        b=tf.bitcast(piece, tf.qint8),
+        bias=bias,
+        min_a=0.0,
+        max_a=255.0 * fraction,
+        min_b=-127.0,
+        max_b=127.0,
+        min_freezed_output=0.0,
+        max_freezed_output=1.0,
+        Toutput=tf.float32,
+        input_quant_mode="SCALED",
+    )
+
+
+def rows_per_product(num_columns: tf.Tensor | int) -> tf.Tensor:
+    """Returns how many images are multiplied at a time, by pieces of so many columns; int32."""
+    return tf.clip_by_value(PRODUCT_BYTES // (4 * num_columns), ROWS, MOST_ROWS) // ROWS * ROWS
+
+
+def padded(rows: tf.Tensor) -> tf.Tensor:
+    """Adds zeros to `rows` [m], up to a multiple of ROWS."""
+    return tf.pad(rows, [[0, tf.math.floormod(-tf.size(rows), ROWS)]])
+
+
+@functools.cache
+def largest_piece() -> int:
+    """Finds the largest pieces that this process multiplies by exactly, and fast; 0: none."""
+    try:
+        with tf.device("CPU:0"):
+            return LARGEST_PIECE if is_exact(LARGEST_PIECE) and _is_fast() else 0
+    except tf.errors.OpError:  # TensorFlow has no kernel for this CPU
+        return 0
+
+
+def is_exact(largest: int) -> bool:
+    """Tells whether products with pieces of at most `largest` are exact in this process.
+
+    It multiplies the worst values, and others after them.
+
+    Without VNNI sums of two products saturate in silence, and a kernel may keep weights that it has
+    seen before.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (ROWS, 512), dtype=np.uint8)
+    images[::2] = 255
+    worst = np.full((512, 8), largest, np.int8)
+    worst[:, 1], worst[::2, 2], worst[: len(worst) // 2, 3] = (-largest,) * 3
+    others = rng.integers(-largest, largest + 1, worst.shape).astype(np.int8)
+    for piece, bias in ((worst, np.arange(8)), (others, 1000.5 * np.arange(8))):
+        bias = bias.astype(np.float32)
+        for fraction in (1.0, 2.0**-8):
+            found = multiply(images, piece, bias, np.float32(fraction)).numpy()
+            product = fraction * (images.astype(np.float64) @ piece)
+            most = ROUNDINGS / 2 * FLOAT32_ROUNDING * (np.abs(product) + bias)
+            # Where TensorFlow has no kernel for this CPU, it may also return an empty matrix.
+            if found.shape != product.shape or (np.abs(found - (product + bias)) > most).any():
+                return False
+    return True
+
+
+def _is_fast() -> bool:
+    """Tells whether a product of bytes takes so little of the time of a float32 product."""
+    images, piece = np.ones((1024, 512), np.uint8), np.ones((512, 256), np.int8)
+    floats = [tf.cast(factor, tf.float32) for factor in (images, piece)]
+    bias = np.zeros(256, np.float32)
+    quick = _least_seconds(lambda: multiply(images, piece, bias, 1.0))
+    return quick < WORTHWHILE * _least_seconds(lambda: tf.linalg.matmul(*floats))
+
+
+def _least_seconds(product: Callable[[], tf.Tensor]) -> float:
+    """Times a product several times, since a machine may be busy; the shortest of the times."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product().numpy()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
