@@ -25,6 +25,8 @@ class ShardOptions(TypedDict, total=False):
     quiet: bool
     beam_options: tuple[str, ...]
     transform: str | None
+    normalize: bool
+    thumbnails: int
 
 
 class FitOptions(TypedDict, total=False):

@@ -83,10 +83,11 @@ def _with_thumbnails(reader: PieceReader) -> Iterable[Block]:
 
 
 def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
-    """Reads the images of one piece block by block, for a transform that is learned from all."""
+    """Reads one piece block by block, for a transform that is learned from all."""
     accumulator = source.accumulator()
-    for block in PieceReader(source.source, piece):
-        accumulator.add(block.pixels)
+    for found in source.survey(piece):
+        if isinstance(found, Block):
+            accumulator.add(found.pixels)
     return accumulator
 
 

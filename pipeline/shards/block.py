@@ -6,7 +6,7 @@ A shard is a TFRecord file; a record is a `tf.train.Example` that holds one bloc
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
@@ -149,7 +149,18 @@ def encode_block(block: Block) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def decode_block(data: bytes, manifest: Manifest) -> Block:
+class Layout(Protocol):
+    """What decides how the bytes of a block are read, as a manifest does."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def num_features(self) -> int: ...
+    @property
+    def label_names(self) -> tuple[str, ...] | None: ...
+
+
+def decode_block(data: bytes, manifest: Layout) -> Block:
     """Reads the block in a serialized tf.train.Example; its pixels are read-only."""
     feature = Example.FromString(data).features.feature
     pixels = np.frombuffer(feature["images"].bytes_list.value[0], manifest.dtype)
