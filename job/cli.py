@@ -1,13 +1,14 @@
 """The command line: `kmeans-job COMMAND`. Loads Beam or TensorFlow only when a command needs it."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from job import __version__
+from job import __version__, config_file
 from job.config import SHARDS, ExportConfig, FitConfig, parse_ks, sweep_configs
 from job.distribute import process, workers
 from job.distribute.preemption import on_sigterm
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 
 Command = Callable[[argparse.Namespace], None]
 SHARDS_AND_RESULT = "folder for the shards, in DIR/shards, and for the result"
+# What follows the name of each command, for its help.
+EXAMPLES = {
+    "run": "--input photos/ --image-size 64x64 --k 12 --output out/photos",
+    "shard": "--input mnist.npz --num-shards 2 --output shards",
+    "fit": "--shards shards --k 10 --seed 1 --output out/fit",
+    "assign": "--model out/fit --input new/ --image-size 64x64 --output out/new",
+    "report": "--run out/fit",
+    "export": "--run out/fit --what outliers --output out/outliers",
+    "submit": "--project P --region us-central1 --input gs://B/photos --k 12 --output gs://B/out",
+}
+EXIT_STATUS = (
+    f"{PROGRAM} COMMAND --help shows the options of a command. Exit status: 0 done; 2 the input or "
+    "an option is at fault, and one line says what to do; 130 after Ctrl-C and 143 after SIGTERM, "
+    "and the same command resumes a fit; 1 anything else."
+)
 REPLACE_BOTH = "replace shards, and a result or a checkpoint, in DIR"
 
 
@@ -37,7 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> None:
     """Parses `arguments` and runs the command; flags it does not know go to Beam."""
-    flags, unknown = build_parser().parse_known_args(arguments)
+    parser = build_parser()
+    _complete(parser)
+    if arguments and (command := parser.commands.get(arguments[0])):
+        arguments = [arguments[0], *config_file.with_file(arguments[1:], command)]
+    flags, unknown = parser.parse_known_args(arguments)
     flags.beam_options = tuple(unknown)
     configure(_log_level(flags))
     if flags.beam and unknown:
@@ -46,24 +66,49 @@ def _main(arguments: list[str]) -> None:
         check_beam_flags(unknown, flags.parser.flags())
     elif unknown:
         reject_flag(unknown[0], flags.parser.flags())
-    flags.command(flags)
+    if flags.print_config:
+        print(config_file.as_file(flags, flags.parser), end="")
+    else:
+        flags.command(flags)
+
+
+def _complete(parser: Parser) -> None:
+    """Answers a shell that asks what may follow, where argcomplete is installed."""
+    if "_ARGCOMPLETE" in os.environ:
+        with contextlib.suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
 
 
 def _log_level(flags: argparse.Namespace) -> str:
     return "info" if flags.verbose and flags.log_level == "warning" else flags.log_level
 
 
-def build_parser() -> Parser:
+class CommandsParser(Parser):
+    """The parser of all commands.
+
+    Attributes:
+      commands: their parsers, by name.
+    """
+
+    commands: dict[str, Parser]
+
+
+def build_parser() -> CommandsParser:
     """Makes the parser of all commands; `command` of what it parses runs the chosen one."""
-    parser = Parser(
-        prog=PROGRAM, description="Exact K-means for large sets of images: shards → clusters."
+    parser = CommandsParser(
+        prog=PROGRAM,
+        description="Exact K-means for large sets of images: shards → clusters.",
+        epilog=EXIT_STATUS,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     def add(name: str, command: Command, text: str, beam: bool = False) -> Parser:
         about = f"{text} (options of Apache Beam are passed on to it)" if beam else text
-        made = commands.add_parser(name, help=text, description=about)
+        example = f"example: {PROGRAM} {name} {EXAMPLES[name]}"
+        made = commands.add_parser(name, help=text, description=about, epilog=example)
         made.set_defaults(command=command, beam=beam, parser=made)
         return made
 
@@ -79,12 +124,14 @@ def build_parser() -> Parser:
     options.add_flags(add("export", _export, text), ExportConfig)
     text = "the whole job in Google Cloud: shards on Dataflow, the fit on Vertex AI"
     _add_submit_flags(add("submit", _submit, text, beam=True))
-    for made in commands.choices.values():
-        _add_log_flags(made)
+    parser.commands = dict(commands.choices)
+    for made in parser.commands.values():
+        _add_log_flags(options.group_of(made, options.FILES))
+        config_file.add_flags(options.group_of(made, options.FILES))
     return parser
 
 
-def _add_log_flags(parser: argparse.ArgumentParser) -> None:
+def _add_log_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--log-level",
         choices=LOG_LEVELS,
@@ -103,7 +150,7 @@ def _add_fit_flags(
     parser: argparse.ArgumentParser, without: tuple[str, ...] = (), **other_help: str
 ) -> None:
     """Adds the flags of a fit; its `--k` takes several numbers, of which FitConfig has one."""
-    parser.add_argument(
+    options.group_of(parser, options.RESULT).add_argument(
         "--k",
         required=True,
         type=options.argument_type(parse_ks),
@@ -120,10 +167,11 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
     options.add_flags(parser, ShardConfig, without=("output", "overwrite", "quiet"))
     options.add_flags(parser, CloudConfig)
     _add_fit_flags(parser, without=("shards", "output"), overwrite=REPLACE_BOTH)
-    parser.add_argument(
+    group = options.group_of(parser, options.CLOUD)
+    group.add_argument(
         "--wait", action="store_true", help="return when the fit is done, not when it is submitted"
     )
-    parser.add_argument(
+    group.add_argument(
         "--dry-run", action="store_true", help="print both requests as JSON and send nothing"
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from job.kmeans import ALGORITHMS, INITS
 from pipeline import options, storage
 from pipeline.errors import UserError
-from pipeline.options import option
+from pipeline.options import MACHINE, RESULT, option
 
 MEMORIES = ("auto", "resident", "stream")
 EXPORTS = ("clusters", "outliers", "duplicates", "representatives")
@@ -51,24 +51,35 @@ class FitConfig:
 
     shards: str = option(metavar="SHARDS", help="folder of the shards")
     output: str = option(metavar="DIR", help="folder for the result")
-    k: int = option(metavar="K", least=1, decides_bits=True, help="number of clusters")
+    k: int = option(
+        metavar="K", least=1, decides_bits=True, help="number of clusters", group=RESULT
+    )
     init: str = option(
         "k-means++",
         metavar="METHOD",
         check=_check_init,
         decides_bits=True,
         help=f"initial centroids: {', '.join(INITS)}, or a .npy file that holds them",
+        group=RESULT,
     )
-    seed: int = option(0, metavar="S", decides_bits=True, help="seed of all randomness")
+    seed: int = option(
+        0, metavar="S", decides_bits=True, help="seed of all randomness", group=RESULT
+    )
     restarts: int = option(
         1,
         metavar="R",
         least=1,
         decides_bits=True,
         help="number of fits from different initial centroids; the one of lowest inertia is kept",
+        group=RESULT,
     )
     max_iterations: int = option(
-        300, metavar="N", least=1, decides_bits=True, help="most iterations of each restart"
+        300,
+        metavar="N",
+        least=1,
+        decides_bits=True,
+        help="most iterations of each restart",
+        group=RESULT,
     )
     tol: float = option(
         0.0,
@@ -77,26 +88,34 @@ class FitConfig:
         decides_bits=True,
         help="stop when the squared shift of the centroids is at most this (default: 0, which "
         "stops when no image changes its cluster)",
+        group=RESULT,
     )
     algorithm: str = option(
         "auto",
         choices=("auto", *ALGORITHMS),
         help="how nearest centroids are found; all give the same result",
+        group=MACHINE,
     )
     replicas: int | None = option(
-        None, metavar="N", least=1, help="number of devices to use (default: all GPUs, or one CPU)"
+        None,
+        metavar="N",
+        least=1,
+        help="number of devices to use (default: all GPUs, or one CPU)",
+        group=MACHINE,
     )
     memory: str = option(
         "auto",
         choices=MEMORIES,
         help="keep the images in memory, or read them again in every iteration; auto keeps them if "
         "there is room",
+        group=MACHINE,
     )
     start_timeout_seconds: float = option(
         600.0,
         metavar="SECONDS",
         least=0,
         help="how long to wait for the other workers of TF_CONFIG",
+        group=MACHINE,
     )
     checkpoint_seconds: float = option(
         60.0,
@@ -104,6 +123,7 @@ class FitConfig:
         least=0,
         help="time between two checkpoints, from which the same command resumes after a crash; 0 "
         "writes one after every iteration",
+        group=MACHINE,
     )
     tensorboard: str | None = option(
         None, metavar="LOGS", help="folder for the logs that TensorBoard shows while the fit runs"

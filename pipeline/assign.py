@@ -49,7 +49,7 @@ def assign(config: AssignConfig, images: Any = None) -> AssignmentsManifest:
 
     model = storage.retrying(lambda: read_model(config.model))
     size = size_before(model.transform)
-    with opened_images(with_colors_of(model, config), images, size) as source:
+    with opened_images(with_colors_of(model, config), size, images) as source:
         if model.transform is not None:
             source = transformed_again(source, model.folder, model.transform)
         num_shards = num_shards_of(source, config.num_shards)

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline import options
 from pipeline.errors import UserError
 from pipeline.features import FORMS, specification, transform_help, with_unit
-from pipeline.options import option
+from pipeline.options import IMAGES, option
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources.formats import input_help
 from pipeline.sources.protocol import AUTO, COLORS, GRAY, MAX_PIXELS, RESIZES, STRETCH, Request
@@ -59,8 +59,10 @@ class InputConfig:
     Each field carries its own description; a field and its flag have the same name.
     """
 
-    input: tuple[str, ...] = option(metavar="SPEC", help=input_help())
-    split: str = option("train", choices=SPLITS, help="which split of the images to read")
+    input: tuple[str, ...] = option(metavar="SPEC", help=input_help(), group=IMAGES)
+    split: str = option(
+        "train", choices=SPLITS, help="which split of the images to read", group=IMAGES
+    )
     num_shards: int | None = option(
         None, metavar="N", least=1, help="number of shards (default: so that each has about 64 MiB)"
     )
@@ -70,29 +72,34 @@ class InputConfig:
         parse=image_size,
         check=_check_size,
         help="resize every image to this height and width, e.g. 28x28",
+        group=IMAGES,
     )
     resize: str = option(
         STRETCH,
         choices=RESIZES,
         help="what --image-size does to images of another aspect ratio: distort them, cut them to "
         "the centre, or pad them with black",
+        group=IMAGES,
     )
     color: str = option(
         AUTO,
         choices=COLORS,
         help="colours of the images; auto: grey where all images are grey, else RGB for all",
+        group=IMAGES,
     )
-    grayscale: bool = option(False, help="short for --color gray")
+    grayscale: bool = option(False, help="short for --color gray", group=IMAGES)
     image_column: str | None = option(
         None,
         metavar="NAME",
         help="column, feature or array that holds the images (default: the usual names)",
+        group=IMAGES,
     )
     label_column: str | None = option(
         None,
         metavar="NAME|none",
         help="column, feature or array that holds the labels (default: the usual names); none: "
         "read no labels",
+        group=IMAGES,
     )
     max_rejected: float = option(
         DEFAULT_FRACTION,
@@ -101,6 +108,7 @@ class InputConfig:
         check=_check_fraction,
         help="largest share of images that may be unreadable; they are left out and listed in "
         "rejected.jsonl",
+        group=IMAGES,
     )
     overwrite: bool = option(False, help="replace what is in the output folder")
     quiet: bool = option(False, help="show no progress")
@@ -141,9 +149,12 @@ class ShardConfig(InputConfig):
         parse=specification,
         check=specification,
         help=transform_help(),
+        group=IMAGES,
     )
     normalize: bool = option(
-        False, help="scale vectors to length 1, so that clusters are by cosine distance"
+        False,
+        help="scale vectors to length 1, so that clusters are by cosine distance",
+        group=IMAGES,
     )
 
     thumbnails: int = option(
@@ -152,6 +163,7 @@ class ShardConfig(InputConfig):
         least=0,
         help="longer side of the small pictures that are kept for the report, where vectors are "
         "clustered or images are larger; 0: none",
+        group=IMAGES,
     )
 
     @property

@@ -19,6 +19,11 @@ from typing import Any, TypeVar
 from pipeline.errors import UserError
 
 T = TypeVar("T")
+# Groups of options, in the order in which help shows them.
+IMAGES, RESULT = "images", "clusters: what decides the bits of the result"
+MACHINE, CLOUD = "machine: what decides how long it takes", "cloud"
+FILES = "files and messages"
+GROUPS = (IMAGES, RESULT, MACHINE, CLOUD, FILES)
 # What messages call values of these types.
 _KINDS: dict[Any, str] = {
     bool: "True or False",
@@ -44,6 +49,7 @@ class Option:
         value.
       recorded: whether metrics.json keeps the value.
       is_flag: whether the command line has a flag for it.
+      group: the group of options that help shows it in, one of GROUPS.
     """
 
     help: str
@@ -55,6 +61,7 @@ class Option:
     decides_bits: bool = False
     recorded: bool = True
     is_flag: bool = True
+    group: str = FILES
 
 
 def option(default: Any = dataclasses.MISSING, **described: Any) -> Any:
@@ -199,7 +206,17 @@ def add_flags(
     for field, known in options_of(config_class):
         if known.is_flag and field.name not in without:
             text = other_help.get(field.name, known.help)
-            _add_flag(parser, field, dataclasses.replace(known, help=text))
+            group = group_of(parser, known.group)
+            _add_flag(group, field, dataclasses.replace(known, help=text))
+
+
+def group_of(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
+    """Returns the group of a parser's flags with this title; makes all groups if there are none."""
+    for group in parser._action_groups:
+        if group.title == title:
+            return group
+    made = {each: parser.add_argument_group(each) for each in GROUPS}
+    return made[title]
 
 
 def from_flags(config_class: type[T], flags: Mapping[str, Any], **given: Any) -> T:
@@ -248,7 +265,7 @@ def _default_text(field: dataclasses.Field) -> str:
     return f"`{field.default}`"
 
 
-def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: Option) -> None:
+def _add_flag(parser: argparse._ArgumentGroup, field: dataclasses.Field, known: Option) -> None:
     flag, text = flag_of(field.name), known.help.replace("%", "%%")
     if field.type is bool:
         parser.add_argument(flag, action="store_true", help=text)
@@ -262,12 +279,14 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, known: 
         settings |= {"nargs": "+", "action": "extend"}
     else:
         settings["type"] = argument_type(known.parse or _type_of(field))
-    parser.add_argument(
+    action = parser.add_argument(
         flag,
         required=is_required(field),
         default=None if is_required(field) or settings.get("action") else field.default,
         **{name: value for name, value in settings.items() if value},
     )
+    if known.choices:  # for shells, which ask argcomplete
+        action.completer = lambda **_: known.choices  # type: ignore[attr-defined]
 
 
 def _type_of(field: dataclasses.Field) -> Any:

@@ -49,7 +49,7 @@ def shard(config: ShardConfig, images: Any = None) -> Manifest:
     Raises:
       UserError: the input, an option or the output folder is at fault.
     """
-    with opened_images(config, images, _size(config)) as opened:
+    with opened_images(config, _size_before(config), images) as opened:
         source = _seen_through(opened, config)
         num_shards = num_shards_of(source, config.num_shards)
         with storage.locked(config.output):
@@ -82,7 +82,12 @@ def _write_here(config: ShardConfig, source: Any, num_shards: int, progress: Pro
 
 def open_input(config: ShardConfig) -> Planned | Listed:
     """Opens the images that `config` names, or the vectors that its transform makes of them."""
-    return _seen_through(open_images(config, _size(config)), config)
+    return _seen_through(open_images(config, _size_before(config)), config)
+
+
+def _size_before(config: ShardConfig) -> tuple[int, int] | None:
+    """Returns the (h, w) that the transform of `config` wants without --image-size, if any."""
+    return None if config.vectors is None else default_size(config.vectors)
 
 
 def _seen_through(source: Planned | Listed, config: ShardConfig) -> Planned | Listed:
@@ -90,11 +95,6 @@ def _seen_through(source: Planned | Listed, config: ShardConfig) -> Planned | Li
     if config.vectors is None:
         return source
     return transformed(source, config.vectors, config.output)
-
-
-def _size(config: ShardConfig) -> tuple[int, int] | None:
-    """The size (h, w) that images get without --image-size, as the transform takes no other."""
-    return None if config.vectors is None else default_size(config.vectors)
 
 
 def open_images(config: InputConfig, size: tuple[int, int] | None = None) -> Planned | Listed:
@@ -109,12 +109,12 @@ def open_images(config: InputConfig, size: tuple[int, int] | None = None) -> Pla
 
 @contextlib.contextmanager
 def opened_images(
-    config: InputConfig, images: Any = None, size: tuple[int, int] | None = None
+    config: InputConfig, size: tuple[int, int] | None, images: Any = None
 ) -> Iterator[Planned | Listed]:
     """Opens the images that `config` names, or those that a Python caller gives.
 
     Args:
-      size: as for `open_images`.
+      size: (h, w) of images without --image-size; None: as they are.
 
     Raises:
       UserError: there are none, or an option does not fit them.

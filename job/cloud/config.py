@@ -11,7 +11,7 @@ from job.cloud.services import vertex_types
 from job.config import SHARDS
 from pipeline import options, storage
 from pipeline.errors import UserError
-from pipeline.options import option
+from pipeline.options import CLOUD, option
 from pipeline.terminal import PROGRAM
 
 CPU_MACHINE = "e2-standard-8"
@@ -99,6 +99,7 @@ class CloudConfig:
         metavar="P",
         check=_is(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project ID, e.g. my-project-123"),
         help="ID of the Google Cloud project",
+        group=CLOUD,
     )
     region: str = option(
         metavar="R",
@@ -106,6 +107,7 @@ class CloudConfig:
             r"[a-z]+(-[a-z]+)+[0-9]+", "a region, e.g. us-central1 (a zone has a letter more)"
         ),
         help="region of all machines, e.g. us-central1",
+        group=CLOUD,
     )
     output: str = option(
         metavar="gs://B/DIR",
@@ -119,31 +121,43 @@ class CloudConfig:
         metavar="URI",
         check=_is(r"[a-z0-9][\w.:/-]*/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", "HOST/PATH:TAG"),
         help="container image of this package, which every machine can pull",
+        group=CLOUD,
     )
-    workers: int = option(1, metavar="N", least=1, help="number of machines of the fit")
+    workers: int = option(
+        1, metavar="N", least=1, help="number of machines of the fit", group=CLOUD
+    )
     machine_type: str | None = option(
         None,
         metavar="TYPE",
         help=f"type of these machines (default: {CPU_MACHINE}, or the smallest with the "
         "accelerator)",
+        group=CLOUD,
     )
     accelerator: Accelerator | None = option(
         None,
         metavar="TYPE:COUNT",
         parse=parse_accelerator,
         help="GPUs of each of these machines, e.g. NVIDIA_L4:1",
+        group=CLOUD,
     )
     spot: bool = option(
-        False, help="use cheap machines that may be taken away; the fit then resumes on others"
+        False,
+        help="use cheap machines that may be taken away; the fit then resumes on others",
+        group=CLOUD,
     )
     service_account: str | None = option(
         None,
         metavar="EMAIL",
         check=_is(r"[^@\s]+@[^@\s]+\.[a-z]+", "NAME@PROJECT.iam.gserviceaccount.com"),
         help="account that all machines run as (default: the project's)",
+        group=CLOUD,
     )
     timeout_hours: float = option(
-        24.0, metavar="HOURS", check=_check_positive, help="time after which the fit is cancelled"
+        24.0,
+        metavar="HOURS",
+        check=_check_positive,
+        help="time after which the fit is cancelled",
+        group=CLOUD,
     )
 
     def __post_init__(self) -> None:

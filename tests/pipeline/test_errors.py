@@ -99,7 +99,7 @@ def test_extras_that_messages_name_exist():
     text = "".join(
         path.read_text() for name in ("job", "pipeline") for path in (ROOT / name).rglob("*.py")
     )
-    named = set(re.findall(r"install_hint\(.(\w+).\)", text))
+    named = set(re.findall(r"install_hint\(['\"](\w+)['\"]\)", text))
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     assert named >= {"gcp", "heic", "tensorboard"}
     assert all(f'"{name}": ' in setup for name in named), named
