@@ -23,7 +23,7 @@ from job.report import pictures
 from job.result.read import Result, is_assigned, load_result
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.shards import json_text
+from pipeline.shards import json_text, thumbnails
 from pipeline.shards.block import read_shard
 from pipeline.shards.manifest import Manifest, load_manifest
 from pipeline.terminal import Progress
@@ -261,6 +261,10 @@ class _Writer(NamedTuple):
             return cls(None, "")
         if len(result.metrics["image_shape"]) > 1:
             return cls(lambda picks: _from_shards(result, config, picks), ".png")
+        if "thumbnails" in result.examples:
+            thumbnail = thumbnails.from_column(result.examples["thumbnails"][:1])[0]
+            ending = thumbnails.ending_of(thumbnail)
+            return cls(lambda picks: _from_shards(result, config, picks), ending)
         if config.what == "clusters" and not config.per_cluster:
             raise UserError(
                 "--what clusters: the shards hold vectors and no pictures; give the folder of the "
@@ -311,8 +315,13 @@ def _from_shards(result: Result, config: ExportConfig, picks: list[Pick]) -> Ite
         if any(row in by_row for row in range(first, first + shard.num_images)):
             for block in read_shard(folder, shard, manifest):
                 places = [i for i in range(len(block.ids)) if first + i in by_row]
-                drawn = pictures.as_pictures(block.pixels[places], shape)
-                ready = list(zip((by_row[first + i].file for i in places), drawn, strict=True))
+                files = [by_row[first + i].file for i in places]
+                if len(shape) > 1:
+                    pixels = pictures.as_pictures(block.pixels[places], shape)
+                    drawn = [pictures.png(picture) for picture in pixels]
+                else:
+                    drawn = [(block.thumbnails or [])[i] for i in places]
+                ready = list(zip(files, drawn, strict=True))
                 yield from _in_parallel(lambda one: _write_picture(config.output, *one), ready)
                 first += len(block.ids)
         else:
@@ -335,8 +344,8 @@ def _shards_of(result: Result, folder: str) -> Manifest:
     return manifest
 
 
-def _write_picture(folder: str, name: str, picture: np.ndarray) -> None:
-    storage.write_bytes(storage.join(folder, name), pictures.png(picture))
+def _write_picture(folder: str, name: str, picture: bytes) -> None:
+    storage.write_bytes(storage.join(folder, name), picture)
 
 
 def _in_parallel(write: Callable[[Any], None], things: Iterable[Any]) -> Iterator[None]:

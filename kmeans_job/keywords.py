@@ -26,6 +26,7 @@ class ShardOptions(TypedDict, total=False):
     beam_options: tuple[str, ...]
     transform: str | None
     normalize: bool
+    thumbnails: int
 
 
 class FitOptions(TypedDict, total=False):

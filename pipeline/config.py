@@ -13,6 +13,7 @@ from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources.formats import input_help
 from pipeline.sources.protocol import AUTO, COLORS, GRAY, MAX_PIXELS, RESIZES, STRETCH, Request
 
+DEFAULT_THUMBNAILS = 96
 SPLITS = ("train", "test", "all")
 
 
@@ -132,8 +133,9 @@ class InputConfig:
 
     def request(self) -> Request:
         """Returns the images that the options name, and how they are read."""
-        names = {field.name for field in dataclasses.fields(Request)} - {"inputs", "default_size"}
-        return Request(self.input, **{name: getattr(self, name) for name in names})
+        names = {field.name for field in dataclasses.fields(Request)} - {"inputs"}
+        mine = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return Request(self.input, **mine)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,15 @@ class ShardConfig(InputConfig):
     normalize: bool = option(
         False,
         help="scale vectors to length 1, so that clusters are by cosine distance",
+        group=IMAGES,
+    )
+
+    thumbnails: int = option(
+        DEFAULT_THUMBNAILS,
+        metavar="PIXELS",
+        least=0,
+        help="longer side of the small pictures that are kept for the report, where vectors are "
+        "clustered or images are larger; 0: none",
         group=IMAGES,
     )
 

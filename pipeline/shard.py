@@ -195,7 +195,8 @@ def complete_shards(config: ShardConfig) -> Manifest | None:
     if (
         found.source != config.request().describe()
         or config.num_shards not in (None, len(found.shards))
-        or not is_same_transform(config.vectors, found.transform)
+        or config.thumbnails != found.thumbnails
+        or not is_same_transform(config.vectors, found.transform, config.output)
     ):
         raise UserError(
             f"{path}: shards of another input ({found.source}); give another --output, or "

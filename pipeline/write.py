@@ -15,7 +15,7 @@ from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
 from pipeline.pieces import PieceReader, SeenLabels, WrittenPiece
 from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
-from pipeline.shards.block import Fingerprint, ShardWriter
+from pipeline.shards.block import Block, Fingerprint, ShardWriter
 from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import (
@@ -25,6 +25,7 @@ from pipeline.shards.rejected import (
     merge_parts,
     part_file,
 )
+from pipeline.shards.thumbnails import with_thumbnails
 from pipeline.sources import Source
 from pipeline.sources.checks import digit_names
 from pipeline.sources.protocol import Renamable
@@ -67,17 +68,26 @@ def _write_blocks(reader: PieceReader, folder: str, num_shards: int) -> WrittenS
     name = shard_file(number, num_shards)
     with storage.publish(storage.join(folder, name)) as file:
         writer = ShardWriter(file)
-        for block in reader:
+        for block in _with_thumbnails(reader):
             writer.write(block)
     shard, rejected = writer.shard(name), len(reader.rejections)
     return WrittenShard(number, shard, writer.fingerprint, rejected, reader.labels)
 
 
+def _with_thumbnails(reader: PieceReader) -> Iterable[Block]:
+    """Adds thumbnails to large images; vectors have them already, of their images."""
+    source = reader.source
+    if isinstance(source, Transformed):
+        return reader
+    return with_thumbnails(reader, source.image_shape, source.request.thumbnails, always=False)
+
+
 def accumulate_piece(source: Transformed, piece: Piece | Listing) -> Accumulator:
-    """Reads the images of one piece block by block, for a transform that is learned from all."""
+    """Reads one piece block by block, for a transform that is learned from all."""
     accumulator = source.accumulator()
-    for block in PieceReader(source.source, piece):
-        accumulator.add(block.pixels)
+    for found in source.survey(piece):
+        if isinstance(found, Block):
+            accumulator.add(found.pixels)
     return accumulator
 
 
@@ -167,6 +177,7 @@ def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
         source=source.request.describe(),
         fingerprint=fingerprint.hex(),
         transform=transform,
+        thumbnails=source.request.thumbnails,
     )
 
 

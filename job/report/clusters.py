@@ -53,6 +53,17 @@ class ClusterCard(NamedTuple):
     similar: tuple[int, float] | None
     members: dict[str, list[Member]]
 
+    @property
+    def seen(self) -> bool:
+        """Whether its members are pictures."""
+        return any(member.picture for own in self.members.values() for member in own)
+
+    @property
+    def face(self) -> str | None:
+        """The picture that stands for it: of the centroid, or else of the image nearest to that."""
+        nearest = [member.picture for member in self.members["nearest"]]
+        return self.picture or (nearest[0] if nearest else None)
+
 
 def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -> list[ClusterCard]:
     """Describes every cluster of a result, by id.
@@ -65,13 +76,16 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
     sizes = metrics["cluster_sizes"]
     examples = shown(result.examples, len(sizes))
     seen, pixels, shape = as_images(result, examples["pixels"])
+    photos = pictures.photos_of(examples)
     drawn: tuple[Sequence[str | None], Sequence[str | None]]
     if len(shape) > 1:
-        drawn = pictures.centroids_and_members(seen, pixels, shape)
+        drawn = pictures.centroids_and_members(seen, pixels[:0] if photos else pixels, shape)
         sparks: Sequence[str | None] = [None] * len(sizes)
     else:
         drawn = [None] * len(sizes), [None] * len(examples["ids"])
         sparks = charts.sparks(seen)
+    if photos:
+        drawn = drawn[0], pictures.photo_uris(photos)
     labels: list[list[tuple[str, float]]] = [[] for _ in sizes]
     merged: set[int] = set()
     if contingency is not None:
@@ -93,6 +107,11 @@ def describe(result: Result, contingency: np.ndarray | None, names: list[str]) -
         )
         for c, size in enumerate(sizes)
     ]
+
+
+def only_members(described: Sequence[ClusterCard]) -> bool:
+    """Whether clusters are seen by their members alone: centroids of vectors are no pictures."""
+    return not described[0].picture and any(card.seen for card in described)
 
 
 def as_images(result: Result, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, Sequence[int]]:

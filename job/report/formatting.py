@@ -53,24 +53,32 @@ def percent(share: float) -> str:
     return f"{100 * share:.{0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1}f}\u00a0%"
 
 
-def transform_note(transform: dict[str, Any] | None, drawable: Drawable | None) -> str | None:
-    """Explains which vectors were clustered and how the page shows them; None for plain images."""
+def transform_note(
+    transform: dict[str, Any] | None, drawable: Drawable | None, with_photos: bool = False
+) -> str | None:
+    """Explains which vectors were clustered and how the page shows them; None for plain images.
+
+    Args:
+      with_photos: whether the page shows the images that the vectors were made of.
+    """
     if transform is None:
         return None
     count, shape = transform["num_features"], " × ".join(map(str, transform["image_shape"]))
     if drawable is not None:
+        drawn = "Pictures, those of members as well,"
+        drawn = "Pictures of centroids" if with_photos else drawn
         return (
             f"K-means saw the first {count:,} {drawable.noun} of these {shape} images, which keep "
-            f"{percent(drawable.variance_share)} of their variance. Pictures, those of members as "
-            "well, are drawn from these vectors."
+            f"{percent(drawable.variance_share)} of their variance. {drawn} are drawn from "
+            "these vectors."
         )
     spec, normalized = without_unit(transform["spec"])
     made = f"that {bounded(spec)} makes of" if spec else "of"
     length = ", scaled to length 1" if normalized else ""
-    return (
-        f"K-means saw the {count:,} numbers {made} each of these {shape} images{length}. No "
-        "picture belongs to them: centroids are drawn as lines, members named by their ids."
-    )
+    shown = "No picture belongs to them: centroids are drawn as lines, members named by their ids."
+    if with_photos:
+        shown = "No picture belongs to a centroid: the images nearest to it stand for it."
+    return f"K-means saw the {count:,} numbers {made} each of these {shape} images{length}. {shown}"
 
 
 def duration(seconds: float) -> str:

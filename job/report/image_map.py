@@ -47,7 +47,7 @@ def image_map(result: Result, names: list[str]) -> ImageMap | None:
     pixels, labels = examples["pixels"][rows], examples["labels"][rows]
     units = 255.0 if pixels.dtype == np.uint8 else 1.0
     places = coordinates(pixels.astype(np.float32) / units, result.centroids)
-    sheet, layout = _sheet(result, pixels)
+    sheet, layout = _sheet(result, {name: values[rows] for name, values in examples.items()})
     known = np.unique(labels[labels >= 0]).tolist()
     data: dict[str, Any] = {
         "x": places[:, 0].tolist(),
@@ -101,12 +101,15 @@ def _axes(rows: np.ndarray) -> np.ndarray:
     return axes * signs[:, None]
 
 
-def _sheet(result: Result, pixels: np.ndarray) -> tuple[str | None, dict[str, int]]:
+def _sheet(result: Result, examples: dict[str, np.ndarray]) -> tuple[str | None, dict[str, int]]:
     """Draws all thumbnails into one picture; its data URI and how they lie in it."""
-    _, images, shape = as_images(result, pixels)
-    if len(shape) < 2:
-        return None, {}
-    drawn = pictures.as_pictures(pictures.brightened(images), shape)
+    if photos := pictures.photos_of(examples):
+        drawn = pictures.fitted(photos, SIDES[3])
+    else:
+        _, images, shape = as_images(result, examples["pixels"])
+        if len(shape) < 2:
+            return None, {}
+        drawn = pictures.as_pictures(pictures.brightened(images), shape)
     height, width = drawn.shape[1:3]
     scale = min(1.0, SIDES[3 if drawn.ndim == 4 else 1] / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

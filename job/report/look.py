@@ -89,7 +89,9 @@ def _pictures(result: Result, names: list[str]) -> dict[str, Picture]:
     examples = {name: values[rows] for name, values in result.examples.items()}
     seen, pixels, shape = as_images(result, examples["pixels"])
     uris: list[str | None] = [None] * len(examples["ids"])
-    if len(shape) > 1:
+    if photos := pictures.photos_of(examples):
+        uris = [*pictures.photo_uris(photos)]
+    elif len(shape) > 1:
         uris = [*pictures.centroids_and_members(seen[:1], pixels, shape)[1]]
     return {
         str(name): Picture(

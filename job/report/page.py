@@ -99,7 +99,7 @@ def view(result: Result) -> dict[str, Any]:
         "look": look.look_at(result, names, len(found.merges) if found else 0),
         "images": image_map.image_map(result, names),
         "base": base_of(metrics),
-        "photos": look.are_photos(metrics),
+        "photos": look.are_photos(metrics) or clusters.only_members(described),
         "many": len(described) > MANY,
         "page": PAGE if len(described) > MANY else len(described),
         "heat": None if contingency is None else confusions.heat(contingency, names),
@@ -110,7 +110,9 @@ def view(result: Result) -> dict[str, Any]:
         "close": clusters.close_pairs(described),
         "charts": iteration_charts(result.history),
         "history": result.history,
-        "transform": formatting.transform_note(metrics.get("transform"), result.drawable),
+        "transform": formatting.transform_note(
+            metrics.get("transform"), result.drawable, described[0].seen
+        ),
         "command": command_of_assigned(metrics)
         if is_assigned(metrics)
         else command(metrics.get("config") or {}),

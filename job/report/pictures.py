@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+from pipeline.shards import thumbnails
 
 COLOUR_QUALITY, SHEET_QUALITY = 80, 50
 # Of all members, and of all centroids: so that even a page of pure noise is below 5 MiB.
@@ -82,6 +84,30 @@ def side_for(image_shape: Sequence[int], count: int, max_pixels: int) -> int:
     height, width = image_shape[:2]
     scale = min(1.0, math.sqrt(max_pixels / (max(count, 1) * height * width)))
     return int(np.clip(max(height, width) * scale, MIN_SIDE, MAX_SIDE))
+
+
+def photos_of(examples: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+    """Decodes the thumbnails of examples: uint8 [h, w] or [h, w, 3] each; None without them."""
+    if "thumbnails" not in examples:
+        return None
+    return [thumbnails.decoded(one) for one in thumbnails.from_column(examples["thumbnails"])]
+
+
+def photo_uris(photos: Sequence[np.ndarray]) -> list[str]:
+    """Draws photos of any sizes, smaller if they are many, as data URIs."""
+    side = side_for((MAX_SIDE, MAX_SIDE), len(photos), MAX_PIXELS)
+    return [data_uri(photo, side) for photo in photos]
+
+
+def fitted(photos: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """Puts photos of any sizes into squares, uint8 [m, side, side, 3], the rest of them white."""
+    squares = np.full((len(photos), side, side, 3), 255, np.uint8)
+    for square, photo in zip(squares, photos, strict=True):
+        small = Image.fromarray(photo).convert("RGB")
+        small = ImageOps.contain(small, (side, side), Image.Resampling.BOX)
+        left, top = (side - small.width) // 2, (side - small.height) // 2
+        square[top : top + small.height, left : left + small.width] = np.asarray(small)
+    return squares
 
 
 def display_range(centroids: np.ndarray, pixels: np.ndarray) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from job import hashing
+from pipeline.shards import thumbnails
 from pipeline.shards.assignments import Assigned
 
 # Kind → how many images of each cluster are kept.
@@ -25,7 +26,8 @@ class Examples(NamedTuple):
     are kept.
 
     Attributes:
-      kept: by kind, the columns pixels [m, d], ids, labels, clusters, distances and hashes [m].
+      kept: by kind, the columns pixels [m, d], ids, labels, clusters, distances and hashes [m], and
+        thumbnails [m] where the shards have some.
     """
 
     kept: dict[str, Rows]
@@ -45,6 +47,8 @@ class Examples(NamedTuple):
             "hashes": hashing.hashes(hashing.digests(block.ids), seed, "examples"),
         }
         rows = {"pixels": block.pixels, "ids": np.array(block.ids), "labels": labels, **facts}
+        if block.thumbnails is not None:
+            rows["thumbnails"] = thumbnails.column(block.thumbnails)
         kept = {kind: _best(rows, kind) for kind in EXAMPLES_SHOWN}
         sampled = hashing.uniforms(facts["hashes"]) < sample_share
         return cls({**kept, SAMPLE: _by_hash(_first(rows, np.flatnonzero(sampled)))})

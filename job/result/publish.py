@@ -37,6 +37,7 @@ from job.result.write import (
 from pipeline import storage
 from pipeline.errors import JobError
 from pipeline.options import recorded
+from pipeline.shards import thumbnails
 from pipeline.shards.assignments import Assigned, assignments_file
 from pipeline.shards.block import Block, read_shard
 from pipeline.shards.manifest import Manifest
@@ -151,6 +152,8 @@ def publish_result(
     found, rows = _find(publication, noted)
     write_findings(config.output, found.findings)
     columns, shown = examples.columns(), _shown(publication, found, rows)
+    if len(shown["ids"]) == 0:
+        shown = {name: values[:0] for name, values in columns.items()}
     joined = {name: np.concatenate([columns[name], shown[name]]) for name in columns}
     write_examples(config.output, joined)
     copy_transform(config.shards, config.output, manifest)
@@ -213,6 +216,7 @@ def _shown(publication: Publication, found: Found, rows: Rows) -> dict[str, np.n
     wanted = np.unique([found.rows[name] for name in shown_ids(found.findings)]).astype(int)
     pixels = np.empty((len(wanted), manifest.num_features), manifest.dtype)
     names = {row: name for name, row in found.rows.items()}
+    pictures: dict[int, bytes] = {}
     first = 0
     for shard in manifest.shards:
         last = first + shard.num_images
@@ -220,9 +224,14 @@ def _shown(publication: Publication, found: Found, rows: Rows) -> dict[str, np.n
             for block in read_shard(folder, shard, manifest):
                 mine = (first <= wanted) & (wanted < first + len(block.ids))
                 pixels[mine] = block.pixels[wanted[mine] - first]
+                if block.thumbnails is not None:
+                    rows_here = wanted[mine].tolist()
+                    pictures |= {row: block.thumbnails[row - first] for row in rows_here}
                 first += len(block.ids)
         first = last
+    shown = {"thumbnails": thumbnails.column([*pictures.values()])} if pictures else {}
     return {
+        **shown,
         "pixels": pixels,
         "ids": np.array([names[row] for row in wanted.tolist()], str),
         "labels": rows.labels[wanted].astype(np.int64),

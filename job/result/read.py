@@ -39,7 +39,7 @@ class Result:
       history: the lines of history.jsonl for the published restart, by iteration; [] for new
         images that were assigned.
       examples: the columns of examples.npz: pixels [m, d]; ids, labels, clusters, distances and
-        kinds [m].
+        kinds [m]; and thumbnails [m], if the shards have some.
       drawable: the transform of the images, if its vectors can become images again; else None.
       findings: the content of findings.json; None where an older version wrote the result.
     """

@@ -162,8 +162,8 @@ KINDS = {
     ),
 }
 FORMS = tuple(f"{name}:{value}" for name, kind in KINDS.items() for value in kind.values)
-# That of .json is of `--normalize` alone.
-_ENDINGS = (*(end for kind in KINDS.values() for end in kind.endings), ".json")
+# .json is of `--normalize` alone, .zip of several steps.
+_ENDINGS = (*(end for kind in KINDS.values() for end in kind.endings), ".json", ".zip")
 TRANSFORM_FILES = tuple(f"transform{end}" for end in _ENDINGS)
 # The last step of `--normalize`: pca:7,unit.
 UNIT = "unit"
@@ -175,8 +175,7 @@ def specification(text: str) -> str:
     Raises:
       ValueError: there is no such feature, or its value is wrong.
     """
-    name, value = _parsed(text)
-    return f"{name}:{value}"
+    return ",".join(f"{name}:{value}" for name, value in map(_parsed, _steps(text)))
 
 
 def with_unit(spec: str | None, normalize: bool) -> str | None:
@@ -197,23 +196,42 @@ def feature_of(spec: str) -> Feature:
       UserError: there is no such feature.
     """
     given, normalize = without_unit(spec)
+    steps = [_feature(step) for step in _steps(given)] if given else []
+    if len(steps) > 1:
+        from pipeline.features.chain import chain_of
+
+        return chain_of(steps, normalize)
     if normalize:
         from pipeline.features.unit import unit_of
 
-        return unit_of(feature_of(given) if given else None)
+        return unit_of(steps[0] if steps else None)
+    return steps[0]
+
+
+def first_feature(spec: str) -> Feature:
+    """Loads the feature that sees the images, the first step of `spec`; raises as `feature_of`."""
+    given, _ = without_unit(spec)
+    return _feature(_steps(given)[0]) if given else feature_of(spec)
+
+
+def _feature(step: str) -> Feature:
     try:
-        name, value = _parsed(spec)
+        name, value = _parsed(step)
     except ValueError as error:
         raise UserError(f"--transform {error}") from error
     module, _, feature = KINDS[name].where.partition(":")
     return getattr(importlib.import_module(module), feature)(value)
 
 
+def _steps(text: str) -> list[str]:
+    """Splits a value of `--transform` where a comma begins another step; paths may hold some."""
+    return re.split(rf",(?=(?:{'|'.join(KINDS)}):)", text)
+
+
 def transform_help() -> str:
     """Describes the values of `--transform`, for the help text."""
-    return "cluster vectors instead of pixels: " + ", or ".join(
-        kind.summary for kind in KINDS.values()
-    )
+    kinds = ", or ".join(kind.summary for kind in KINDS.values())
+    return f"cluster vectors instead of pixels: {kinds}; or several, as keras:NAME,pca:N"
 
 
 def _parsed(text: str) -> tuple[str, Any]:

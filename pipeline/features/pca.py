@@ -3,23 +3,35 @@
 Pixels of uint8 images are integers, so their sums and products are exact whatever the order. The
 basis and the mean lie on binary grids on which the product of an image and the basis is exact in
 float64, so that a vector is a function of its image and the basis, and of nothing else.
+
+Floats are rounded to integers for the sums alone, of 18 bits relative to the power of two above the
+largest number of their image, and images of each such power are summed apart. The basis need not be
+more exact than that: it only has to be the same. Their products with the basis are summed in parts
+that are exact.
 """
 
 import dataclasses
+import functools
 import io
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.shards import plan
+from pipeline.shards.double_double import NUMPY, row_sums
 
 BASIS_STEP = 2.0**-24  # its multiples up to 1 are exact in float32
 MEAN_STEP = 2.0**-8
 # With so many pixels at most, (x − mean) · basis is less than 2⁵³ times the product of both steps,
 # so exact in float64. It also bounds the d × d sums that a worker holds: 512 MiB.
 MAX_PIXELS = 8192
+GRID_BITS = 18  # of floats as integers: products of 36 bits, 2¹⁷ of which are exact in float64
+# Integers of so many bits, times those of a basis of 24, are exact as sums of 2¹³.
+PART_BITS = 15
+SUMMED_ROWS = 1 << 16  # whose products are added in float64, before they are added as int64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,36 +74,78 @@ class PcaFeature:
         return principal_components(accumulator, self.num_components, dtype).to_bytes()
 
 
+class Sums(NamedTuple):
+    """Sums over images whose numbers are multiples of a power of two.
+
+    Attributes:
+      sums: Σx, [d], multiples.
+      products: Σxxᵀ, [d, d], multiples².
+    """
+
+    sums: np.ndarray
+    products: np.ndarray
+
+    def plus(self, other: "Sums | None") -> "Sums":
+        """Returns the sums over both."""
+        return self if other is None else Sums(*map(np.add, self, other))
+
+
 class Moments:
     """Sums over images that decide the principal components.
 
-    Exact for up to 10¹¹ uint8 images, whatever the order; for float32 images rounded in float64.
+    Exact for up to 10¹¹ uint8 images, whatever the order, and for 10⁸ float32 images as they are
+    rounded.
 
     Attributes:
       count: n.
-      sums: Σx, float64 [d], pixels.
-      products: Σxxᵀ, float64 [d, d], pixels².
+      by_exponent: Sums of the images whose numbers are multiples of 2 to the exponent; float64 for
+        uint8 images, with the exponent 0, else int64.
     """
 
     def __init__(self, num_pixels: int):
+        """Makes moments of no image; of how many pixels, 0, may be seen of the first one."""
         self.count = 0
-        self.sums = np.zeros(num_pixels)
-        self.products = np.zeros((num_pixels, num_pixels))
+        self.by_exponent: dict[int, Sums] = {}
+        self._num_pixels = num_pixels
 
     def add(self, pixels: np.ndarray) -> None:
         """Adds images [B, d]."""
-        wide = pixels.astype(np.float64)
-        self.count += len(wide)
-        self.sums += wide.sum(axis=0)
-        self.products += wide.T @ wide
+        self.count += len(pixels)
+        self._num_pixels = pixels.shape[1]
+        if pixels.dtype == np.uint8:
+            wide = pixels.astype(np.float64)
+            self._add(0, Sums(wide.sum(axis=0), wide.T @ wide))
+            return
+        largest = np.abs(pixels).max(axis=1)
+        # x < 2ᵉ for the exponents e of `frexp`; images of zeros alone add nothing.
+        exponents = np.frexp(largest)[1].astype(int) - GRID_BITS
+        for exponent in np.unique(exponents[largest > 0]).tolist():
+            rows = pixels[(exponents == exponent) & (largest > 0)]
+            for start, stop in plan.spans(0, len(rows), SUMMED_ROWS):
+                wide = np.rint(np.ldexp(rows[start:stop].astype(np.float64), -exponent))
+                exact = wide.sum(axis=0), wide.T @ wide
+                self._add(exponent, Sums(*(part.astype(np.int64) for part in exact)))
+
+    def _add(self, exponent: int, sums: Sums) -> None:
+        self.by_exponent[exponent] = sums.plus(self.by_exponent.get(exponent))
 
     def merge(self, other: "Moments") -> "Moments":
         """Returns the moments of both sets of images together: associative and commutative."""
-        merged = Moments(len(self.sums))
+        merged = Moments(max(self._num_pixels, other._num_pixels))
         merged.count = self.count + other.count
-        np.add(self.sums, other.sums, out=merged.sums)
-        np.add(self.products, other.products, out=merged.products)
+        for part in (self, other):
+            for exponent, sums in part.by_exponent.items():
+                merged._add(exponent, sums)
         return merged
+
+    def total(self) -> Sums:
+        """Returns the sums over all images, float64, the same in whatever order they were added."""
+        size = self._num_pixels
+        total = Sums(np.zeros(size), np.zeros((size, size)))
+        for exponent in sorted(self.by_exponent):
+            sums, products = self.by_exponent[exponent]
+            total = total.plus(Sums(np.ldexp(sums, exponent), np.ldexp(products, 2 * exponent)))
+        return total
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +171,16 @@ class Pca:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Makes vectors, float32 [B, N] in published units, of images [B, d]."""
-        return ((pixels - self.mean) @ self.basis.astype(np.float64) / self.scale).astype("<f4")
+        basis = self.basis.astype(np.float64)
+        if pixels.dtype == np.uint8:
+            return ((pixels - self.mean) @ basis / self.scale).astype("<f4")
+        projected = sum(part @ basis for part in _exact_parts(pixels))
+        return ((projected - self._projected_mean) / self.scale).astype("<f4")
+
+    @functools.cached_property
+    def _projected_mean(self) -> np.ndarray:
+        """The mean's coordinates, float64 [N]."""
+        return row_sums((self.mean[:, None] * self.basis).T, NUMPY)
 
     def invert(self, vectors: np.ndarray) -> np.ndarray:
         """Makes the image nearest to the mean for each of `vectors` [m, N].
@@ -129,13 +192,19 @@ class Pca:
         return (shifts + self.mean / self.scale).astype(np.float32)
 
     @property
+    def num_features(self) -> int:
+        """Length of the vectors, N."""
+        return self.basis.shape[1]
+
+    @property
     def variance_share(self) -> float:
         """The share of the set's variance that the vectors keep."""
         return float(self.variances.sum() / self.total_variance) if self.total_variance else 1.0
 
     def to_bytes(self) -> bytes:
         """Returns the content of an .npz file, for `from_bytes`."""
-        np.savez(file := io.BytesIO(), allow_pickle=False, **vars(self))
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        np.savez(file := io.BytesIO(), allow_pickle=False, **fields)
         return file.getvalue()
 
     @classmethod
@@ -147,11 +216,28 @@ class Pca:
         return cls(**arrays, scale=scale, total_variance=total_variance)
 
 
+def _exact_parts(vectors: np.ndarray) -> list[np.ndarray]:
+    """Cuts float32 [B, d] into parts, float64, whose products with a basis are exact but the last.
+
+    The largest part comes last, to which the others are then added; the rest is too small for the
+    order of its terms to matter.
+    """
+    rest, parts = vectors.astype(np.float64), []
+    exponents = np.frexp(np.abs(rest).max(axis=1, keepdims=True))[1]
+    for number in (1, 2):
+        step = np.ldexp(1.0, exponents - number * PART_BITS)
+        part = np.rint(rest / step) * step
+        rest = rest - part
+        parts.append(part)
+    return [rest, *parts[::-1]]
+
+
 def principal_components(moments: Moments, num_components: int, dtype: str) -> Pca:
     """Computes the first `num_components` principal components of a set of images of `dtype`."""
     count, scale = max(moments.count, 1), 255.0 if dtype == "uint8" else 1.0
-    mean = moments.sums / count
-    covariance = (moments.products - np.outer(moments.sums, moments.sums) / count) / count
+    sums, products = moments.total()
+    mean = sums / count
+    covariance = (products - np.outer(sums, sums) / count) / count
     columns, variances = _leading(covariance, num_components)
     basis = np.rint(columns / BASIS_STEP) * BASIS_STEP
     # An eigenvector may point either way: here its largest entry, the first of equal ones, is

@@ -5,6 +5,7 @@ become pictures again, and new images the same vectors.
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -23,13 +24,15 @@ from pipeline.features import (
     Sized,
     Transform,
     feature_of,
+    first_feature,
     without_unit,
 )
+from pipeline.features.chain import Chain, ChainFeature, LearnedChainFeature
+from pipeline.features.kept import keep, kept_file, read_kept
 from pipeline.shards import plan
 from pipeline.shards.block import Block, regrouped, split
 from pipeline.shards.manifest import TransformFile
-from pipeline.shards.rejected import Rejection
-from pipeline.sources.labels import Unnamed
+from pipeline.shards.thumbnails import with_thumbnails
 from pipeline.sources.protocol import Listed, Planned, Renamable, Request, Source
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class Transformed:
       path: path of the transform's file, which is written before the first vector is made.
       num_features: length of the vectors.
       transform: the content of that file; None: it is loaded for each piece.
+      is_kept: whether vectors that `survey` has kept are those of these images, ids and labels.
     """
 
     source: Source
@@ -55,6 +59,7 @@ class Transformed:
     path: str
     num_features: int
     transform: Transform | None = None
+    is_kept: bool = True
 
     @property
     def request(self) -> Request:
@@ -80,10 +85,27 @@ class Transformed:
     def num_skipped(self) -> int:
         return self.source.num_skipped
 
-    def read(self, piece: Any) -> Iterator[Block | Rejection | Unnamed]:
-        transform = self.transform or self.load()
-        size = plan.images_per_block(4 * self.num_features)
-        found = self.source.read(piece)
+    def read(self, piece: Any) -> "Iterator[Found]":
+        chain, kept = self._feature, kept_file(os.path.dirname(self.path), piece)
+        if self.is_kept and isinstance(chain, LearnedChainFeature) and storage.exists(kept):
+            last = chain.last(self.path)
+            return self._vectors(read_kept(kept), last)
+        return self._read(piece, self.transform or self.load(), self.num_features)
+
+    def survey(self, piece: Any) -> "Iterator[Found]":
+        """Reads what the transform is learned from: images, or vectors of steps that are ready."""
+        if not isinstance(self._feature, LearnedChainFeature):
+            return self.source.read(piece)
+        about = self.source.image_shape, self.source.dtype
+        first = _first_steps(self.spec, self.path, *about, _checksum(self.path))
+        vectors = self._read(piece, first, first.steps[-1].num_features)
+        return keep(vectors, kept_file(os.path.dirname(self.path), piece))
+
+    def _read(self, piece: Any, transform: Transform, num_features: int) -> "Iterator[Found]":
+        size = plan.images_per_block(4 * num_features)
+        found = with_thumbnails(
+            self.source.read(piece), self.source.image_shape, self.request.thumbnails, always=True
+        )
         if transform.batch:  # few large images make a block, and many short vectors
             images = regrouped(found, transform.batch)
             yield from regrouped(self._vectors(images, transform), size)
@@ -117,7 +139,11 @@ class Transformed:
 
     def learn(self, accumulator: Accumulator) -> None:
         """Writes the transform that follows from the images in `accumulator` to `path`."""
-        storage.write_bytes(self.path, self._learned.learn(accumulator, self.source.dtype))
+        feature = self._learned
+        content = feature.learn(accumulator, self.source.dtype)
+        if isinstance(feature, LearnedChainFeature):
+            content = feature.completed(self.path, content)
+        storage.write_bytes(self.path, content)
 
     def save(self) -> None:
         """Writes the transform to `path`, unless it is learned from the images."""
@@ -173,7 +199,18 @@ class TransformedRenamable(Transformed):
     source: Renamable
 
     def renamed(self, label_names: tuple[str, ...], repeated: np.ndarray) -> Renamable:
-        return dataclasses.replace(self, source=self.source.renamed(label_names, repeated))
+        source = self.source.renamed(label_names, repeated)
+        return dataclasses.replace(self, source=source, is_kept=False)
+
+
+@functools.lru_cache(maxsize=1)  # a worker surveys many pieces, and a model takes long to load
+def _first_steps(
+    spec: str, path: str, image_shape: tuple[int, ...], dtype: str, checksum: tuple[int, str]
+) -> Chain:
+    """Loads all steps of `spec` but the last, from the file at `path` of that checksum."""
+    chain = feature_of(spec)
+    assert isinstance(chain, ChainFeature)
+    return chain.first(path, image_shape, dtype)
 
 
 def default_size(spec: str) -> tuple[int, int] | None:
@@ -182,13 +219,13 @@ def default_size(spec: str) -> tuple[int, int] | None:
     Raises:
       UserError: there is no such model.
     """
-    feature = feature_of(without_unit(spec)[0] or spec)
+    feature = first_feature(spec)
     return feature.image_size() if isinstance(feature, Sized) else None
 
 
 def size_before(file: TransformFile | None) -> tuple[int, int] | None:
     """Returns the size (h, w) that images get for a transform that takes those of one size."""
-    if file is None or not isinstance(feature_of(without_unit(file.spec)[0] or file.spec), Sized):
+    if file is None or not isinstance(first_feature(file.spec), Sized):
         return None
     return file.image_shape[0], file.image_shape[1]
 
@@ -248,8 +285,8 @@ def load_drawable(folder: str, file: TransformFile) -> Drawable | None:
     return transform if isinstance(transform, Drawable) else None
 
 
-def is_same_transform(spec: str | None, file: TransformFile | None) -> bool:
-    """Whether `file` is the transform of `spec`, with a model of the same content.
+def is_same_transform(spec: str | None, file: TransformFile | None, folder: str = "") -> bool:
+    """Whether `file`, in `folder`, is the transform of `spec`, with a model of the same content.
 
     None stands for no transform.
     """
@@ -257,7 +294,9 @@ def is_same_transform(spec: str | None, file: TransformFile | None) -> bool:
         return spec is None and file is None
     if spec != file.spec:
         return False
-    original = feature_of(spec).original
+    if isinstance(feature := feature_of(spec), ChainFeature):
+        return feature.is_same(storage.join(folder, file.file))
+    original = feature.original
     return original is None or _checksum(original) == (file.num_bytes, file.crc32c)
 
 

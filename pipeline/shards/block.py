@@ -6,7 +6,7 @@ A shard is a TFRecord file; a record is a `tf.train.Example` that holds one bloc
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
@@ -27,17 +27,20 @@ class Block(NamedTuple):
       ids: B strings, unique in the set.
       labels: int64 [B], −1 where an image has none; or None in an unlabelled set.
       pixels: uint8 or float32 [B, d], a flattened image in each row.
+      thumbnails: B small pictures, files of PNG or WebP, where the pixels are none or large.
     """
 
     ids: list[str]
     labels: np.ndarray | None
     pixels: np.ndarray
+    thumbnails: list[bytes] | None = None
 
     def split(self, size: int) -> "Iterator[Block]":
         """Cuts the block into blocks of up to `size` images, which share its memory."""
         for start, stop in plan.spans(0, len(self.ids), size):
             labels = None if self.labels is None else self.labels[start:stop]
-            yield Block(self.ids[start:stop], labels, self.pixels[start:stop])
+            thumbnails = None if self.thumbnails is None else self.thumbnails[start:stop]
+            yield Block(self.ids[start:stop], labels, self.pixels[start:stop], thumbnails)
 
 
 def split(found: Iterable[Any], size: int) -> Iterator[Any]:
@@ -67,13 +70,14 @@ def regrouped(found: Iterable[Any], size: int) -> Iterator[Any]:
 
 
 def joined(blocks: Sequence[Block]) -> Block:
-    """Joins the images of blocks that are all labelled or all unlabelled."""
+    """Joins the images of blocks that all have labels or none, and thumbnails or none."""
     if len(blocks) == 1:
         return blocks[0]
     ids = [image_id for block in blocks for image_id in block.ids]
     labels = [block.labels for block in blocks if block.labels is not None]
     pixels = np.concatenate([block.pixels for block in blocks])
-    return Block(ids, np.concatenate(labels) if labels else None, pixels)
+    thumbnails = [one for block in blocks for one in block.thumbnails or ()]
+    return Block(ids, np.concatenate(labels) if labels else None, pixels, thumbnails or None)
 
 
 class Fingerprint:
@@ -140,10 +144,23 @@ def encode_block(block: Block) -> bytes:
     # Absent where no image has a label: a set may turn out to be unlabelled only at its end.
     if block.labels is not None and (block.labels >= 0).any():
         feature["labels"].int64_list.value.extend(block.labels.tolist())
+    if block.thumbnails is not None:
+        feature["thumbnails"].bytes_list.value.extend(block.thumbnails)
     return example.SerializeToString(deterministic=True)
 
 
-def decode_block(data: bytes, manifest: Manifest) -> Block:
+class Layout(Protocol):
+    """What decides how the bytes of a block are read, as a manifest does."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def num_features(self) -> int: ...
+    @property
+    def label_names(self) -> tuple[str, ...] | None: ...
+
+
+def decode_block(data: bytes, manifest: Layout) -> Block:
     """Reads the block in a serialized tf.train.Example; its pixels are read-only."""
     feature = Example.FromString(data).features.feature
     pixels = np.frombuffer(feature["images"].bytes_list.value[0], manifest.dtype)
@@ -153,7 +170,8 @@ def decode_block(data: bytes, manifest: Manifest) -> Block:
     ids = [image_id.decode() for image_id in feature["ids"].bytes_list.value]
     if labels is not None and not len(labels):
         labels = np.full(len(ids), -1)
-    return Block(ids, labels, pixels.reshape(len(ids), manifest.num_features))
+    thumbnails = [*feature["thumbnails"].bytes_list.value] if "thumbnails" in feature else None
+    return Block(ids, labels, pixels.reshape(len(ids), manifest.num_features), thumbnails)
 
 
 def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:

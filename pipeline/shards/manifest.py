@@ -66,6 +66,7 @@ class Manifest:
       fingerprint: hash of the set of (id, label, pixels), independent of order and shards, and of
         the transform.
       transform: None where the shards hold the images themselves.
+      thumbnails: the value of `--thumbnails`.
     """
 
     image_shape: tuple[int, ...]
@@ -80,6 +81,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     transform: TransformFile | None = None
     num_skipped: int = 0
+    thumbnails: int = 0
 
     def to_json(self) -> bytes:
         """Returns the text of manifest.json."""

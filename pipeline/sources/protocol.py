@@ -35,6 +35,7 @@ class Request:
       color: "rgb", "gray", or "auto": grey where all images are grey, else RGB for all.
       image_column, label_column: names of columns, features or arrays; None: the usual ones.
         `label_column` may be NO_LABELS.
+      thumbnails: pixels of their longer side; 0: none are made.
       default_size: (h, w) that uint8 images get without `image_size`; None: they keep theirs.
     """
 
@@ -45,6 +46,7 @@ class Request:
     color: str = AUTO
     image_column: str | None = None
     label_column: str | None = None
+    thumbnails: int = 0
     default_size: tuple[int, int] | None = None
 
     def __str__(self) -> str:

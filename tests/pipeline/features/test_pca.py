@@ -32,11 +32,8 @@ def digits() -> np.ndarray:
 
 
 def equal(one: Moments, other: Moments) -> bool:
-    return (
-        one.count == other.count
-        and one.sums.tobytes() == other.sums.tobytes()
-        and one.products.tobytes() == other.products.tobytes()
-    )
+    sums = zip(one.total(), other.total(), strict=True)
+    return one.count == other.count and all(a.tobytes() == b.tobytes() for a, b in sums)
 
 
 @given(st.data())
@@ -59,8 +56,36 @@ def test_merge_is_associative_and_commutative(data):
 def test_moments_are_those_of_integers(digits):
     moments, wide = moments_of(digits), digits.astype(np.int64)
     assert moments.count == 1797
-    np.testing.assert_array_equal(moments.sums, wide.sum(axis=0))
-    np.testing.assert_array_equal(moments.products, wide.T @ wide)
+    np.testing.assert_array_equal(moments.total().sums, wide.sum(axis=0))
+    np.testing.assert_array_equal(moments.total().products, wide.T @ wide)
+
+
+@pytest.fixture(scope="module")
+def floats() -> np.ndarray:
+    """float32 [700, 24] of very different lengths, two rows of zeros."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(700, 24)) @ rng.normal(size=(24, 24)) * rng.lognormal(size=(700, 1))
+    rows[[5, 50]] = 0
+    return rows.astype(np.float32)
+
+
+def test_moments_of_floats_do_not_depend_on_order(floats):
+    parts = [floats[start : start + 37] for start in range(0, len(floats), 37)]
+    one, others = moments_of(floats), moments_of(*parts[::-1])
+    assert equal(one, others)
+    wide = floats.astype(np.float64)
+    np.testing.assert_allclose(one.total().sums, wide.sum(axis=0), atol=1e-2)
+    scale = (wide.T @ wide).max()
+    np.testing.assert_allclose(one.total().products / scale, wide.T @ wide / scale, atol=1e-6)
+
+
+def test_vectors_of_floats_do_not_depend_on_neighbours(floats):
+    pca = pca_of(floats, 9)
+    together = pca.apply(floats)
+    assert np.concatenate([pca.apply(row[None]) for row in floats]).tobytes() == together.tobytes()
+    expected = (floats.astype(np.float64) - pca.mean) @ pca.basis
+    np.testing.assert_allclose(together, expected, rtol=1e-6, atol=1e-5)
+    assert Pca.from_bytes(pca.to_bytes()).apply(floats[:3]).tobytes() == together[:3].tobytes()
 
 
 def test_four_points_on_a_line():

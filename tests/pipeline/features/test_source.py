@@ -327,9 +327,9 @@ def test_embeddings_are_reported_in_words(embedded, model):
     assert (result.folder / "transform.keras").read_bytes() == Path(model).read_bytes()
     page = page_of(result.folder)
     assert "K-means saw the 3 numbers that keras:" in page.text
-    assert "No picture belongs to them" in page.text
-    assert len(page.all("svg", "centroid")) == 30
-    assert not page.all("img", "member")
+    assert "No picture belongs to a centroid: the images nearest to it stand for it" in page.text
+    assert not page.all("svg", "centroid")
+    assert len(page.all("img", "member")) == 350
 
 
 @pytest.mark.parametrize("name", ["reduced", "embedded"])
