@@ -18,6 +18,8 @@ from pipeline.shards.pixel_scale import Units, on_grid, squared_norms
 MOST_CANCELLED = 1e-5
 # Up to so many images, sums of uint8 pixels stay below 2²⁴ and are exact in float32.
 MAX_EXACT_IMAGES = 65_793
+# Of these and larger quanta, float32 holds the inverse, and the multiples that pixels consist of.
+LEAST_QUANTUM = 2.0**-120
 
 
 class ClusterSums(NamedTuple):
@@ -105,7 +107,11 @@ def inertia(
 
 
 def parts_of(pixels: tf.Tensor, units: Units) -> list[tf.Tensor]:
-    """Cuts float64 pixels [m, d] into multiples of the quanta, whose sums are exact."""
+    """Cuts pixels [m, d] into multiples of the quanta, whose sums are exact.
+
+    Args:
+      pixels: float64; or float32, if it holds the quanta: no part has more digits than its pixel.
+    """
     parts = []
     for quantum in units.quanta[:-1]:
         # Adding and subtracting a large constant would do as well, but TensorFlow leaves it out.
@@ -149,10 +155,14 @@ def moved_sums(
     def body(start, sums, counts):
         index = moved[start : start + size]
         pixels = take(images, index if rows is None else tf.gather(rows, index))
-        # Sums of bytes are exact in float32, unless there are many of each.
-        is_narrow = pixels.dtype == tf.uint8 and copies is None
-        wide = tf.cast(pixels, tf.float32 if is_narrow else tf.float64)
-        parts = parts_of(wide, units) if units.quanta else [wide]
+        if units.quanta:
+            # Cutting takes a third of the time in float32.
+            narrow = all(LEAST_QUANTUM <= quantum <= 1 / LEAST_QUANTUM for quantum in units.quanta)
+            cut = parts_of(pixels if narrow else tf.cast(pixels, tf.float64), units)
+            parts = [tf.cast(part, tf.float64) for part in cut]
+        else:
+            # Sums of bytes are exact in float32, unless there are many of each.
+            parts = [tf.cast(pixels, tf.float32 if copies is None else tf.float64)]
         each = tf.ones([tf.size(index)], tf.float64)
         if copies is not None:
             each = tf.gather(copies, index)

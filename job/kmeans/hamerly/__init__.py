@@ -26,6 +26,9 @@ MANY_CENTROIDS = 200
 # spans them all. An image's row has two more columns: together a multiple of 16, as vector
 # registers like it.
 FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
+# Vectors, such as embeddings, differ in more directions than pictures do: a screen of few of them
+# leaves most images many rivals.
+VECTOR_COLUMNS = 206
 # A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
 
@@ -35,7 +38,8 @@ def hamerly(images: Images, k: int) -> Algorithm:
     if images.units.step and fits(images.precision.largest_piece, images.num_features):
         # Scores of images in doubt cost less than any screen of them.
         return FewCentroids(images, k, 0)
-    if k >= MANY_CENTROIDS and (columns := _screen_columns(images, MANY_COLUMNS)):
+    many = MANY_COLUMNS if images.units.step else VECTOR_COLUMNS
+    if k >= MANY_CENTROIDS and (columns := _screen_columns(images, many)):
         return ManyCentroids(images, k, columns)
     wanted = SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
     return FewCentroids(images, k, _screen_columns(images, wanted))
@@ -43,6 +47,6 @@ def hamerly(images: Images, k: int) -> Algorithm:
 
 def _screen_columns(images: Images, wanted: int) -> int:
     """Returns how many of `wanted` dimensions a screen may have; 0 if too few to be worth it."""
-    widest = images.num_features // 4
+    widest = images.num_features // (4 if images.units.step else 2)
     columns = min(wanted, widest, images.spare_row_bytes // 4 - 2)
     return 0 if columns < min(LEAST_COLUMNS, widest) else columns

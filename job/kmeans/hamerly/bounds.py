@@ -6,7 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from job.kmeans.blocks import by_rows
-from job.kmeans.hamerly.screen import Screen, lower_bounds, screened_per_block
+from job.kmeans.hamerly.screen import (
+    Screen,
+    infinitely_far,
+    lower_bounds,
+    screened_per_block,
+)
 from job.kmeans.precision import FLOAT32_ROUNDING
 from job.kmeans.scores import Assignment
 from pipeline.shards.pixel_scale import Units
@@ -36,12 +41,14 @@ class Moves(NamedTuple):
     Attributes:
       of_own: of each centroid, float32 [k].
       fast: the centroids that moved farthest, int64 [m].
+      still: which of these did not move at all, bool [m, 1].
       places: where each centroid is in `fast`, int64 [k]; −1: it is not.
       of_slow: how far the others moved at most, float32.
     """
 
     of_own: np.ndarray
     fast: np.ndarray
+    still: np.ndarray
     places: np.ndarray
     of_slow: np.floating
 
@@ -54,7 +61,8 @@ def moves_of(centroids: np.ndarray, before: np.ndarray) -> Moves:
     places = np.full(len(moves), -1)
     places[fast] = np.arange(len(fast))
     of_slow = np.float32(moves[slow[0]]) if len(slow) else np.float32(0.0)
-    return Moves(moves.astype(np.float32), fast, places, of_slow)
+    still = (centroids == before).all(axis=1)[fast, None]
+    return Moves(moves.astype(np.float32), fast, still, places, of_slow)
 
 
 def unknown(count: int) -> Bounds:
@@ -92,7 +100,10 @@ def moved(
       rows: of the screen, float32 [n, d' + 2].
       squared_norm: pixels², float64 [n].
     """
-    fast = screen._replace(weights=tf.gather(screen.weights, moves.fast))
+    # The old bounds hold for what did not move, and are closer than the screen's.
+    weights = tf.gather(screen.weights, moves.fast)
+    weights = tf.where(moves.still, infinitely_far(1, screen), weights)
+    fast = screen._replace(weights=weights)
     places = tf.gather(moves.places, bounds.clusters)
 
     def block(start, stop):

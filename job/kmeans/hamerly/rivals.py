@@ -12,7 +12,13 @@ import tensorflow as tf
 
 from job.kmeans.blocks import by_rows, images_per_block, take
 from job.kmeans.hamerly.bounds import Bounds, at_least, at_most, updated
-from job.kmeans.hamerly.screen import Screen, image_norms, lower_bounds, screened_per_block
+from job.kmeans.hamerly.screen import (
+    Screen,
+    image_norms,
+    infinitely_far,
+    lower_bounds,
+    screened_per_block,
+)
 from job.kmeans.hamerly.upkeep import IMAGE_COST
 from job.kmeans.scores import Scorer, rounded_weights
 from pipeline.shards.pixel_scale import Units
@@ -133,9 +139,7 @@ def _with_rivals(
 
 def _in_whole_groups(screen: Screen) -> Screen:
     """Pads the screen with infinitely far centroids to a multiple of GROUP."""
-    num_clusters, width = screen.weights.shape
-    border = np.zeros((-num_clusters % GROUP, width), np.float32)
-    border[:, -1] = np.inf
+    border = infinitely_far(-screen.weights.shape[0] % GROUP, screen)
     return screen._replace(weights=tf.concat([screen.weights, border], axis=0))
 
 

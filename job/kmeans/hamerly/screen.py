@@ -157,6 +157,13 @@ def screened_per_block(screen: Screen) -> int:
     return int(np.clip(SCREEN_BYTES // (4 * max(screen.weights.shape)), 256, 16_384))
 
 
+def infinitely_far(count: int, screen: Screen) -> np.ndarray:
+    """Makes weights of centroids that are infinitely far from every image; [count, d' + 2]."""
+    weights = np.zeros((count, screen.weights.shape[1]), np.float32)
+    weights[:, -1] = np.inf
+    return weights
+
+
 def lower_bounds(row: tf.Tensor, screen: Screen) -> tf.Tensor:
     """Computes lower bounds of ‖y − c_j‖² − ‖y‖² for rows of a screen; float32 [B, k]."""
     return tf.linalg.matmul(row, screen.weights, transpose_b=True)

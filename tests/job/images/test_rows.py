@@ -9,6 +9,7 @@ from lone_worker import Worker
 
 from job.distribute.preemption import InterruptedFit
 from job.images import rows
+from job.kmeans.precision import FLOAT32
 from pipeline.errors import UserError
 
 
@@ -87,3 +88,12 @@ def test_an_image_whose_distances_overflow_float32_is_refused(norm):
     with pytest.raises(UserError, match=r"^a/set: an image of norm .*divide the images by"):
         rows.check_norms("a/set", [np.array([1.0]), np.array([norm])])
     rows.check_norms("a/set", [np.array([rows.MAX_SQUARED_NORM]), np.array([])])
+
+
+@pytest.mark.parametrize(("others", "common"), [([127, 127], 127), ([127, 0], 0)])
+def test_all_workers_have_the_same_kind_of_scores(monkeypatch, others, common):
+    """Or they would choose different algorithms, with different passes, and wait for each other."""
+    worker = Worker()
+    worker.precision = FLOAT32._replace(largest_piece=127)
+    monkeypatch.setattr(worker, "all_gather", lambda own: np.array([own, *others]))
+    assert rows.common_precision(worker) == FLOAT32._replace(largest_piece=common)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from drawn_sets import sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from job.kmeans.sums import (
     inertia,
     inertia_of_means,
     means,
+    parts_of,
     pixel_sums,
 )
 from pipeline.shards.pixel_scale import on_grid, units_of
@@ -90,6 +92,22 @@ def test_sums_of_float_images_are_exact_in_any_order():
         for rows in (order[:99], order[99:])
     ]
     np.testing.assert_array_equal(again[0] + again[1], sums)
+
+
+@pytest.mark.parametrize("exponent", [-70, -20, 0, 40])
+def test_parts_are_the_same_in_float32(exponent):
+    rng = np.random.default_rng(3)
+    images = (rng.normal(size=(4000, 3)) * 2.0 ** rng.integers(-30, 0, (4000, 3))).astype("f4")
+    images = np.ldexp(images, exponent)
+    extent = Extent.none(3).add(images)
+    units = with_quanta(units_of(images.dtype, 3), Frame.none(3), extent, 10**9)
+    assert len(units.quanta) > 2
+    narrow, wide = (
+        [part.numpy().astype(np.float64) for part in parts_of(tf.constant(images, dtype), units)]
+        for dtype in ("float32", "float64")
+    )
+    np.testing.assert_array_equal(narrow, wide)
+    np.testing.assert_array_equal(sum(narrow), images)
 
 
 def test_an_inertia_that_would_cancel_is_not_told():

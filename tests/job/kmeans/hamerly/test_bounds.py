@@ -21,12 +21,24 @@ def test_moves_are_measured_and_the_farthest_set_apart():
     moves = bounding.moves_of(after, before)
     assert moves.fast.tolist() == [3, 8]  # a fifth of them
     assert moves.places.tolist() == [-1, -1, -1, 0, -1, -1, -1, -1, 1, -1]
+    assert not moves.still.any()
     exact = np.abs(after[:, 0])
     assert (moves.of_own >= exact).all()
     np.testing.assert_allclose(moves.of_own, exact, rtol=1e-5)
     assert moves.of_slow == moves.of_own[5]
     alone = bounding.moves_of(after[3:4], before[3:4])
     assert (alone.fast.tolist(), alone.of_slow) == ([0], 0)
+
+
+def test_what_did_not_move_is_known():
+    before = np.zeros((20, 2))
+    after = before.copy()
+    after[7, 1], after[9, 0] = -2, 1e-200
+    moves = bounding.moves_of(after, before)
+    # A move too small to be measured is a move.
+    assert {*moves.fast[~moves.still[:, 0]]} <= {7, 9}
+    assert moves.fast[0] == 7
+    assert moves.still.shape == (4, 1)
 
 
 def test_a_move_is_rounded_up():
@@ -103,3 +115,5 @@ def test_bounds_hold_after_centroids_moved(dtype, step):
     others = distances[1].copy()
     others[at, own] = np.inf
     assert (found.lower.numpy() <= others.min(axis=1)).all()
+    if step == 0 and dtype == "uint8":  # nothing moved, nothing is lost
+        np.testing.assert_allclose(found.lower, held.lower, rtol=1e-5)

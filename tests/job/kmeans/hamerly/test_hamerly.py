@@ -115,6 +115,15 @@ def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, ki
     assert algorithm._screen.columns == columns
 
 
+@pytest.mark.parametrize(("num_features", "columns"), [(512, hamerly.VECTOR_COLUMNS), (100, 50)])
+def test_vectors_have_a_wider_screen(num_features, columns):
+    room = Room(num_features, 500)
+    room.units = FLOATS
+    algorithm = hamerly.hamerly(room, 200)
+    assert isinstance(algorithm, ManyCentroids)
+    assert algorithm._screen.columns == columns
+
+
 def test_products_of_bytes_need_no_screen():
     room = Room(784, 500)
     room.precision = FLOAT32._replace(largest_piece=127)
