@@ -5,6 +5,7 @@ self-contained, and its content security policy blocks everything from outside.
 """
 
 import base64
+import functools
 import hashlib
 import os
 import shlex
@@ -57,8 +58,9 @@ def build_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
     )
 
 
+@functools.cache
 def template(name: str) -> jinja2.Template:
-    """Loads a template, with the style, the number formats and the sizes of drawings."""
+    """Loads a template once, with the style, the number formats and the sizes of drawings."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
