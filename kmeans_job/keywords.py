@@ -21,12 +21,12 @@ class ShardOptions(TypedDict, total=False):
     image_column: str | None
     label_column: str | None
     max_rejected: float
+    thumbnails: int
     overwrite: bool
     quiet: bool
     beam_options: tuple[str, ...]
     transform: str | None
     normalize: bool
-    thumbnails: int
 
 
 class FitOptions(TypedDict, total=False):
@@ -59,6 +59,7 @@ class AssignOptions(TypedDict, total=False):
     image_column: str | None
     label_column: str | None
     max_rejected: float
+    thumbnails: int
     overwrite: bool
     quiet: bool
     beam_options: tuple[str, ...]

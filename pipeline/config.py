@@ -110,6 +110,14 @@ class InputConfig:
         "rejected.jsonl",
         group=IMAGES,
     )
+    thumbnails: int = option(
+        DEFAULT_THUMBNAILS,
+        metavar="PIXELS",
+        least=0,
+        help="longer side of the small pictures that are kept for the report, where vectors are "
+        "clustered or images are larger; 0: none",
+        group=IMAGES,
+    )
     overwrite: bool = option(False, help="replace what is in the output folder")
     quiet: bool = option(False, help="show no progress")
     beam_options: tuple[str, ...] = option(
@@ -154,15 +162,6 @@ class ShardConfig(InputConfig):
     normalize: bool = option(
         False,
         help="scale vectors to length 1, so that clusters are by cosine distance",
-        group=IMAGES,
-    )
-
-    thumbnails: int = option(
-        DEFAULT_THUMBNAILS,
-        metavar="PIXELS",
-        least=0,
-        help="longer side of the small pictures that are kept for the report, where vectors are "
-        "clustered or images are larger; 0: none",
         group=IMAGES,
     )
 

@@ -186,10 +186,13 @@ def _find(
 def _columns(summary: Summary, found: Found, rows: Rows) -> Columns:
     """Makes the columns of examples.npz: the examples, and the findings whose pixels are kept."""
     columns = summary.examples.columns()
-    kept = dict(zip(columns["ids"].tolist(), columns["pixels"], strict=True))
-    if summary.candidates is not None:
-        rows_of_candidates = summary.candidates.rows()
-        kept |= zip(rows_of_candidates["ids"].tolist(), rows_of_candidates["pixels"], strict=True)
+    pictures = ("pixels", "thumbnails") if "thumbnails" in columns else ("pixels",)
+    candidates = {} if summary.candidates is None else summary.candidates.rows()
+    kept = {
+        name: each
+        for some in filter(None, (columns, candidates))
+        for name, *each in zip(some["ids"].tolist(), *(some[n] for n in pictures), strict=True)
+    }
     for group in found.findings["duplicates"][:MAX_SHOWN]:
         # Its images have the same pixels: those of any of them will do.
         for name in group:
@@ -199,10 +202,9 @@ def _columns(summary: Summary, found: Found, rows: Rows) -> Columns:
     farther = [one["id"] for one in found.findings.get("farther", [])[:MAX_SHOWN]]
     names = sorted({*shown_ids(found.findings), *farther} & kept.keys())
     at = np.array([found.rows[name] for name in names], int)
+    chosen = [kept[name] for name in names]
     shown = {
-        "pixels": np.array([kept[name] for name in names], columns["pixels"].dtype).reshape(
-            len(names), columns["pixels"].shape[1]
-        ),
+        **{name: _column([e[i] for e in chosen], columns[name]) for i, name in enumerate(pictures)},
         "ids": np.array(names, str),
         "labels": rows.labels[at].astype(np.int64),
         "clusters": rows.clusters[at],
@@ -210,6 +212,12 @@ def _columns(summary: Summary, found: Found, rows: Rows) -> Columns:
         "kinds": np.full(len(names), FINDING),
     }
     return {name: np.concatenate([columns[name], shown[name]]) for name in columns}
+
+
+def _column(values: list[Any], like: np.ndarray) -> np.ndarray:
+    """Makes a column of values like those of another column."""
+    dtype = np.bytes_ if like.dtype.kind == "S" else like.dtype  # thumbnails may be longer
+    return np.array(values, dtype).reshape(len(values), *like.shape[1:])
 
 
 class _Sums(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 
 from job.result.examples import Rows
 from job.result.findings import MAX_SHOWN
+from pipeline.shards import thumbnails
 from pipeline.shards.assignments import Assigned
 
 MAX_KEPT = 4_000  # images of each sort, of all clusters together
@@ -42,15 +43,16 @@ class Candidates:
         labels = block.labels if block.labels is not None else np.full(len(clusters), -1)
         is_near = (labels >= 0) & (distances <= self._near[clusters])
         kept = np.flatnonzero((distances >= self._far[clusters]) | is_near)
-        self.add_rows(
-            {
-                "pixels": block.pixels[kept],
-                "ids": np.array([block.ids[row] for row in kept.tolist()], str),
-                "labels": labels[kept],
-                "clusters": clusters[kept],
-                "distances": distances[kept],
-            }
-        )
+        rows = {
+            "pixels": block.pixels[kept],
+            "ids": np.array([block.ids[row] for row in kept.tolist()], str),
+            "labels": labels[kept],
+            "clusters": clusters[kept],
+            "distances": distances[kept],
+        }
+        if block.thumbnails is not None:
+            rows["thumbnails"] = thumbnails.column([block.thumbnails[row] for row in kept.tolist()])
+        self.add_rows(rows)
 
     def add_rows(self, rows: Rows) -> None:
         """Adds images, as columns of examples."""

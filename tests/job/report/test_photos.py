@@ -95,3 +95,23 @@ def test_exports_are_thumbnails(result, tmp_path):
     assert sorted(sizes) == [10, 10, 10]
     reds = [thumbnails.decoded(path.read_bytes()).mean(axis=(0, 1)).argmax() for path in files]
     assert [len(set(reds[start : start + 10])) for start in (0, 10, 20)] == [1, 1, 1]
+
+
+def test_new_images_keep_them_too(result, images, tmp_path):
+    run, flipped = result("--normalize").folder, images[::-1]
+    path = sets.write_npz(tmp_path, flipped, np.arange(30) % 3)
+    command = ["assign", "--model", str(run), "--input", path, "--quiet"]
+    for output, *flags in (["one"], ["three", "--num-shards", "3"], ["none", "--thumbnails", "0"]):
+        assert main([*command, "--output", str(tmp_path / output), *flags]) == 0
+    made = [(tmp_path / output / "examples.npz").read_bytes() for output in ("one", "three")]
+    assert made[0] == made[1]
+    with np.load(tmp_path / "one" / "examples.npz") as file:
+        examples = dict(file)
+    expected = thumbnails.encoded(flipped.reshape(30, -1), SHAPE, 96)
+    numbers = [int(name.split("/")[-1]) for name in examples["ids"]]
+    assert set(examples["kinds"]) >= {"finding"}
+    for number, found in zip(numbers, thumbnails.from_column(examples["thumbnails"]), strict=True):
+        assert found.startswith(expected[number].rstrip(b"\0"))
+    page = page_of(tmp_path / "one")
+    assert decoded(page.all("img", "member")[0]["src"]).shape == (96, 58, 3)
+    assert not page_of(tmp_path / "none").all("img", "member")
