@@ -69,7 +69,7 @@ def candidates(
             round_purpose = f"{purpose}/{rounds}"
             drawn = images.take(_draw(images, state[0], k, potential, seed, round_purpose))
         parts.append(drawn)
-    counted = state[1], images.copies
+    counted = state[1:] if images.copies is None else (state[1], images.copies)
     _, (weights,) = images.compile(_count_nearest)(counted, np.zeros(number))
     return np.concatenate(parts), weights
 
@@ -115,10 +115,10 @@ def _approach(images, squared_norm, state, shared, units):
 
 def _count_nearest(images, squared_norm, state, empty):
     """A step: counts the images nearest to each candidate; `empty` has a row for each of them."""
-    owner, copies = state
-    each = tf.ones_like(squared_norm) if copies is None else copies
+    owner, *copies = state
+    each = copies[0] if copies else tf.ones_like(squared_norm)
     counts = tf.math.unsorted_segment_sum(each, owner, tf.shape(empty)[0])
-    return owner, [counts]
+    return state, [counts]
 
 
 def reduce_weighted(
