@@ -16,7 +16,7 @@ QUICK = {
     *("check_readonly_memmap_input", "check_estimators_nan_inf", "check_fit2d_1sample"),
 }
 CONFIGURATIONS = [
-    KMeans(),
+    KMeans(3),  # some checks have only four distinct rows
     KMeans(3, init="random", n_init=2, algorithm="hamerly", replicas=2),
     KMeans(2, init="k-means||", max_iter=5, tol=1e-3, random_state=7, algorithm="lloyd"),
 ]
@@ -37,7 +37,13 @@ def test_quick_checks(cpus, estimator, check):
     check(estimator)
 
 
+def _expected_failures(estimator: KMeans) -> dict[str, str]:
+    """What scikit-learn expects of its own KMeans, too."""
+    reason = "draws follow the numbers of rows, and the check shuffles the rows it repeats"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
 @pytest.mark.slow
-@parametrize_with_checks(CONFIGURATIONS)
+@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=_expected_failures)
 def test_all_checks(cpus, estimator, check):
     check(estimator)
