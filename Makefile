@@ -16,7 +16,7 @@ test: $(VENV)/.installed-test
 
 # Minutes each: many kills, all of MNIST in every format, other engines, a real browser.
 test-slow: $(VENV)/.installed-test
-	$(BIN)/pytest -m slow --durations 15
+	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations 15
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
