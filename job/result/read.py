@@ -158,12 +158,15 @@ def _json(path: str, text: bytes) -> dict[str, Any]:
 
 def _rows(path: str, columns: list[str] | None = None) -> pa.Table:
     try:
-        # A buffer, not a Python file object: Arrow's threads may still hold such an object when
-        # the interpreter exits, and then the process aborts although its work is done.
+        # No threads and no Python file: a thread of Arrow's that is still at work, or still
+        # being joined, when the interpreter exits aborts a process whose work is done.
         source = pa.BufferReader(storage.read_bytes(path))
-        return pq.read_table(source, columns=columns, schema=SCHEMA)
+        file = pq.ParquetFile(source, pre_buffer=False)
+        if file.schema_arrow != SCHEMA:
+            raise pa.ArrowInvalid(f"its columns are not {', '.join(SCHEMA.names)}")
+        return file.read(columns, use_threads=False)
     except pa.ArrowException as error:
-        raise UserError(f"{path}: no Parquet file ({error}); run `kmeans-job fit` again") from error
+        raise UserError(f"{path}: no assignments ({error}); run `kmeans-job fit` again") from error
 
 
 def _arrays(path: str) -> Any:
