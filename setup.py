@@ -134,5 +134,10 @@ setup(
         ],
         "test": TEST,
     },
-    entry_points={"console_scripts": ["kmeans-job=job.start:main"]},
+    entry_points={
+        "console_scripts": [
+            "kmeans-job=job.start:main",
+            "kmeans-job-worker=pipeline.transforms.worker:main",
+        ]
+    },
 )
