@@ -1,6 +1,7 @@
 """Images that a Python caller holds, as the commands take them."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from job.config import SHARDS, FitConfig
@@ -25,8 +26,8 @@ def named(images: "Images") -> tuple[Any, "Images | None"]:
     return objects.describe(images), images
 
 
-def shard_for_fit(images: "Images", config: FitConfig) -> None:
-    """Shards images into the folder `config.shards`, inside the folder of the result.
+def shard_for_fit(images: "Images", config: FitConfig, ks: Sequence[int]) -> None:
+    """Shards images into the folder `config.shards`, inside that of the results for `ks`.
 
     The result must be absent, or else to be overwritten. Shards that are there are written anew:
     nothing tells whether the caller's images are still the same ones.
@@ -40,7 +41,7 @@ def shard_for_fit(images: "Images", config: FitConfig) -> None:
     if workers.of_environment() is not None:
         raise UserError("TF_CONFIG: shard the images once, then fit on every worker")
     with storage.locked(config.output):
-        prepare_output(config.output, [config.k], config.overwrite, (SHARDS,))
+        prepare_output(config.output, ks, config.overwrite, (SHARDS,))
         description = objects.describe(images)
         sharding = ShardConfig(
             input=(description,),
