@@ -30,6 +30,7 @@ TEST = [
     "google-cloud-build>=3.25",
     "hypothesis>=6.100",
     "ipykernel>=6.29",  # runs the notebooks of docs/
+    "kubernetes-validate>=1.33",  # schemas of Kubernetes
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
     "nbclient>=0.10",
