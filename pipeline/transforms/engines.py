@@ -3,6 +3,7 @@
 Beam is imported inside the functions, as in `transforms.runner`.
 """
 
+import contextlib
 import logging
 import re
 from typing import Any
@@ -73,6 +74,18 @@ def choose(options: Any) -> Any:
     # The engine takes the environment it is given, unless it sees the mode: then it takes Beam's.
     direct.direct_running_mode = None
     return FnApiRunner(default_environment=ProcessEnvironment.default())
+
+
+def cancel(result: Any) -> None:
+    """Cancels a job that was handed to a job service, which would go on without this process.
+
+    One on Dataflow goes on, because it is followed and cancelled by other commands.
+    """
+    from apache_beam.runners.portability.portable_runner import PipelineResult
+
+    if isinstance(result, PipelineResult):
+        with contextlib.suppress(Exception):  # the service may be what has ended
+            result.cancel()
 
 
 def explain(error: Exception, options: Any) -> UserError | JobError | None:

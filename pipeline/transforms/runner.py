@@ -85,12 +85,21 @@ def run_pipeline(pipeline: Any) -> None:
     """
     try:
         with _without_tracebacks():
-            pipeline.run().wait_until_finish()
+            _finish(pipeline.run())
     except Exception as error:
         explained = from_engine(error) or engines.explain(error, pipeline.options)
         if explained is None:
             raise
         raise explained from error
+
+
+def _finish(result: Any) -> None:
+    """Waits until a pipeline that was started is done; Ctrl-C cancels it."""
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        engines.cancel(result)
+        raise
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ Flink's and Spark's job servers speak the same API.
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -132,6 +134,34 @@ def test_a_worker_that_is_killed(server, tmp_path, capfd):
     assert main([*command, *flags]) == 0
     assert main([*command, "--output", str(tmp_path / "one")]) == 0
     assert files_of(output) == files_of(tmp_path / "one")
+
+
+def test_ctrl_c_cancels_the_job(server, tmp_path):
+    """The workers, which are no children of the command, end too."""
+    spec, output = sets.write_folder(tmp_path, *sets.digits(3000)), tmp_path / "out"
+    flags = ["--input", spec, "--output", str(output), "--num-shards", "4", "--quiet"]
+    command = [sys.executable, "-P", "-m", "job", "shard", *flags, *server.environments["PROCESS"]]
+    environment = {**os.environ, "PYTHONPATH": str(jobs.ROOT)}
+    before = server.pids
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    with jobs.ended([process]):
+        assert jobs.wait_until(lambda: output.exists() and bool(os.listdir(output)), process)
+        (worker,) = server.pids - before
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=jobs.PATIENCE_SECONDS)[1] == "kmeans-job: interrupted\n"
+    assert process.returncode == 130
+    end = time.monotonic() + jobs.PATIENCE_SECONDS
+    while is_alive(worker):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert "manifest.json" not in files_of(output)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_prism_by_name(commands, here, tmp_path, capfd):
