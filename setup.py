@@ -36,6 +36,7 @@ TEST = [
     "nbclient>=0.10",
     "onnxruntime>=1.18",
     "pandas>=2.2",
+    "prometheus-client>=0.20",  # reads what --metrics-port serves
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",

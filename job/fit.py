@@ -24,6 +24,7 @@ from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
 from job.kmeans.loop import Callback, Fitted, Seconds, State
+from job.monitoring import Figures, served
 from job.result.folder import CHECKPOINT, is_all_but_done, prepare_result
 from job.result.publish import Publication, publish_assignments, publish_result
 from job.result.read import read_finished, read_metrics
@@ -172,6 +173,8 @@ class Session:
         state, lines = saved or (None, b"")
         with contextlib.ExitStack() as stack:
             callbacks: list[Callback] = [self._draws]
+            if config.metrics_port is not None:
+                callbacks.append(self._monitor(config.metrics_port, stack))
             if self.replicas.worker == 0:
                 callbacks += self._recorders(config, checkpoints, lines, stack)
                 callbacks.append(following)
@@ -185,6 +188,13 @@ class Session:
                 state,
                 self._draws.by_restart,
             )
+
+    def _monitor(self, port: int, stack: contextlib.ExitStack) -> Callback:
+        """Serves the figures of this worker until `stack` is closed."""
+        replicas = self.replicas
+        figures = Figures(self.manifest.num_images, replicas.worker, replicas.num_workers)
+        stack.enter_context(served(figures, port))
+        return figures
 
     def _recorders(
         self,
