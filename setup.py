@@ -15,6 +15,7 @@ HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
 COMPLETION = ["argcomplete>=3.5"]
 SKLEARN = ["scikit-learn>=1.6"]
+WANDB = ["wandb>=0.17"]
 ONNX = ["onnx>=1.16"]
 TEST = [
     *GCP,
@@ -36,6 +37,7 @@ TEST = [
     "nbclient>=0.10",
     "onnxruntime>=1.18",
     "pandas>=2.2",
+    "polars>=1.9",
     "prometheus-client>=0.20",  # reads what --metrics-port serves
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -47,6 +49,7 @@ TEST = [
     "types-protobuf",
     "types-PyYAML",
     "types-tqdm",
+    *WANDB,
     "webdataset>=0.2.100",
 ]
 
@@ -124,7 +127,7 @@ setup(
         "onnx": ONNX,
         "sklearn": SKLEARN,
         "mlflow": ["mlflow-skinny>=2.14"],
-        "wandb": ["wandb>=0.17"],
+        "wandb": WANDB,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
@@ -136,5 +139,10 @@ setup(
         ],
         "test": TEST,
     },
-    entry_points={"console_scripts": ["kmeans-job=job.start:main"]},
+    entry_points={
+        "console_scripts": [
+            "kmeans-job=job.start:main",
+            "kmeans-job-worker=pipeline.transforms.worker:main",
+        ]
+    },
 )

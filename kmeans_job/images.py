@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from job.config import SHARDS, FitConfig
@@ -26,8 +27,8 @@ def named(images: "Images") -> tuple[Any, "Images | None"]:
     return objects.describe(images), images
 
 
-def shard_for_fit(images: "Images", config: FitConfig) -> None:
-    """Shards images into the folder `config.shards`, inside the folder of the result.
+def shard_for_fit(images: "Images", config: FitConfig, ks: Sequence[int]) -> None:
+    """Shards images into the folder `config.shards`, inside that of the results for `ks`.
 
     The result must be absent, or else to be overwritten. Shards that are there are written anew:
     nothing tells whether the caller's images are still the same ones.
@@ -41,7 +42,7 @@ def shard_for_fit(images: "Images", config: FitConfig) -> None:
     if group := cluster.discover(config.cluster, os.environ):
         raise UserError(f"{group.source}: shard the images once, then fit on every worker")
     with storage.locked(config.output):
-        prepare_output(config.output, [config.k], config.overwrite, (SHARDS,))
+        prepare_output(config.output, ks, config.overwrite, (SHARDS,))
         description = objects.describe(images)
         sharding = ShardConfig(
             input=(description,),
