@@ -15,6 +15,7 @@ HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
 COMPLETION = ["argcomplete>=3.5"]
 SKLEARN = ["scikit-learn>=1.6"]
+WANDB = ["wandb>=0.17"]
 ONNX = ["onnx>=1.16"]
 TEST = [
     *GCP,
@@ -30,11 +31,13 @@ TEST = [
     "google-cloud-build>=3.25",
     "hypothesis>=6.100",
     "ipykernel>=6.29",  # runs the notebooks of docs/
+    "kubernetes-validate>=1.33",  # schemas of Kubernetes
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
     "nbclient>=0.10",
     "onnxruntime>=1.18",
     "pandas>=2.2",
+    "polars>=1.9",
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
@@ -45,6 +48,7 @@ TEST = [
     "types-protobuf",
     "types-PyYAML",
     "types-tqdm",
+    *WANDB,
     "webdataset>=0.2.100",
 ]
 
@@ -122,7 +126,7 @@ setup(
         "onnx": ONNX,
         "sklearn": SKLEARN,
         "mlflow": ["mlflow-skinny>=2.14"],
-        "wandb": ["wandb>=0.17"],
+        "wandb": WANDB,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],
         # What benchmarks/fit.py compares with.
@@ -134,5 +138,10 @@ setup(
         ],
         "test": TEST,
     },
-    entry_points={"console_scripts": ["kmeans-job=job.start:main"]},
+    entry_points={
+        "console_scripts": [
+            "kmeans-job=job.start:main",
+            "kmeans-job-worker=pipeline.transforms.worker:main",
+        ]
+    },
 )

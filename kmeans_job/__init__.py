@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from job import __version__ as __version__
-from job.config import SHARDS, FitConfig
+from job.config import SHARDS, FitConfig, parse_ks, sweep_configs
 from kmeans_job.keywords import AssignOptions, FitOptions, Path, ShardOptions
 from pipeline import storage
 from pipeline.config import AssignConfig, ShardConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.shards.assignments import AssignmentsManifest
     from pipeline.shards.manifest import Manifest
 
-__all__ = ["UserError", "assign", "fit", "load_result", "shard"]
+__all__ = ["UserError", "assign", "fit", "load_result", "shard", "sweep"]
 # A path or a name of a set, several of them, or an object that holds the images.
 Images = Path | Iterable[object]
 # Modules of the classes, by name.
@@ -93,17 +93,54 @@ def fit(
       TypeError: an option does not exist; the message names the nearest.
       UserError: an option, the shards or the output folder is at fault.
     """
-    is_folder = isinstance(shards, str | os.PathLike)
-    folder = shards if is_folder else storage.join(os.fspath(output), SHARDS)
-    config = from_keywords(FitConfig, _quietly(options, shards=folder, output=output, k=k))
-    if not is_folder:
+    config, also = _fit_config(shards, output, k, options)
+    if also:
         from kmeans_job import images
 
-        images.shard_for_fit(shards, config)
+        images.shard_for_fit(shards, config, [k])
     from job import fit as command
 
-    command.fit(config, () if is_folder else (SHARDS,), followers=callbacks)
+    command.fit(config, also, followers=callbacks)
     return load_result(output)
+
+
+def sweep(
+    shards: Images, output: Path, ks: Iterable[int], **options: Unpack[FitOptions]
+) -> dict[str, Any]:
+    """Fits several k and compares them, as `kmeans-job fit --k 8,10,16` does.
+
+    >>> found = sweep("out/shards", "out/sweep", [8, 10, 16])
+    >>> [fit["inertia"] for fit in found["fits"]], found["elbow"]
+    ([4958.2, 4567.4, 3921.7], 10)
+    >>> load_result("out/sweep/k=10")
+    Result('out/sweep/k=10': 10 clusters of 1,797 images, 14 iterations, inertia 4,567)
+
+    Args:
+      shards: as `fit` takes them.
+      output: folder for the results, which lie in `output`/k=8 …, and for sweep.html.
+      ks: numbers of clusters, each once.
+      options: as `fit` takes them.
+
+    Returns:
+      The content of sweep.json: in `fits` the metrics of each k by ascending k; in `elbow` the k
+      from which on more clusters gain little, or None.
+
+    Raises:
+      TypeError, UserError: as `fit`.
+    """
+    try:
+        numbers = parse_ks(",".join(map(str, ks)))
+    except ValueError as error:
+        raise UserError(f"ks: {error}") from None
+    config, also = _fit_config(shards, output, max(numbers), options)
+    sweep_configs(config, numbers)  # raises here, before any work, if a k is not allowed
+    if also:
+        from kmeans_job import images
+
+        images.shard_for_fit(shards, config, numbers)
+    from job import sweep as command
+
+    return command.fit_each(config, numbers, also)
 
 
 def assign(
@@ -169,6 +206,19 @@ def _quietly(options: Any, **given: Any) -> dict[str, Any]:
     return {"quiet": True, **options, **given}
 
 
+def _fit_config(
+    shards: Images, output: Path, k: int, options: Any
+) -> tuple[FitConfig, tuple[str, ...]]:
+    """Returns the config of a fit, and which folders of others its output may hold.
+
+    Of images that are objects, it holds the shards.
+    """
+    is_folder = isinstance(shards, str | os.PathLike)
+    folder = shards if is_folder else storage.join(os.fspath(output), SHARDS)
+    config = from_keywords(FitConfig, _quietly(options, shards=folder, output=output, k=k))
+    return config, () if is_folder else (SHARDS,)
+
+
 def _show_options(function: Any, config_class: type) -> None:
     """Gives a function the signature that notebooks show: with every option and its default."""
     function.__signature__ = signature(function, config_class, quiet=True)
@@ -176,4 +226,5 @@ def _show_options(function: Any, config_class: type) -> None:
 
 _show_options(shard, ShardConfig)
 _show_options(fit, FitConfig)
+_show_options(sweep, FitConfig)
 _show_options(assign, AssignConfig)

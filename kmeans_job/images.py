@@ -1,10 +1,12 @@
 """Images that a Python caller holds, as the commands take them."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from job.config import SHARDS, FitConfig
-from job.distribute import workers
+from job.distribute import cluster
 from pipeline import storage
 from pipeline.config import ShardConfig
 from pipeline.errors import UserError
@@ -25,8 +27,8 @@ def named(images: "Images") -> tuple[Any, "Images | None"]:
     return objects.describe(images), images
 
 
-def shard_for_fit(images: "Images", config: FitConfig) -> None:
-    """Shards images into the folder `config.shards`, inside the folder of the result.
+def shard_for_fit(images: "Images", config: FitConfig, ks: Sequence[int]) -> None:
+    """Shards images into the folder `config.shards`, inside that of the results for `ks`.
 
     The result must be absent, or else to be overwritten. Shards that are there are written anew:
     nothing tells whether the caller's images are still the same ones.
@@ -37,10 +39,10 @@ def shard_for_fit(images: "Images", config: FitConfig) -> None:
     from job.result.folder import prepare_output
     from pipeline.shard import complete_shards, shard
 
-    if workers.of_environment() is not None:
-        raise UserError("TF_CONFIG: shard the images once, then fit on every worker")
+    if group := cluster.discover(config.cluster, os.environ):
+        raise UserError(f"{group.source}: shard the images once, then fit on every worker")
     with storage.locked(config.output):
-        prepare_output(config.output, [config.k], config.overwrite, (SHARDS,))
+        prepare_output(config.output, ks, config.overwrite, (SHARDS,))
         description = objects.describe(images)
         sharding = ShardConfig(
             input=(description,),

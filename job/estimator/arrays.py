@@ -22,10 +22,15 @@ def as_array(values: Any) -> Any:
     """
     if not isinstance(values, np.ndarray):
         values = _shared(values)
-    if getattr(values, "ndim", 2) in (3, 4):
+    if image_shape_of(values) is not None:
         array = np.asarray(values)
         return array.reshape(len(array), math.prod(array.shape[1:]))
     return values
+
+
+def image_shape_of(values: Any) -> tuple[int, ...] | None:
+    """Returns the shape of the images [n, h, w] or [n, h, w, c] that `values` are; else None."""
+    return tuple(values.shape[1:]) if getattr(values, "ndim", 2) in (3, 4) else None
 
 
 def _shared(values: Any) -> Any:

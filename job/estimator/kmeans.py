@@ -10,7 +10,7 @@ import numpy as np
 
 from job.config import FitConfig
 from job.estimator import fitting
-from job.estimator.arrays import as_array, as_pixels
+from job.estimator.arrays import as_array, as_pixels, image_shape_of
 from pipeline.errors import UserError, install_hint
 
 try:
@@ -122,6 +122,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Raises:
           ValueError: X or a parameter is at fault.
         """
+        shape = image_shape_of(X)
         pixels = self._pixels(X, reset=True)
         weights = _weights(sample_weight, len(pixels))
         with _as_parameters():
@@ -138,6 +139,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.inertia_, self.n_iter_ = found.inertia, found.iterations
         self.history_ = found.history
         self._scale = fitting.scale_of(pixels)
+        self._image_shape, self._converged = shape or pixels.shape[1:], found.converged
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -170,6 +172,26 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _html_repr(self) -> str:
+        """Returns what notebooks show: the fitted centers and numbers, or scikit-learn's diagram.
+
+        Up to version 1.6 scikit-learn does not ask, and shows its diagram.
+        """
+        if not hasattr(self, "cluster_centers_"):
+            return super()._html_repr()
+        from job.report.cell import build_array_cell
+
+        centers = self.cluster_centers_
+        facts = {
+            "num_images": len(self.labels_),
+            "image_shape": self._image_shape,
+            "iterations": self.n_iter_,
+            "converged": self._converged,
+            "inertia": self.inertia_,
+        }
+        sizes = np.bincount(self.labels_, minlength=len(centers))
+        return build_array_cell(centers / self._scale, sizes, facts, repr(self))
 
     def _pixels(self, X: Any, reset: bool) -> np.ndarray:
         """Checks and converts an array as scikit-learn does; uint8 is not copied."""

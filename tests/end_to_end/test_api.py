@@ -79,13 +79,46 @@ def test_what_is_wrong_is_raised(shards, result, tmp_path):
         kmeans_job.fit(shards, tmp_path / "out", 2, sead=1)
 
 
+def test_a_sweep(shards, result, tmp_path):
+    options = {"algorithm": "lloyd", "init": "random", "seed": 3}
+    found = kmeans_job.sweep(shards, tmp_path / "sweep", (10, 2), **options)
+    assert [fit["k"] for fit in found["fits"]] == [2, 10]
+    assert found == json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    ten = kmeans_job.load_result(tmp_path / "sweep" / "k=10")
+    np.testing.assert_array_equal(ten.centroids, result.centroids)
+    with pytest.raises(UserError, match="holds a sweep; add --overwrite to replace it"):
+        kmeans_job.sweep(shards, tmp_path / "sweep", (10, 2), **options)
+
+
+def test_a_sweep_of_images_in_memory(cpus, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 5), dtype=np.uint8)
+    options = {"algorithm": "lloyd", "init": "random"}
+    found = kmeans_job.sweep(images, tmp_path, [3, 2], **options)
+    assert (tmp_path / "shards" / "manifest.json").exists()
+    assert [fit["folder"] for fit in found["fits"]] == ["k=2", "k=3"]
+
+
+@pytest.mark.parametrize(
+    ("ks", "message"),
+    [
+        ([8, 8], "ks: '8,8' has 8 twice; give each number once"),
+        ([2.5], "ks: '2.5' is neither a number nor numbers with commas between"),
+        ([], "ks: '' is neither a number"),
+        ([4, 0], "--k 0: must be at least 1"),
+    ],
+)
+def test_wrong_numbers_of_clusters(shards, tmp_path, ks, message):
+    with pytest.raises(UserError, match=message):
+        kmeans_job.sweep(shards, tmp_path / "out", ks)
+
+
 def test_a_damaged_table_is_named(result, new_folder):
     folder = new_folder()
     for name in ("metrics.json", "centroids.npy", "history.jsonl", "examples.npz"):
         (folder / name).symlink_to(f"{result.folder}/{name}")
     (folder / "assignments").mkdir()
     (path := folder / "assignments" / "assignments-00000-of-00001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=f"{path}: no Parquet file"):
+    with pytest.raises(UserError, match=f"{path}: no assignments"):
         _ = kmeans_job.load_result(folder).assignments
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kmeans_job
-from kmeans_job import UserError, assign, fit, load_result, shard
+from kmeans_job import UserError, assign, fit, load_result, shard, sweep
 
 
 def cluster(folder: Path, images: NDArray[np.uint8]) -> list[int]:
@@ -32,6 +32,7 @@ def cluster(folder: Path, images: NDArray[np.uint8]) -> list[int]:
     assert_type(repr(result), str)
     found = assign("out", images, "new", quiet=False)
     assert_type(found.cluster_sizes, tuple[int, ...])
+    assert_type(sweep(images, "sweep", range(2, 5), seed=3), dict[str, Any])
     try:
         again: kmeans_job.Result = load_result("out")
     except UserError as error:

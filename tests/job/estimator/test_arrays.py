@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import tensorflow as tf
@@ -27,6 +28,7 @@ SOURCES = {
     "a list": lambda: PIXELS.tolist(),
     "Fortran's order": lambda: np.asfortranarray(PIXELS),
     "pandas": lambda: FRAME,
+    "polars": lambda: pl.DataFrame(PIXELS, schema=NAMES),
     "Arrow": lambda: TABLE,
     "TensorFlow": lambda: tf.constant(PIXELS),
     "DLPack": lambda: only(PIXELS, "__dlpack__", "__dlpack_device__"),
@@ -34,7 +36,7 @@ SOURCES = {
     "Arrow's stream": lambda: only(TABLE, "__arrow_c_stream__"),
     "interchange": lambda: only(FRAME, "__dataframe__"),
 }
-NAMED = ("pandas", "Arrow", "Arrow's stream", "interchange")
+NAMED = ("pandas", "polars", "Arrow", "Arrow's stream", "interchange")
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -259,6 +259,27 @@ def test_frames_in_frames_out(cpus):
         kmeans.predict(BLOBS)
 
 
+def test_what_a_notebook_shows(fitted):
+    assert "sk-top-container" in KMeans(3)._repr_html_()  # scikit-learn's own, before the fit
+    shown = fitted._repr_html_()
+    assert "<strong>3 clusters of 120 images of 3 numbers</strong>" in shown
+    assert shown.count("<svg") == 3
+    assert shown.count(" · 40<") == 3
+    assert ">Inertia</th>" in shown
+    assert "<code>KMeans(n_clusters=3)</code>" in shown
+    assert "stopped before convergence" not in shown
+    assert fitted._repr_mimebundle_()["text/html"] == shown
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_centers_of_images_are_pictures(cpus, dtype):
+    images = RNG.integers(0, 256, (60, 4, 5)).astype(dtype)
+    with pytest.warns(ConvergenceWarning):
+        shown = KMeans(4, max_iter=1).fit(images)._repr_html_()
+    assert "<strong>4 clusters of 60 images</strong>, 1 iterations, stopped before" in shown
+    assert shown.count('<img src="data:image/png;base64,') == 4
+
+
 def test_without_scikit_learn():
     code = "import sys; sys.modules['sklearn'] = None\nimport kmeans_job\nkmeans_job.fit\n"
     code += "try:\n    kmeans_job.KMeans\nexcept ImportError as error:\n    print(error)"
