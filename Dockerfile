@@ -1,5 +1,4 @@
-# One image for everything that runs in Google Cloud: Dataflow's workers start it as it is, Vertex AI
-# and Cloud Build give it the command `kmeans-job`.
+# One image for everything: Beam's workers start it with flags, whoever runs a command names it.
 FROM python:3.11-slim
 
 # tensorflow[and-cuda] brings what NVIDIA GPUs need.
@@ -22,9 +21,10 @@ RUN pip install --no-cache-dir --no-deps --force-reinstall . \
     && useradd --create-home --uid 1000 worker
 
 COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
+COPY --chmod=755 deploy/entrypoint.sh /opt/kmeans-job/entrypoint.sh
 
 # Beam's workers use the packages above, rather than make an environment of their own.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 PYTHONUNBUFFERED=1
 WORKDIR /home/worker
 USER worker
-ENTRYPOINT ["/opt/apache/beam/boot"]
+ENTRYPOINT ["/opt/kmeans-job/entrypoint.sh"]

@@ -31,6 +31,7 @@ TEST = [
     "google-cloud-build>=3.25",
     "hypothesis>=6.100",
     "ipykernel>=6.29",  # runs the notebooks of docs/
+    "kubernetes-validate>=1.33",  # schemas of Kubernetes
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
     "nbclient>=0.10",
@@ -137,5 +138,10 @@ setup(
         ],
         "test": TEST,
     },
-    entry_points={"console_scripts": ["kmeans-job=job.start:main"]},
+    entry_points={
+        "console_scripts": [
+            "kmeans-job=job.start:main",
+            "kmeans-job-worker=pipeline.transforms.worker:main",
+        ]
+    },
 )

@@ -66,7 +66,7 @@ def ours(task: Task, started: Callable[[], None], algorithm: str = "auto") -> Pr
     from job.kmeans import loop
 
     def fit() -> Fit:
-        fitted, _ = loop.run_restarts(images, config, _Silent())
+        fitted, _ = loop.run_restarts(images, config, Silent())
         return Fit(fitted.centroids, fitted.iterations)
 
     return fit
@@ -76,7 +76,7 @@ def ours_lloyd(task: Task, started: Callable[[], None]) -> Prepared:
     return ours(task, started, "lloyd")
 
 
-class _Silent:
+class Silent:
     """A callback that does nothing."""
 
     def on_seeding(self, *_) -> None: ...

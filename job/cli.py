@@ -17,7 +17,7 @@ from job.config import (
     parse_ks,
     sweep_configs,
 )
-from job.distribute import process, workers
+from job.distribute import cluster, process
 from job.distribute.preemption import on_sigterm
 from pipeline import options, storage, streams
 from pipeline.config import AssignConfig, ShardConfig
@@ -185,7 +185,7 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 
 def _fit_config(flags: argparse.Namespace, **given: Any) -> FitConfig:
     """Makes the config of the fit, or of the fit of the largest k if there are several."""
-    group = workers.of_environment()
+    group = cluster.discover(flags.cluster, os.environ)
     quiet = flags.quiet or (group is not None and group.number > 0)  # only number 0 prints
     config = options.from_flags(FitConfig, vars(flags), k=max(flags.k), quiet=quiet, **given)
     if len(flags.k) > 1:
@@ -215,7 +215,7 @@ def _fit(flags: argparse.Namespace) -> None:
     # The output may hold the shards of this fit, where `run` puts them, but no other ones.
     of_run = os.path.normpath(storage.join(config.output, SHARDS))
     also = (SHARDS,) if os.path.normpath(config.shards) == of_run else ()
-    process.prepare()
+    process.prepare(cluster.discover(config.cluster, os.environ))
     from job import fit, sweep
 
     if len(flags.k) > 1:
@@ -227,8 +227,10 @@ def _fit(flags: argparse.Namespace) -> None:
 def _run(flags: argparse.Namespace) -> None:
     from job.run import run
 
-    if workers.of_environment() is not None:
-        raise UserError("TF_CONFIG: run is for one machine; shard once, then fit on every worker")
+    if group := cluster.discover(flags.cluster, os.environ):
+        raise UserError(
+            f"{group.source}: run is for one machine; shard once, then fit on every worker"
+        )
     folder = storage.join(flags.output, SHARDS)
     sharding = options.from_flags(ShardConfig, vars(flags), output=folder)
     config = _fit_config(flags, shards=folder)

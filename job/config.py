@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from job.distribute.cluster import AUTO, CLUSTERS
 from job.kmeans import ALGORITHMS, INITS
 from pipeline import options, storage
 from pipeline.errors import UserError
@@ -111,11 +112,18 @@ class FitConfig:
         "there is room",
         group=MACHINE,
     )
+    cluster: str = option(
+        AUTO,
+        choices=CLUSTERS,
+        help="what names the other workers: TF_CONFIG, the variables of Slurm, or those of a pod "
+        "of an Indexed Job of Kubernetes; auto takes the first that the environment has",
+        group=MACHINE,
+    )
     start_timeout_seconds: float = option(
         600.0,
         metavar="SECONDS",
         least=0,
-        help="how long to wait for the other workers of TF_CONFIG",
+        help="how long to wait for the other workers",
         group=MACHINE,
     )
     checkpoint_seconds: float = option(

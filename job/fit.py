@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,7 +14,7 @@ from job import tensorboard
 from job.callbacks import Callbacks, Draws, Ending, Follower, Following, Recording
 from job.checkpoint import Checkpoints, decode_state, encode_state, flag_of
 from job.config import FitConfig
-from job.distribute import workers
+from job.distribute import cluster, workers
 from job.distribute.agreement import check_same, made_by_first
 from job.distribute.preemption import Guard, unguarded
 from job.distribute.replicas import Replicas, local_replicas
@@ -222,7 +223,7 @@ def _flushing(checkpoints: Checkpoints) -> Callable[..., None]:
 
 def _join_workers(config: FitConfig, manifest: Manifest) -> Replicas:
     """Makes the replicas of this worker, once all workers are there."""
-    group = workers.of_environment()
+    group = cluster.discover(config.cluster, os.environ)
     workers.refuse_idle(group, len(manifest.shards))
     if group is not None:
         workers.wait_for_peers(group, config.start_timeout_seconds)

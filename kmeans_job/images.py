@@ -1,11 +1,12 @@
 """Images that a Python caller holds, as the commands take them."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from job.config import SHARDS, FitConfig
-from job.distribute import workers
+from job.distribute import cluster
 from pipeline import storage
 from pipeline.config import ShardConfig
 from pipeline.errors import UserError
@@ -38,8 +39,8 @@ def shard_for_fit(images: "Images", config: FitConfig, ks: Sequence[int]) -> Non
     from job.result.folder import prepare_output
     from pipeline.shard import complete_shards, shard
 
-    if workers.of_environment() is not None:
-        raise UserError("TF_CONFIG: shard the images once, then fit on every worker")
+    if group := cluster.discover(config.cluster, os.environ):
+        raise UserError(f"{group.source}: shard the images once, then fit on every worker")
     with storage.locked(config.output):
         prepare_output(config.output, ks, config.overwrite, (SHARDS,))
         description = objects.describe(images)

@@ -40,6 +40,7 @@ class FitOptions(TypedDict, total=False):
     algorithm: str
     replicas: int | None
     memory: str
+    cluster: str
     start_timeout_seconds: float
     checkpoint_seconds: float
     tensorboard: Path | None

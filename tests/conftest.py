@@ -123,12 +123,14 @@ def make_shards(new_folder) -> Callable[..., str]:
 def fit(cpus, new_folder) -> Callable[..., published.Published]:
     """`job.fitting.fit` into a new folder; what it published there.
 
-    By default with `lloyd`, whose graph is traced fastest: the others make the same bits.
+    By default with `lloyd`, whose graph is traced fastest: the others make the same bits. And
+    without the SavedModel, which takes as long as the rest, unless `saved_model`.
     """
 
-    def run(shards: str, k: int, **options) -> published.Published:
+    def run(shards: str, k: int, *, saved_model: bool = False, **options) -> published.Published:
         from job import fit as fitting
         from job.config import FitConfig
+        from job.result import publish
 
         init = options.get("init")
         if isinstance(init, np.ndarray):
@@ -136,7 +138,10 @@ def fit(cpus, new_folder) -> Callable[..., published.Published]:
             options["init"] = str(path)
         output = new_folder()
         options = {"algorithm": "lloyd", **options}
-        fitting.fit(FitConfig(shards=shards, output=str(output), k=k, **options))
+        with pytest.MonkeyPatch.context() as patch:
+            if not saved_model:
+                patch.setattr(publish.saved_model, "write_model", lambda *_: None)
+            fitting.fit(FitConfig(shards=shards, output=str(output), k=k, **options))
         return published.read(output)
 
     return run

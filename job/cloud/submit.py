@@ -3,8 +3,8 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from job.cloud import dataflow, services, vertex
 from job.cloud.config import CloudConfig, check_reachable
@@ -29,6 +29,7 @@ from pipeline.transforms.dataflow import temporary_folder
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 10.0
+REASON_CHARACTERS = 300  # of a service's message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,11 @@ def submit(
         job = vertex.job_of(config, name)
         announce(job, tell)
         if wait:
-            follow(job, lambda: vertex.job_state(clients, name), tell, sleep)
+            progress = Progress(
+                lambda: vertex.job_state(clients, name),
+                lambda: vertex.error_messages(clients, name),
+            )
+            follow(job, progress, tell, sleep)
             page = "sweep.html" if len(submission.ks) > 1 else "report.html"
             tell(storage.join(config.output, page))
 
@@ -152,13 +157,11 @@ def shard_on_dataflow(
     job_id = start_dataflow(submission, source, num_shards)
     job = dataflow.job_of(config, job_id)
     announce(job, tell)
-    try:
-        follow(job, lambda: dataflow.job_state(config, clients, job_id), tell, sleep)
-    except JobError as error:
-        for text in dataflow.error_messages(config, clients, job_id):
-            if user_error := from_traceback(text):
-                raise user_error from error
-        raise
+    progress = Progress(
+        lambda: dataflow.job_state(config, clients, job_id),
+        lambda: dataflow.error_messages(config, clients, job_id),
+    )
+    follow(job, progress, tell, sleep)
     return load_written(sharding.output)
 
 
@@ -182,20 +185,33 @@ def announce(job: CloudJob, tell: Callable[[str], None]) -> None:
         tell(f"  {title:7s} {text}")
 
 
+class Progress(NamedTuple):
+    """How to ask for the progress of a job.
+
+    Attributes:
+      state: returns its state, e.g. `running`.
+      errors: returns its messages that report errors.
+    """
+
+    state: Callable[[], str]
+    errors: Callable[[], list[str]]
+
+
 def follow(
     job: CloudJob,
-    state_of: Callable[[], str],
+    progress: Progress,
     tell: Callable[[str], None],
     sleep: Callable[[float], Any],
 ) -> None:
     """Tells each new state of a job, until the job has ended.
 
     Raises:
-      JobError: it failed or was cancelled.
+      UserError: it met a fault of the user's.
+      JobError: it failed otherwise, or was cancelled.
     """
     last = ""
     try:
-        while (state := state_of()) not in ENDED:
+        while (state := progress.state()) not in ENDED:
             if state != last:
                 tell(f"{job.title}: {state}")
             last = state
@@ -205,7 +221,18 @@ def follow(
         raise
     tell(f"{job.title}: {state}")
     if state not in SUCCESS:
-        raise JobError(f"{job.title}: {state}; its log says why: {job.logs}")
+        raise failure(job, state, progress.errors())
+
+
+def failure(job: CloudJob, state: str, errors: Sequence[str]) -> UserError | JobError:
+    """Makes the error for a job that ended in `state`, with the messages `errors`."""
+    for text in errors:
+        if user_error := from_traceback(text):
+            return user_error
+    lines = [line for text in errors for line in text.splitlines() if line.strip()]
+    # The last line, because an exception stands at the end of its traceback.
+    why = f" ({' '.join(lines[-1].split())[:REASON_CHARACTERS]})" if lines else ""
+    return JobError(f"{job.title}: {state}{why}; its log says more: {job.logs}")
 
 
 def check_workers(workers: int, manifest: Manifest, folder: str) -> None:

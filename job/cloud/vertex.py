@@ -85,3 +85,9 @@ def active_jobs(config: CloudConfig, clients: Clients) -> list[CloudJob]:
 def job_state(clients: Clients, name: str) -> str:
     """Returns the state of a CustomJob, e.g. `running`."""
     return state_name(clients.custom_jobs.get_custom_job(name=name, retry=retry_policy()).state)
+
+
+def error_messages(clients: Clients, name: str) -> list[str]:
+    """Returns what Vertex AI says of why a CustomJob failed, if anything."""
+    job = clients.custom_jobs.get_custom_job(name=name, retry=retry_policy())
+    return [job.error.message] if job.error.message else []

@@ -11,9 +11,8 @@ import os
 import sys
 from collections.abc import MutableMapping
 
-from job.distribute import workers
+from job.distribute import cluster
 from job.distribute.workers import WorkerGroup
-from pipeline.errors import UserError
 from pipeline.terminal import without_loading_lines
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
@@ -21,15 +20,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
 
 
-def prepare() -> None:
+def prepare(group: WorkerGroup | None = None) -> None:
     """Imports TensorFlow and sets up this process for a fit.
 
     For the command line alone, and before anything else imports TensorFlow.
 
-    Raises:
-      UserError: TF_CONFIG cannot be understood.
+    Args:
+      group: the workers; None: this process is alone.
     """
-    reach_without_proxy(workers.of_environment(), os.environ)
+    reach_without_proxy(group, os.environ)
     leave_out_keras(os.environ)
     import_tensorflow()
     keep_freed_memory()
@@ -40,11 +39,7 @@ def leave(status: int) -> int:
 
     TensorFlow would wait for the other workers when the interpreter ends, though they may be gone.
     """
-    try:
-        group = workers.of_environment()
-    except UserError:  # then there were no workers, and the command has said so
-        group = None
-    if status and group is not None:
+    if status and cluster.has_others(os.environ):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,13 +1,13 @@
-"""The workers of a job, as TF_CONFIG names them: who they are, and whether they are there.
+"""The workers of a job: who they are, and whether they are there.
 
 TF_CONFIG is {"cluster": {"chief": [address], "worker": [address, …]}, "task": {"type", "index"}};
-the workers are numbered in that order, and number 0 writes what is written once.
+the workers are numbered in that order, and number 0 writes what is written once. What Slurm and
+Kubernetes say instead is read in modules of their names.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import socket
 import time
@@ -27,11 +27,15 @@ class WorkerGroup:
     Attributes:
       jobs: by the name of a job, chief or worker, the addresses host:port of its tasks.
       job, index: which of them this process is.
+      source: the variable that names them, for messages.
+      remedy: what to do about a worker that is not at its address.
     """
 
     jobs: dict[str, list[str]]
     job: str
     index: int
+    source: str = "TF_CONFIG"
+    remedy: str = "start it, or correct the address in TF_CONFIG"
 
     @property
     def tasks(self) -> list[tuple[str, int]]:
@@ -81,16 +85,11 @@ def parse(text: str | None) -> WorkerGroup | None:
     return group
 
 
-def of_environment() -> WorkerGroup | None:
-    """Reads the workers from TF_CONFIG, as `parse` does."""
-    return parse(os.environ.get("TF_CONFIG"))
-
-
 def refuse_idle(group: WorkerGroup | None, num_shards: int) -> None:
     """Raises UserError if there are more workers than shards: some would have nothing to do."""
     if group is not None and group.size > num_shards:
         raise UserError(
-            f"TF_CONFIG: {group.size} workers, but only {num_shards} shards; use at most "
+            f"{group.source}: {group.size} workers, but only {num_shards} shards; use at most "
             f"{num_shards} workers, or shard the set again with --num-shards {group.size}"
         )
 
@@ -107,7 +106,7 @@ def wait_for_peers(
     """
     absent = [number for number in range(group.size) if number != group.number]
     end = clock() + timeout_seconds
-    with _listening(group.address(group.number)):
+    with _listening(group):
         while True:
             absent = [n for n in absent if not is_listening(group.address(n))]
             if not absent:
@@ -116,7 +115,7 @@ def wait_for_peers(
                 names = ", ".join(map(group.name, absent))
                 raise JobError(
                     f"{names}: not there after {timeout_seconds:g} s (--start-timeout-seconds); "
-                    "start it, or correct the address in TF_CONFIG"
+                    f"{group.remedy}"
                 )
             time.sleep(PAUSE_SECONDS)
 
@@ -132,14 +131,15 @@ def is_listening(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def _listening(address: str) -> Iterator[None]:
-    """Accepts connections at the port of `address` during the block.
+def _listening(group: WorkerGroup) -> Iterator[None]:
+    """Accepts connections at the port of this worker during the block.
 
     Afterwards TensorFlow listens there.
 
     Raises:
       UserError: the port cannot be used.
     """
+    address = group.address(group.number)
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -148,8 +148,8 @@ def _listening(address: str) -> Iterator[None]:
             listener.bind(("", int(port)))
         except OSError as error:
             raise UserError(
-                f"TF_CONFIG: this worker cannot listen at {address} ({error.strerror}); end what "
-                "uses the port, or name another"
+                f"{group.source}: this worker cannot listen at {address} ({error.strerror}); end "
+                "what uses the port, or name another"
             ) from error
         listener.listen(socket.SOMAXCONN)
         yield

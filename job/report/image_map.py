@@ -13,6 +13,7 @@ from job.report.look import MAX_IDS, representatives
 from job.result.examples import FINDING, MAX_SAMPLE, SAMPLE
 from job.result.read import Result
 
+PROJECTED = 64  # images at a time: of all, float64 copies would be larger than the rest
 GRID = 10_000  # places along an axis: coordinates are whole numbers
 SIDES = {1: 24, 3: 20}  # pixels of a thumbnail's longer side, by channels
 MIN_POINTS, FILLING = 3, 1_000  # images; from so many come axes that centroids do not give
@@ -45,8 +46,7 @@ def image_map(result: Result, names: list[str]) -> ImageMap | None:
     if len(rows) < MIN_POINTS:
         return None
     pixels, labels = examples["pixels"][rows], examples["labels"][rows]
-    units = 255.0 if pixels.dtype == np.uint8 else 1.0
-    places = coordinates(pixels.astype(np.float32) / units, result.centroids)
+    places = coordinates(pixels, result.centroids)
     sheet, layout = _sheet(result, {name: values[rows] for name, values in examples.items()})
     known = np.unique(labels[labels >= 0]).tolist()
     data: dict[str, Any] = {
@@ -78,16 +78,22 @@ def coordinates(images: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
     The axes are those of the centroids' largest variance; where they have fewer than two, as one
     or two centroids do, those of the images fill in. Signs are a convention.
+
+    Args:
+      images: uint8, or float32 in published units, in which `centroids` [k, d] are too.
     """
+    units = 255.0 if images.dtype == np.uint8 else 1.0
     centre = centroids.mean(axis=0, dtype=np.float64)
     axes = _axes(centroids - centre)
     if len(axes) < 2:
-        rest = images - centre
+        rest = images[:FILLING] / units - centre
         rest = rest - (rest @ axes.T) @ axes
-        rest = rest[:FILLING] - rest[:FILLING].mean(axis=0)
+        rest = rest - rest.mean(axis=0)
         axes = np.concatenate([axes, _axes(rest)])[:2]
     points = np.zeros((len(images), 2))
-    points[:, : len(axes)] = (images - centre) @ axes.T
+    for start in range(0, len(images), PROJECTED):
+        part = slice(start, start + PROJECTED)
+        points[part, : len(axes)] = (images[part] / units - centre) @ axes.T
     low, high = points.min(axis=0), points.max(axis=0)
     scale = GRID / max(float((high - low).max()), 1e-30)
     return np.rint((points - (low + high) / 2) * scale + GRID / 2).astype(int)

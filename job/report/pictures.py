@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from pipeline.shards import thumbnails
 
-COLOUR_QUALITY, SHEET_QUALITY = 80, 50
+COLOUR_QUALITY = 80
+SHEET_QUALITY = 50  # by WebP's fastest method: method 4 takes twice the time for 3 % less bytes
 # Of all members, and of all centroids: so that even a page of pure noise is below 5 MiB.
 MAX_PIXELS, MAX_CENTROID_PIXELS = 2_800_000, 560_000
 CENTROID_USES = 4  # pictures of each centroid in a page
@@ -68,14 +69,17 @@ def sheet(drawn: np.ndarray, size: tuple[int, int], columns: int) -> str:
       size: width and height of each.
       columns: how many there are in a row.
     """
-    (width, height), rows = size, math.ceil(len(drawn) / columns)
-    whole = Image.new("L" if drawn.ndim == 3 else "RGB", (columns * width, rows * height))
-    for number, picture in enumerate(drawn):
-        small = Image.fromarray(np.ascontiguousarray(picture))
-        if small.size != size:
-            small = small.resize(size, Image.Resampling.BOX)
-        whole.paste(small, (number % columns * width, number // columns * height))
-    whole.convert("RGB").save(file := io.BytesIO(), "WEBP", quality=SHEET_QUALITY, method=4)
+    (width, height), channels = size, drawn.shape[3:]
+    # All at once, one below the other: one by one takes longer than encoding them.
+    column = Image.fromarray(np.ascontiguousarray(drawn).reshape(-1, *drawn.shape[2:]))
+    if drawn.shape[1:3] != (height, width):
+        column = column.resize((width, len(drawn) * height), Image.Resampling.BOX)
+    rows = math.ceil(len(drawn) / columns)
+    cells = np.zeros((rows * columns, height, width, *channels), np.uint8)
+    cells[: len(drawn)] = np.asarray(column).reshape(len(drawn), height, width, *channels)
+    grid = cells.reshape(rows, columns, height, width, *channels).swapaxes(1, 2)
+    whole = Image.fromarray(grid.reshape(rows * height, columns * width, *channels))
+    whole.convert("RGB").save(file := io.BytesIO(), "WEBP", quality=SHEET_QUALITY, method=0)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

@@ -38,8 +38,9 @@ class Noted(NamedTuple):
     @classmethod
     def of(cls, block: Block, silhouettes: np.ndarray) -> "Noted":
         """Notes the images of one block with their silhouettes, float [B]."""
+        # Most CPUs have instructions for SHA-256, which make it twice as fast as BLAKE2.
         rows = np.ascontiguousarray(block.pixels)
-        joined = b"".join(hashlib.blake2b(r, digest_size=DIGEST_BYTES).digest() for r in rows)
+        joined = b"".join([hashlib.sha256(row).digest()[:DIGEST_BYTES] for row in rows])
         digests = np.frombuffer(joined, "<u8").reshape(-1, 2)
         return cls(silhouettes.astype(np.float32), digests)
 

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
 from job.result import saved_model
 from job.result.assigner import Assigner
-from job.result.examples import FINDING, Examples, sample_share
+from job.result.examples import Choice, Examples
 from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
 from job.result.metrics import Facts, all_metrics
@@ -73,12 +74,13 @@ class Publication:
     def empty(self) -> tuple[Tally, Examples]:
         """Returns a tally and examples of no image."""
         num_labels = len(self.manifest.label_names or ())
-        return Tally.zero(self.config.k, self.manifest.num_features, num_labels), Examples({})
+        num_features = self.manifest.num_features if self.units.step else 0
+        return Tally.zero(self.config.k, num_features, num_labels), Examples({})
 
     def notes(self) -> ShardNotes:
         """Opens the notes on shards whose assignments to these centroids are already written."""
         # With the form of the notes: another version may have left some.
-        form = b"silhouettes and digests of images"
+        form = b"silhouettes and SHA-256 of images"
         content = form + self.fitted.centroids.tobytes() + self.manifest.to_json()
         folder = storage.join(self.config.output, CHECKPOINT)
         return ShardNotes(folder, hashlib.sha256(content).hexdigest())
@@ -110,14 +112,14 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
     noted: list[Noted] = []
     waiting: list[Examples] = []
     image_bytes = manifest.num_features * np.dtype(manifest.dtype).itemsize
-    share = sample_share(manifest.num_images, image_bytes)
+    choice = Choice.of(config.seed, manifest.num_images, config.k, image_bytes)
 
     def assign(block: Block) -> Assigned:
-        nonlocal tally, examples
+        nonlocal examples
         publication.replicas.end_if_asked("while writing")
         measured = nearest(block)
-        tally = tally.add(measured)
-        waiting.append(Examples.of(measured.assigned, config.seed, share))
+        tally.add(measured)
+        waiting.append(Examples.of(measured.assigned, choice))
         if len(waiting) == MERGED_BLOCKS:
             # Each merge copies all examples so far, so several blocks are merged at a time.
             examples = examples.merge(*waiting)
@@ -147,22 +149,29 @@ def publish_result(
     if publication.replicas.worker != 0:
         return {}
     config, manifest, fitted = publication.config, publication.manifest, publication.fitted
-    tally, examples, noted = _collect(publication)
-    write_centroids(config.output, fitted.centroids)
-    found, rows = _find(publication, noted)
-    write_findings(config.output, found.findings)
-    columns, shown = examples.columns(), _shown(publication, found, rows)
-    if len(shown["ids"]) == 0:
-        shown = {name: values[:0] for name, values in columns.items()}
-    joined = {name: np.concatenate([columns[name], shown[name]]) for name in columns}
-    write_examples(config.output, joined)
-    copy_transform(config.shards, config.output, manifest)
-    saved_model.write_model(config.output, fitted.centroids, manifest.image_shape, manifest.dtype)
-    result = {**_metrics(publication, tally), "seconds": seconds()}
-    report.write_report(config.output, result)
+    model = config.output, fitted.centroids, manifest.image_shape, manifest.dtype
+    with ThreadPoolExecutor(1) as beside:
+        # It follows from the centroids alone; a core is free while other files are compressed.
+        model_is_written = beside.submit(saved_model.write_model, *model)
+        tally = _publish_found(publication)
+        result = {**_metrics(publication, tally), "seconds": seconds()}
+        report.write_report(config.output, result)
+        model_is_written.result()
     # Last: a reader that sees metrics.json sees a complete result.
     write_metrics(config.output, result)
     return result
+
+
+def _publish_found(publication: Publication) -> Tally:
+    """Writes centroids, findings and examples; returns the tally of all images."""
+    config, manifest = publication.config, publication.manifest
+    tally, examples, noted = _collect(publication)
+    write_centroids(config.output, publication.fitted.centroids)
+    found, rows = _find(publication, noted)
+    write_findings(config.output, found.findings)
+    write_examples(config.output, examples.columns(_shown(publication, found, rows)))
+    copy_transform(config.shards, config.output, manifest)
+    return tally
 
 
 def _collect(publication: Publication) -> tuple[Tally, Examples, list[Noted]]:
@@ -237,7 +246,6 @@ def _shown(publication: Publication, found: Found, rows: Rows) -> dict[str, np.n
         "labels": rows.labels[wanted].astype(np.int64),
         "clusters": rows.clusters[wanted],
         "distances": rows.distances[wanted],
-        "kinds": np.full(len(wanted), FINDING),
     }
 
 

@@ -57,23 +57,32 @@ def build_model(
     """
     module = tf.Module()
     module.centroids = tf.Variable(centroids, trainable=False)
-    answer = _answers(module, image_shape, units_of(np.dtype(dtype), centroids.shape[1]))
+    shape = [None, *image_shape]
+    answer = _answers(module, units_of(np.dtype(dtype), centroids.shape[1]))
+    # A function of its own, which all signatures call: tracing it takes most of the time.
+    spec = tf.TensorSpec([None, centroids.shape[1]], "float64")
+    traced = tf.function(answer, input_signature=[spec], autograph=False)
 
-    def signature(function, dtype: str):
-        spec = tf.TensorSpec([None, *image_shape], dtype, "images")
-        return tf.function(function, input_signature=[spec], autograph=False)
+    def signature(convert: Callable[[tf.Tensor], tf.Tensor], dtype: str) -> Callable:
+        def answered(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            # Programs that load a SavedModel do not check the shape of a signature.
+            checked = tf.ensure_shape(images, shape, "images")
+            return traced(tf.reshape(convert(checked), [-1, centroids.shape[1]]))
 
-    signatures = {"serving_default": signature(answer, dtype)}
+        spec = tf.TensorSpec(shape, dtype, "images")
+        return tf.function(answered, input_signature=[spec], autograph=False)
+
+    signatures = {"serving_default": signature(lambda images: tf.cast(images, tf.float64), dtype)}
     if dtype == "uint8":
-        signatures["scaled"] = signature(lambda images: answer(to_pixels(images)), "float32")
+        signatures["scaled"] = signature(to_pixels, "float32")
     return module, signatures
 
 
-def _answers(module: tf.Module, image_shape: tuple[int, ...], units: Units) -> Callable:
+def _answers(module: tf.Module, units: Units) -> Callable:
     """Makes the function that assigns images to `module.centroids`; adds variables to the module.
 
     Returns:
-      images [batch, *image_shape] → the outputs of a signature.
+      flat images float64 [batch, d] → the outputs of a signature.
     """
     wide = module.centroids.numpy().astype(np.float64)
     middle = middle_of(wide, units)
@@ -82,10 +91,7 @@ def _answers(module: tf.Module, image_shape: tuple[int, ...], units: Units) -> C
     module.squares = tf.Variable(squares, trainable=False)
     module.doubts = tf.Variable(doubts_of(squares, units.scale, wide.shape[1]), trainable=False)
 
-    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Programs that load a SavedModel do not check the shape of a signature.
-        checked = tf.ensure_shape(images, [None, *image_shape], "images")
-        rows = tf.reshape(tf.cast(checked, tf.float64), [-1, wide.shape[1]])
+    def answer(rows: tf.Tensor) -> dict[str, tf.Tensor]:
         exact = tf.cast(module.centroids, tf.float64)
         around = rows - module.middle
         # −2c is exact: these are the weights that `fit` used.

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csc_array
 
 from job.kmeans.exact_sum import exact_sum, no_terms, rounded
 from job.kmeans.sums import ClusterSums, inertia
@@ -16,7 +17,7 @@ class Tally(NamedTuple):
     Every field is a sum, so merging, saving and loading treat all fields alike.
 
     Attributes:
-      sums: sums of pixels by cluster, float64 [k, d]; 0 for float32 images.
+      sums: sums of pixels by cluster, float64 [k, d]; [k, 0] for float32 images.
       counts: numbers of images by cluster, int64 [k].
       squared_norm_total: Σ‖x‖², pixels², float64; 0 for float32 images.
       squared_distances: Σ squared distance to the own centroid, published units²: an `exact_sum`.
@@ -36,7 +37,7 @@ class Tally(NamedTuple):
 
     @classmethod
     def zero(cls, num_clusters: int, num_features: int, num_labels: int) -> "Tally":
-        """Returns the tally of no image."""
+        """Returns the tally of no image; `num_features` is 0 for float32 images."""
         return cls(
             sums=np.zeros((num_clusters, num_features)),
             counts=np.zeros(num_clusters, np.int64),
@@ -55,26 +56,23 @@ class Tally(NamedTuple):
         return Tally(*(np.add(mine, its) for mine, its in zip(self, other, strict=True)))
 
     def add(self, measured: Measured) -> "Tally":
-        """Returns the tally with the images of one more block."""
+        """Adds the images of one more block to this tally, and returns it."""
         assigned = measured.assigned
         block, clusters = assigned.block, assigned.clusters
-        k, num_labels = self.contingency.shape
-        counts = np.bincount(clusters, minlength=k)
-        contingency = np.zeros((k, num_labels), np.int64)
+        k = len(self.counts)
+        self.counts[:] += np.bincount(clusters, minlength=k)
+        self.squared_distances[:] += exact_sum(assigned.squared_distances)
+        self.distances[:] += np.bincount(clusters, np.sqrt(assigned.squared_distances), minlength=k)
+        self.silhouettes[...] += measured.silhouettes.sum()
         if block.labels is not None:
             known = block.labels >= 0
-            np.add.at(contingency, (clusters[known], block.labels[known]), 1)
-        is_exact = block.pixels.dtype == np.uint8
-        block_tally = Tally(
-            sums=_sums_by_cluster(block.pixels, clusters, counts) if is_exact else self.sums * 0,
-            counts=counts,
-            squared_norm_total=measured.squared_norms.sum() * is_exact,
-            squared_distances=exact_sum(assigned.squared_distances),
-            distances=np.bincount(clusters, np.sqrt(assigned.squared_distances), minlength=k),
-            silhouettes=measured.silhouettes.sum(),
-            contingency=contingency,
-        )
-        return self.merge(block_tally)
+            np.add.at(self.contingency, (clusters[known], block.labels[known]), 1)
+        if block.pixels.dtype == np.uint8:
+            self.squared_norm_total[...] += measured.squared_norms.sum()
+            # Only of clusters that are in the block: [k, d] may be far larger than a block.
+            present, own = np.unique(clusters, return_inverse=True)
+            self.sums[present] += _sums_by_cluster(block.pixels, own, len(present))
+        return self
 
     def inertia(self, centroids: np.ndarray, units: Units) -> float:
         """Computes Σ squared distances to the own centroids float64 [k, d], published units²."""
@@ -93,16 +91,10 @@ class Tally(NamedTuple):
         return cls(*(arrays[name] for name in cls._fields))
 
 
-def _sums_by_cluster(pixels: np.ndarray, clusters: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sums pixels uint8 [B, d] by cluster [B]; float64 [k, d].
-
-    Args:
-      counts: numbers of images by cluster, [k].
-    """
-    sums = np.zeros((len(counts), pixels.shape[1]))
-    order = np.argsort(clusters, kind="stable")
-    present = np.flatnonzero(counts)
-    starts = np.concatenate([[0], np.cumsum(counts)])[present]
-    # Sums of bytes are exact integers; uint64 holds them for any number of images.
-    sums[present] = np.add.reduceat(pixels[order], starts, axis=0, dtype=np.uint64)
-    return sums
+def _sums_by_cluster(pixels: np.ndarray, clusters: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Sums pixels uint8 [B, d] by cluster [B]; whole numbers as floats [k, d]."""
+    # A product with a matrix of one 1 in each column; it is exact while sums stay below this.
+    exact = np.float32 if 255 * len(pixels) <= 1 << 24 else np.float64
+    ones, ends = np.ones(len(pixels), exact), np.arange(len(pixels) + 1)
+    own = csc_array((ones, clusters, ends), shape=(num_clusters, len(pixels)))
+    return own @ pixels.astype(exact)

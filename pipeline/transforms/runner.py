@@ -4,14 +4,13 @@ Beam is imported inside the functions, so that `--help` does not wait for it.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.errors import UserError, from_engine
 from pipeline.terminal import Parser, reject_flag
-
-# What DirectRunner falls back to, after it has tried to download another engine.
-ENGINE = "FnApiRunner"
+from pipeline.transforms import engines
 
 
 def check_beam_flags(flags: list[str], known: list[str]) -> None:
@@ -27,7 +26,7 @@ def check_beam_flags(flags: list[str], known: list[str]) -> None:
 
     name = PipelineOptions(flags).view_as(StandardOptions).runner
     try:
-        create_runner(name or ENGINE)  # an engine's module brings its options
+        create_runner(name or engines.ENGINE)  # an engine's module brings its options
     except (ImportError, ValueError) as error:
         raise UserError(f"--runner {name}: {' '.join(str(error).split())}") from error
     parser = Parser(add_help=False)
@@ -49,13 +48,11 @@ def make_pipeline(make: Callable[[], Any], beam_flags: list[str]) -> Any:
       UserError: an option of Beam is at fault.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import PipelineOptions
 
     options = PipelineOptions(beam_flags)
-    if options.view_as(StandardOptions).runner is None:
-        options.view_as(StandardOptions).runner = ENGINE
     try:
-        pipeline = beam.Pipeline(runner=_engine_of_processes(options), options=options)
+        pipeline = beam.Pipeline(runner=engines.choose(options), options=options)
     except ValueError as error:  # an engine misses options of its own
         raise UserError(" ".join(str(error).split())) from error
     with _without_cells():
@@ -79,58 +76,49 @@ def _without_cells() -> Iterator[None]:
         pipeline.alter_label_if_ipython = named
 
 
-def _engine_of_processes(options: Any) -> Any:
-    """An engine whose workers are processes of `transforms.processes`; None if none are wanted."""
-    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
-    from apache_beam.runners.direct import DirectRunner
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from apache_beam.runners.runner import create_runner
-
-    direct = options.view_as(DirectOptions)
-    if direct.direct_running_mode != "multi_processing":
-        return None
-    # DirectRunner would look for an engine that does not know this mode, and end here as well.
-    if type(create_runner(options.view_as(StandardOptions).runner)) not in (
-        FnApiRunner,
-        DirectRunner,
-    ):
-        return None
-    from pipeline.transforms.processes import ProcessEnvironment
-
-    # The engine takes the environment it is given, unless it sees the mode: then it takes Beam's.
-    direct.direct_running_mode = None
-    return FnApiRunner(default_environment=ProcessEnvironment.default())
-
-
 def run_pipeline(pipeline: Any) -> None:
     """Runs a Beam pipeline until it is done.
 
     Raises:
-      UserError: a worker met a fault of the user's.
+      UserError: a worker met a fault of the user's, or the engine is not there.
       JobError: a worker process ended.
     """
     try:
         with _without_tracebacks():
-            pipeline.run().wait_until_finish()
+            _finish(pipeline.run())
     except Exception as error:
-        user_error = from_engine(error)
-        if user_error is None:
+        explained = from_engine(error) or engines.explain(error, pipeline.options)
+        if explained is None:
             raise
-        raise user_error from error
+        raise explained from error
+
+
+def _finish(result: Any) -> None:
+    """Waits until a pipeline that was started is done; Ctrl-C cancels it."""
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        engines.cancel(result)
+        raise
 
 
 @contextlib.contextmanager
 def _without_tracebacks() -> Iterator[None]:
-    """Keeps workers that are threads of this process from printing tracebacks on stderr.
+    """Keeps engines from showing tracebacks of workers on stderr.
 
-    The engine raises the same exception, and a fault of the user's is to be told in one line.
+    They raise the same exception, and a fault of the user's is to be told in one line.
     """
     from apache_beam.runners.worker import sdk_worker
 
-    # Beam's one call of print there, besides logging the traceback. No setting leaves it out, and
-    # to replace sys.stderr would silence all threads.
+    # Of workers that are threads of this process: Beam's one call of print there, besides logging
+    # the traceback. No setting leaves it out, and to replace sys.stderr would silence all threads.
     sdk_worker.print = lambda *args, **kwargs: None
+    filters = [(logging.getLogger(name), shown) for name, shown in engines.LOG_FILTERS.items()]
+    for logger, shown in filters:
+        logger.addFilter(shown)
     try:
         yield
     finally:
         del sdk_worker.print
+        for logger, shown in filters:
+            logger.removeFilter(shown)

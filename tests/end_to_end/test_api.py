@@ -118,7 +118,7 @@ def test_a_damaged_table_is_named(result, new_folder):
         (folder / name).symlink_to(f"{result.folder}/{name}")
     (folder / "assignments").mkdir()
     (path := folder / "assignments" / "assignments-00000-of-00001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=f"{path}: no Parquet file"):
+    with pytest.raises(UserError, match=f"{path}: no assignments"):
         _ = kmeans_job.load_result(folder).assignments
 
 

@@ -15,6 +15,7 @@ import sets
 from pipeline.cli import main
 
 PROCESSES = ("--direct_num_workers", "2", "--direct_running_mode", "multi_processing")
+THREADS = ("--direct_num_workers", "2", "--direct_running_mode", "multi_threading")
 DASK = ("--runner", "apache_beam.runners.dask.dask_runner.DaskRunner", "--dask_npartitions", "4")
 JARS = Path.home() / ".m2" / "repository" / "org" / "apache" / "beam"
 
@@ -51,6 +52,13 @@ def test_two_processes(tmp_path, kind):
     spec = images(tmp_path, kind)
     assert shard(spec, tmp_path / "one") == 0
     assert shard(spec, tmp_path / "two", *PROCESSES) == 0
+    assert sets.contents(tmp_path / "two") == sets.contents(tmp_path / "one")
+
+
+def test_threads(tmp_path):
+    spec = images(tmp_path, "folder")
+    assert shard(spec, tmp_path / "one") == 0
+    assert shard(spec, tmp_path / "two", *THREADS) == 0
     assert sets.contents(tmp_path / "two") == sets.contents(tmp_path / "one")
 
 

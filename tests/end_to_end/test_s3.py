@@ -39,7 +39,7 @@ def test_shards_are_the_same(shards, tmp_path):
     assert remote == local
 
 
-@pytest.mark.parametrize("memory", ["resident", "stream"])
+@pytest.mark.parametrize("memory", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
 def test_a_fit_that_is_killed_resumes_to_the_same_bits(shards, s3_bucket, tmp_path, memory):
     options = ["--k", "10", "--memory", memory, "--algorithm", "lloyd", "--seed", "4"]
     run("fit", "--shards", shards[0], "--output", str(tmp_path / "out"), *options)

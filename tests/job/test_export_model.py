@@ -25,7 +25,7 @@ IMAGES = {
 def pair(request, fit, make_shards):
     """Images, and a result."""
     images = IMAGES[request.param]
-    return images, fit(make_shards(images, num_shards=2), 7)
+    return images, fit(make_shards(images, num_shards=2), 7, saved_model=True)
 
 
 def answers(images: np.ndarray, path: str) -> dict[str, np.ndarray]:

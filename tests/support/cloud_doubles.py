@@ -99,6 +99,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self._answer("POST", self.rfile.read(int(self.headers["Content-Length"])))
 
+    def do_PUT(self):
+        self._answer("PUT", self.rfile.read(int(self.headers["Content-Length"])))
+
     def _answer(self, method: str, body: bytes) -> None:
         service: Dataflow = self.server  # type: ignore[assignment]
         status, content = 200, {}

@@ -21,7 +21,7 @@ PRUNED = sorted({*ALGORITHMS} - {"lloyd"})
 @functools.cache
 def graph(function: Callable, dtype: str, *shape: int) -> Callable:
     """`function` as a graph that is traced anew for another `shape` [d, k], not for another n."""
-    return tf.function(function, reduce_retracing=True)
+    return tf.function(function, reduce_retracing=True, autograph=False)
 
 
 def assign(images: np.ndarray, centroids: np.ndarray, rows: np.ndarray | None = None):
@@ -41,7 +41,7 @@ def moved(
     units: Units = BYTES,
 ):
     """`moved_sums` as arrays."""
-    shape = tf.TensorShape([num_clusters, images.shape[1]])
+    shape = (num_clusters, images.shape[1])  # a TensorShape would be traced anew for each call
     function = graph(sums.moved_sums, images.dtype.name, *shape)
     return [part.numpy() for part in function(stored(images), before, after, shape, units)]
 

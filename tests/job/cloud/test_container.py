@@ -48,8 +48,10 @@ def test_the_images_are_of_the_versions_that_were_tested(instructions):
     assert beam == f"--from={image} /opt/apache/beam /opt/apache/beam"
 
 
-def test_dataflow_starts_boot_as_a_user_without_rights(instructions):
-    assert json.loads(arguments(instructions, "ENTRYPOINT")[0]) == ["/opt/apache/beam/boot"]
+def test_containers_begin_as_a_user_without_rights(instructions):
+    script = "/opt/kmeans-job/entrypoint.sh"  # tests/deploy/test_entrypoint.py runs it
+    assert json.loads(arguments(instructions, "ENTRYPOINT")[0]) == [script]
+    assert f"--chmod=755 deploy/entrypoint.sh {script}" in arguments(instructions, "COPY")
     (user,) = arguments(instructions, "USER")
     assert user not in ("root", "0")
     assert f"useradd --create-home --uid 1000 {user}" in " ".join(arguments(instructions, "RUN"))
@@ -76,8 +78,13 @@ def test_what_is_copied_is_there_and_is_sent(instructions):
         for rest in arguments(instructions, "COPY")
         if not rest.startswith("--from")
         for source in rest.split()[:-1]
+        if not source.startswith("--")
     ]
-    assert set(sources) == {"setup.py", "constraints.txt", "job", "kmeans_job", "pipeline"}
+    script = "deploy/entrypoint.sh"
+    assert set(sources) == {
+        *("setup.py", "constraints.txt", "job", "kmeans_job", "pipeline"),
+        script,
+    }
     for source in sources:
         assert (ROOT / source).exists(), source
         assert is_sent(source), source

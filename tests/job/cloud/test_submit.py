@@ -173,7 +173,11 @@ def test_one_job_at_a_time_is_at_work_on_an_output(cloud):
     ("messages", "error", "said"),
     [
         ([FAILURE], UserError, r"gs://b/x.npz: 7 of 9 images could not be read$"),
-        (["disk full"], JobError, r"failed; its log says why: https://console.cloud.google.com/"),
+        (
+            ["a\nb: disk full\n"],
+            JobError,
+            r"failed \(b: disk full\); its log says more: https://cons",
+        ),
     ],
 )
 def test_a_failed_sharding_says_why(cloud, messages, error, said):

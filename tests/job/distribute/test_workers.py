@@ -93,7 +93,10 @@ def fit_together(output, count, *options):
     return jobs.outcome(output)
 
 
-@pytest.mark.parametrize(("count", "replicas", "memory"), [(2, 2, "stream"), (3, 1, "resident")])
+@pytest.mark.parametrize(
+    ("count", "replicas", "memory"),
+    [(2, 2, "stream"), pytest.param(3, 1, "resident", marks=pytest.mark.slow)],
+)
 def test_workers_end_with_the_bits_of_one(
     digits, alone, tmp_path, monkeypatch, count, replicas, memory
 ):

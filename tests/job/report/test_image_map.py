@@ -26,6 +26,12 @@ def test_images_give_the_axes_that_few_centroids_do_not(k):
     np.testing.assert_array_equal(places, coordinates(images, images[:k]))
 
 
+def test_bytes_lie_where_their_values_do():
+    images = np.random.default_rng(0).integers(0, 256, (200, 6), np.uint8)
+    expected = coordinates(images / 255, images[:4] / 255)
+    np.testing.assert_array_equal(coordinates(images, images[:4] / 255), expected)
+
+
 def test_images_at_one_place_are_in_the_middle():
     places = coordinates(np.ones((4, 3)), np.ones((2, 3)))
     np.testing.assert_array_equal(places, np.full((4, 2), GRID // 2))

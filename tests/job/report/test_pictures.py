@@ -66,3 +66,18 @@ def test_float_images_beyond_one_are_scaled_to_their_range():
     (centroid,), members = pictures.centroids_and_members(pixels[:1], pixels, (1, 2))
     np.testing.assert_array_equal(decoded(centroid), [[0, 128]])
     np.testing.assert_array_equal(decoded(members[1]), [[64, 255]])
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("size", [(16, 12), (32, 24)])
+def test_a_sheet_shows_each_picture_in_its_cell(channels, size):
+    levels = np.array([0, 60, 120, 180, 240], np.uint8)
+    drawn = np.broadcast_to(levels[:, None, None, *[None] * len(channels)], (5, 24, 32, *channels))
+    shown = decoded(pictures.sheet(drawn, size, 3)).astype(int)
+    width, height = size
+    assert shown.shape == (2 * height, 3 * width, 3)
+    for number, level in enumerate(levels.tolist()):
+        y, x = height * (number // 3), width * (number % 3)
+        cell = shown[y + 2 : y + height - 2, x + 2 : x + width - 2]
+        assert np.abs(cell - level).mean() < 4
+    assert shown[height + 2 :, 2 * width + 2 :].max() < 4  # the last cell is empty

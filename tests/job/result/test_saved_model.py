@@ -39,7 +39,7 @@ def fitted(request, fit, make_shards):
     """Images [n, …] and what a fit of them published."""
     shape, dtype, k = KINDS[request.param]
     images = images_of(shape, dtype)
-    return images, fit(make_shards(images, num_shards=2), k)
+    return images, fit(make_shards(images, num_shards=2), k, saved_model=True)
 
 
 def load(folder):
@@ -191,7 +191,7 @@ def test_the_marker_of_the_model_and_that_of_the_result_come_last(fit, make_shar
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", record)
-    fit(make_shards(images_of((6, 5), "uint8")), 2)
+    fit(make_shards(images_of((6, 5), "uint8")), 2, saved_model=True)
     files = [name.rpartition("/")[2] for name in names]
     last_variable = max(i for i, name in enumerate(names) if name.startswith("variables/"))
     assert last_variable < files.index("saved_model.pb") < files.index("metrics.json")

@@ -50,10 +50,11 @@ def test_a_tally_is_what_its_arrays_say():
 def test_the_sums_of_a_block(dtype):
     images = measured(0, dtype=dtype)
     (block, clusters, squared), silhouettes, norms = images
-    tally = Tally.zero(K, D, LABELS).add(images)
+    num_features = D if dtype == np.uint8 else 0
+    tally = Tally.zero(K, num_features, LABELS).add(images)
     for cluster in range(K):
         own = clusters == cluster
-        sums = block.pixels[own].sum(axis=0, dtype=float) * (dtype == np.uint8)
+        sums = block.pixels[own].sum(axis=0, dtype=float)[:num_features]
         np.testing.assert_array_equal(tally.sums[cluster], sums)
         assert tally.counts[cluster] == own.sum()
         assert tally.distances[cluster] == np.sqrt(squared[own]).sum()
@@ -65,8 +66,8 @@ def test_the_sums_of_a_block(dtype):
 
 
 def test_clusters_and_blocks_without_images_add_nothing():
-    zero = Tally.zero(K, D, LABELS)
-    check_same(zero.add(measured(0, count=0)), zero)
+    zero = Tally.zero(K, D, LABELS).add(measured(0, count=0))
+    check_same(zero, Tally.zero(K, D, LABELS))
     one = Measured(
         Assigned(
             Block(["a"], np.array([1]), np.full((1, D), 7, np.uint8)), np.array([2]), np.ones(1)
@@ -75,6 +76,15 @@ def test_clusters_and_blocks_without_images_add_nothing():
         np.full(1, 49.0 * D),
     )
     assert zero.add(one).sums.tolist() == [[0] * D, [0] * D, [7] * D]
+
+
+def test_sums_of_many_images_are_exact():
+    count = 70_000  # more than float32 holds the sum of
+    pixels = np.full((count, 1), 255, np.uint8)
+    block = Block([""] * count, None, pixels)
+    clusters = np.arange(count) // (count - 1)
+    images = Measured(Assigned(block, clusters, np.zeros(count)), np.zeros(count), np.ones(count))
+    assert Tally.zero(2, 1, 0).add(images).sums.tolist() == [[255.0 * (count - 1)], [255.0]]
 
 
 def test_images_without_a_label_in_a_labelled_set_count_for_no_label():

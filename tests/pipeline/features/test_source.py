@@ -294,7 +294,7 @@ def test_all_components_make_the_clusters_of_pixels(fit, raw, new_folder):
 @pytest.fixture(scope="module")
 def reduced(fit, seven):
     """A result of digits as seven components."""
-    return fit(str(seven), 10)
+    return fit(str(seven), 10, saved_model=True)
 
 
 def test_centroids_become_pictures_again(reduced, seven):
