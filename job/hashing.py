@@ -34,7 +34,7 @@ def _mixed(words: np.ndarray) -> np.ndarray:
 
 def _by_block(function: Callable, dtype: type, *arrays: np.ndarray) -> np.ndarray:
     """Calls a function of each element block by block: what it makes on its way stays small."""
-    made = np.empty(len(arrays[0]), dtype)
+    made: np.ndarray = np.empty(len(arrays[0]), dtype)
     for start in range(0, len(made), BLOCK):
         made[start : start + BLOCK] = function(*(part[start : start + BLOCK] for part in arrays))
     return made
