@@ -192,11 +192,16 @@ def decode_state(data: bytes) -> tuple[dict[str, Any], State, bytes]:
 
 def encode(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     """Makes a file of JSON values and arrays that begins with a digest of them."""
+    return b"".join(_parts(fields, arrays))
+
+
+def _parts(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[bytes, memoryview]:
+    """The digest with which a file begins, and the rest of it."""
     file = io.BytesIO()
     text = np.frombuffer(json.dumps(fields).encode(), np.uint8)
     np.savez(file, allow_pickle=False, **{**arrays, "fields": text})
-    payload = file.getvalue()
-    return hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() + payload
+    payload = file.getbuffer()
+    return hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest(), payload
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -205,12 +210,14 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
       DamagedError: it is not such a file.
     """
-    digest, payload = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    digest, payload = data[:DIGEST_BYTES], memoryview(data)[DIGEST_BYTES:]
     if hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() != digest:
         raise DamagedError(f"its {len(data)} bytes have another checksum")
+    file = io.BytesIO(data)  # it shares the memory of `data`; a zip may lie behind other bytes
+    file.seek(DIGEST_BYTES)
     try:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with np.load(file, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
         return json.loads(arrays.pop("fields").tobytes()), arrays
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DamagedError(f"of another version: {error}") from error
@@ -228,7 +235,10 @@ class ShardNotes:
 
     def note(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Publishes the totals of the assignments of shard `number`."""
-        storage.write_bytes(self.path(number), encode({"key": self._key}, arrays))
+        # Part by part: what is noted of images is large enough for its copies to count.
+        with storage.publish(self.path(number)) as file:
+            for part in _parts({"key": self._key}, arrays):
+                file.write(part)
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """Returns what `note` was given for this shard; None where there is no valid note."""

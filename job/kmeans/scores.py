@@ -62,7 +62,8 @@ class Assignment(NamedTuple):
     Attributes:
       clusters: the nearest centroid, int64 [n]; of equally near ones the lowest.
       gaps: a lower bound of (distance to the second nearest − distance to the nearest), float32
-        [n], published units; 0 where float32 could not tell them apart.
+        [n], published units; 0 where float32 could not tell them apart. Or one for each group of
+        centroids, of which the nearest other is meant then; [n, G].
     """
 
     clusters: tf.Tensor
@@ -107,6 +108,7 @@ def nearest_centroids(
     scorer: Scorer,
     units: Units,
     rows: tf.Tensor | None = None,
+    groups: tf.Tensor | None = None,
 ) -> Assignment:
     """Finds the nearest centroid of every image, or of those in `rows`.
 
@@ -116,31 +118,59 @@ def nearest_centroids(
       scorer: of the centroids.
       units: of the pixels.
       rows: int32 or int64 [m]; None: all.
+      groups: centroids of each group, int64 [G, s], k in empty places; each has two or more. None:
+        all centroids are one group.
     """
     if rows is not None:
         squared_norm = tf.gather(squared_norm, rows)
     count = tf.size(squared_norm)
     if scorer.pieces is None:
-        clusters, scores, others = _lowest_of_floats(images, scorer, rows, count)
+        clusters, scores, others = _lowest_of_floats(images, scorer, rows, count, groups)
     else:
         clusters, scores, others = _lowest_of_pieces(images, scorer.pieces, rows, count)
-    margin = scorer.margin[0] * tf.cast(tf.sqrt(squared_norm), tf.float32) + scorer.margin[1]
-    gaps = _gaps(squared_norm, scores + margin, others - scores - margin, units)
-    # Scores that overflowed make NaN.
-    gaps = tf.where(gaps > 0, gaps, 0.0)
-    clusters = _with_near_ties_decided(images, squared_norm, scorer, units, rows, clusters, gaps)
-    return Assignment(clusters, gaps)
+    others = tf.reshape(others, [count, 1 if groups is None else groups.shape[0]])
+    margin = margins_of(scorer, squared_norm)
+    differences = others - (scores + margin)[:, None]
+    gaps = gaps_of(squared_norm[:, None], (scores + margin)[:, None], differences, units)
+    # Where another cluster may be decided for, no group's gap is known.
+    gaps = tf.where(tf.reduce_all(gaps > 0, axis=1, keepdims=True), gaps, 0.0)
+    near_tie = tf.where(gaps[:, 0] <= 0)[:, 0]
+    clusters = _with_near_ties_decided(
+        images, squared_norm, scorer, units, rows, clusters, near_tie
+    )
+    return Assignment(clusters, gaps[:, 0] if groups is None else gaps)
+
+
+def margins_of(scorer: Scorer, squared_norm: tf.Tensor) -> tf.Tensor:
+    """Computes how close scores of images may be in the wrong order; float32 [n]."""
+    return scorer.margin[0] * tf.cast(tf.sqrt(squared_norm), tf.float32) + scorer.margin[1]
 
 
 def _lowest_of_floats(
-    images: tf.Tensor, scorer: Scorer, rows: tf.Tensor | None, count: tf.Tensor
+    images: tf.Tensor,
+    scorer: Scorer,
+    rows: tf.Tensor | None,
+    count: tf.Tensor,
+    groups: tf.Tensor | None,
 ) -> list[tf.Tensor]:
-    """Finds the lowest two of the scores of `count` images, of float32 products; each [count]."""
-    weights, bias = rounded_weights(scorer, images)
+    """Finds the lowest of `count` images' scores, of float32 products, and the others of groups.
+
+    Returns:
+      Clusters [count], scores [count], the lowest other score of each group [count · G].
+    """
+    num_groups = 1 if groups is None else groups.shape[0]
+    if num_groups == 1:
+        weights, bias = rounded_weights(scorer, images)
+    else:
+        weights, bias = grouped_weights(scorer, images, groups)
 
     def lowest(start, stop):
         part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
-        return nearest_two(tf.cast(part, tf.float32), weights, bias)
+        found = nearest_two(tf.cast(part, tf.float32), weights, bias, num_groups)
+        if num_groups == 1:
+            return found
+        places, scores, others = found
+        return tf.gather(tf.reshape(groups, [-1]), places), scores, tf.reshape(others, [-1])
 
     return by_block(lowest, count, images.shape[1], LOWEST_TWO)
 
@@ -168,10 +198,9 @@ def _with_near_ties_decided(
     units: Units,
     rows: tf.Tensor | None,
     clusters: tf.Tensor,
-    gaps: tf.Tensor,
+    near_tie: tf.Tensor,
 ) -> tf.Tensor:
-    """Decides anew, exactly, the clusters of the images without a gap; int64 [n]."""
-    near_tie = tf.where(gaps <= 0)[:, 0]
+    """Decides anew, exactly, the clusters of the images `near_tie`, int64 [m]; int64 [n]."""
     size = images_per_block(images.shape[1])
 
     def decide(start, clusters):
@@ -191,20 +220,24 @@ def _with_near_ties_decided(
     return clusters
 
 
-def _gaps(
+def gaps_of(
     squared_norm: tf.Tensor, scores: tf.Tensor, differences: tf.Tensor, units: Units
 ) -> tf.Tensor:
     """Computes √(D + Δ) − √D: D is the squared distance of a score, Δ a difference of two scores.
 
-    It is a lower bound if `scores` are upper bounds and `differences` lower bounds; float32 [n].
+    It is a lower bound if `scores` are upper bounds and `differences` lower bounds; float32, 0
+    where the difference is none, or scores overflowed.
     """
     scale = tf.constant(units.scale, tf.float64)
     squared = tf.cast((squared_norm / scale + tf.cast(scores, tf.float64)) / scale, tf.float32)
-    return gap_of(tf.maximum(squared, 0.0), tf.maximum(differences / np.float32(units.scale), 0.0))
+    squared = tf.maximum(squared, 0.0)
+    difference = tf.maximum(differences / np.float32(units.scale), 0.0)
+    gaps = gap_of(squared, difference)
+    return tf.where(gaps > 0, gaps, 0.0)  # scores that overflowed make NaN
 
 
 def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
-    """Computes √(squared + difference) − √squared, rounded down; float32 [n]."""
+    """Computes √(squared + difference) − √squared, rounded down; float32."""
     slack = np.float32(1 - 2.0**-16)
     # Subtracting the roots would cancel; this quotient is the same number.
     root = tf.sqrt(squared + difference) + tf.sqrt(squared)
@@ -221,6 +254,19 @@ def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return tf.cast(exact_weights(scorer, images), tf.float32), tf.cast(scorer.bias, tf.float32)
 
 
+def grouped_weights(
+    scorer: Scorer, images: tf.Tensor, groups: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Arranges the `rounded_weights` by groups [G, s]: float32 [G s, width] and [G s].
+
+    Empty places are infinitely far.
+    """
+    weights, bias = rounded_weights(scorer, images)
+    members = tf.reshape(groups, [-1])
+    weights = tf.gather(tf.pad(weights, [[0, 1], [0, 0]]), members)
+    return weights, tf.gather(tf.pad(bias, [[0, 1]], constant_values=np.inf), members)
+
+
 def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Scores images [B, d] with a Scorer's exact weights [k, d] and bias [k]; float64 [B, k].
 
@@ -230,7 +276,7 @@ def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.T
 
 
 def nearest_two(
-    rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None
+    rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None, num_groups: int = 1
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Computes scores rows · weightsᵀ + bias, and finds the `lowest_two` of them.
 
@@ -238,9 +284,9 @@ def nearest_two(
       rows: float32 [B, d]; weights: float32 [k, d]; bias: float32 [k], or None for 0.
     """
     k = weights.shape[0]
-    if k is None or k > NARROW:
+    if num_groups > 1 or k is None or k > NARROW:
         scores = tf.linalg.matmul(rows, weights, transpose_b=True)
-        return lowest_two(scores if bias is None else tf.nn.bias_add(scores, bias))
+        return lowest_two(scores if bias is None else tf.nn.bias_add(scores, bias), num_groups)
     scores = tf.linalg.matmul(weights, rows, transpose_b=True)  # [k, B]
     scores = scores if bias is None else scores + bias[:, None]
     lowest = tf.reduce_min(scores, axis=0)
@@ -251,12 +297,22 @@ def nearest_two(
     return tf.cast(clusters, tf.int64), lowest, others
 
 
-def lowest_two(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the lowest of scores [B, k]: its cluster, int64; the score; the lowest other score."""
+def lowest_two(scores: tf.Tensor, num_groups: int = 1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the lowest of scores [B, k], and the lowest other score.
+
+    Args:
+      num_groups: the columns are so many groups, G, one after the other.
+
+    Returns:
+      Its cluster, int64 [B]; the score [B]; the lowest other score [B], or of each group [B, G].
+    """
     clusters = tf.argmin(scores, axis=1)
     # Adding infinity takes a third of the time of tf.where.
     hidden = tf.one_hot(clusters, tf.shape(scores)[1], on_value=np.float32(np.inf), off_value=0.0)
-    return clusters, tf.reduce_min(scores, axis=1), tf.reduce_min(scores + hidden, axis=1)
+    others = scores + hidden
+    if num_groups > 1:
+        others = tf.reshape(others, [-1, num_groups, scores.shape[1] // num_groups])
+    return clusters, tf.reduce_min(scores, axis=1), tf.reduce_min(others, axis=-1)
 
 
 def squared_distances(

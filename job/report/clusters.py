@@ -8,10 +8,9 @@ import numpy as np
 
 from job.report import charts, confusions, pictures
 from job.report.formatting import bounded
-from job.result.examples import EXAMPLES_SHOWN
+from job.result.examples import EXAMPLES_SHOWN, members_room
 from job.result.read import Result
 
-MAX_PICTURES = 4_000  # of members in a page, so that it stays small
 MAX_CLOSE = 5  # pairs of close centroids that the page names
 
 
@@ -136,7 +135,7 @@ def shown(examples: dict[str, np.ndarray], num_clusters: int) -> dict[str, np.nd
     """
     members = np.isin(examples["kinds"], list(EXAMPLES_SHOWN))  # others belong to no cluster's card
     examples = {name: values[members] for name, values in examples.items()}
-    kinds, room = examples["kinds"], kinds_shown(num_clusters)
+    kinds, room = examples["kinds"], members_room(num_clusters)
     sign = np.select([kinds == "nearest", kinds == "farthest"], [1.0, -1.0], 0.0)
     taken: Counter[tuple[int, str]] = Counter()
     rows = []
@@ -172,13 +171,6 @@ def members_of(
             )
         )
     return members
-
-
-def kinds_shown(num_clusters: int) -> dict[str, int]:
-    """How many members of each kind a cluster shows, MAX_PICTURES in all."""
-    total = sum(EXAMPLES_SHOWN.values())
-    room = min(total, MAX_PICTURES // num_clusters)
-    return {kind: max(1, count * room // total) for kind, count in EXAMPLES_SHOWN.items()}
 
 
 def shown_label_names(given: list[str] | None, contingency: np.ndarray | None) -> list[str]:

@@ -20,12 +20,13 @@ from job.kmeans.exact_sum import exact_sum, no_terms, rounded
 from job.result import write
 from job.result.candidates import Candidates, room_for
 from job.result.drift import Drift, find_drift
-from job.result.examples import FINDING, Examples, sample_share
+from job.result.examples import Choice, Examples
 from job.result.examples import Rows as Columns
 from job.result.findings import MAX_SHOWN, Found, Noted, Rows, find, shown_ids
 from job.result.folder import CENTROIDS, EXAMPLES, FINDINGS, METRICS, REPORT
-from job.result.metrics import Facts, all_metrics, silhouettes
+from job.result.metrics import Facts, all_metrics
 from job.result.read import read_assigned, read_findings, read_metrics
+from job.result.separation import silhouettes
 from pipeline import storage
 from pipeline.shards.analysis import Measured, Written
 from pipeline.shards.assignments import AssignmentsManifest
@@ -52,8 +53,9 @@ class Summary:
         assigned, second = measured.assigned, np.sqrt(measured.second_squared_distances)
         image_bytes = assigned.block.pixels[:1].nbytes
         self.squared_distances += exact_sum(assigned.squared_distances)
-        share = sample_share(self._num_images, image_bytes)
-        self._waiting.append(Examples.of(assigned, self._analysis.seed, share))
+        about = self._analysis
+        choice = Choice.of(about.seed, self._num_images, about.num_clusters, max(1, image_bytes))
+        self._waiting.append(Examples.of(assigned, choice))
         if len(self._waiting) == MERGED_BLOCKS:
             self._merge_examples()
         own = np.sqrt(assigned.squared_distances)
@@ -209,9 +211,8 @@ def _columns(summary: Summary, found: Found, rows: Rows) -> Columns:
         "labels": rows.labels[at].astype(np.int64),
         "clusters": rows.clusters[at],
         "distances": rows.distances[at],
-        "kinds": np.full(len(names), FINDING),
     }
-    return {name: np.concatenate([columns[name], shown[name]]) for name in columns}
+    return summary.examples.columns(shown)
 
 
 def _column(values: list[Any], like: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
 from job.result import saved_model
 from job.result.assigner import Assigner
-from job.result.examples import FINDING, Examples, sample_share
+from job.result.examples import Choice, Examples
 from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
 from job.result.metrics import Facts, all_metrics
@@ -112,14 +112,14 @@ def _write_shard(publication: Publication, number: int, nearest: Assigner) -> di
     noted: list[Noted] = []
     waiting: list[Examples] = []
     image_bytes = manifest.num_features * np.dtype(manifest.dtype).itemsize
-    share = sample_share(manifest.num_images, image_bytes)
+    choice = Choice.of(config.seed, manifest.num_images, config.k, image_bytes)
 
     def assign(block: Block) -> Assigned:
         nonlocal examples
         publication.replicas.end_if_asked("while writing")
         measured = nearest(block)
         tally.add(measured)
-        waiting.append(Examples.of(measured.assigned, config.seed, share))
+        waiting.append(Examples.of(measured.assigned, choice))
         if len(waiting) == MERGED_BLOCKS:
             # Each merge copies all examples so far, so several blocks are merged at a time.
             examples = examples.merge(*waiting)
@@ -169,11 +169,7 @@ def _publish_found(publication: Publication) -> Tally:
     write_centroids(config.output, publication.fitted.centroids)
     found, rows = _find(publication, noted)
     write_findings(config.output, found.findings)
-    columns, shown = examples.columns(), _shown(publication, found, rows)
-    if len(shown["ids"]) == 0:
-        shown = {name: values[:0] for name, values in columns.items()}
-    joined = {name: np.concatenate([columns[name], shown[name]]) for name in columns}
-    write_examples(config.output, joined)
+    write_examples(config.output, examples.columns(_shown(publication, found, rows)))
     copy_transform(config.shards, config.output, manifest)
     return tally
 
@@ -250,7 +246,6 @@ def _shown(publication: Publication, found: Found, rows: Rows) -> dict[str, np.n
         "labels": rows.labels[wanted].astype(np.int64),
         "clusters": rows.clusters[wanted],
         "distances": rows.distances[wanted],
-        "kinds": np.full(len(wanted), FINDING),
     }
 
 

@@ -13,8 +13,7 @@ from pipeline.errors import JobError, UserError
 # What DirectRunner falls back to, after it has tried to download another engine.
 ENGINE = "FnApiRunner"
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
-# What Prism says of a worker process that was killed, or could not start.
-_GONE = re.compile(r"SDK worker disconnected|stopped without finishing|context canceled")
+GONE = "SDK worker disconnected"  # what Prism says of a worker process that was killed
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -114,7 +113,7 @@ def explain(error: Exception, options: Any) -> UserError | JobError | None:
             f"the engine cannot start workers ({text[-300:]}); give --environment_type LOOPBACK "
             "for workers in this process, or PROCESS, see docs/engines.md"
         )
-    if _GONE.search(text):
+    if GONE in text:
         return JobError(
             f"the engine lost a worker process amid its work ({text[:300]}); run the same command "
             "again"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jobs
 import pytest
@@ -50,24 +50,26 @@ def binary() -> Path:
     """Prism's program, built where it is not there yet; skips the test where it cannot be."""
     go = shutil.which("go", path=f"{os.environ['PATH']}{os.pathsep}/usr/local/go/bin")
     path = CACHE / "prism"
+    if go is None and not path.exists():
+        pytest.skip(f"no Go to build Prism, and none at {path}")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:  # tests in other processes want it too
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():
-            return path
-        if go is None:
-            pytest.skip(f"no Go to build Prism, and none at {path}")
-        environment = {**os.environ, "GOBIN": str(CACHE)}
-        command = [go, "install", PACKAGE]
-        try:
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"{PACKAGE} was not built within {BUILD_SECONDS} s")
-        if done.returncode:
-            pytest.skip(f"{PACKAGE} cannot be built: {done.stderr.strip().splitlines()[-1]}")
+        if not path.exists():
+            build(go)
     return path
+
+
+def build(go: str | None) -> None:
+    """Builds Prism into CACHE; skips the test if its source cannot be had."""
+    environment = {**os.environ, "GOBIN": str(CACHE)}
+    how: dict[str, Any] = {"env": environment, "capture_output": True, "timeout": BUILD_SECONDS}
+    try:
+        done = subprocess.run([go, "install", PACKAGE], text=True, **how)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{PACKAGE} was not built within {BUILD_SECONDS} s")
+    if done.returncode:
+        pytest.skip(f"{PACKAGE} cannot be built: {done.stderr.strip().splitlines()[-1]}")
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@
 
 Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
 as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
-Where scores are products of bytes, few.py serves all, without a screen: scores are as cheap.
+Where a screen does not pay, groups.py serves all, with a bound for each group of centroids.
+Vectors, such as embeddings, differ in too many directions; scores of products of bytes are cheap.
 """
 
 from job.images.protocol import Images
 from job.kmeans import Algorithm
 from job.kmeans.hamerly.few import FewCentroids
+from job.kmeans.hamerly.groups import GroupedCentroids
 from job.kmeans.hamerly.many import ManyCentroids
 from job.kmeans.pieces import fits
 
@@ -26,27 +28,28 @@ MANY_CENTROIDS = 200
 # spans them all. An image's row has two more columns: together a multiple of 16, as vector
 # registers like it.
 FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
-# Vectors, such as embeddings, differ in more directions than pictures do: a screen of few of them
-# leaves most images many rivals.
-VECTOR_COLUMNS = 206
+# Centroids of a group: smaller groups leave fewer pairs of an image and a centroid open, but images
+# are read more often. With few centroids reading costs as much as scores of all.
+GROUP = 25
 # A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
 
 
 def hamerly(images: Images, k: int) -> Algorithm:
     """Makes the algorithm that suits k centroids, the device and the memory that is left."""
-    if images.units.step and fits(images.precision.largest_piece, images.num_features):
-        # Scores of images in doubt cost less than any screen of them.
-        return FewCentroids(images, k, 0)
-    many = MANY_COLUMNS if images.units.step else VECTOR_COLUMNS
-    if k >= MANY_CENTROIDS and (columns := _screen_columns(images, many)):
-        return ManyCentroids(images, k, columns)
-    wanted = SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
-    return FewCentroids(images, k, _screen_columns(images, wanted))
+    many = k >= MANY_CENTROIDS
+    if not images.units.step:
+        groups = min(k // GROUP, images.spare_row_bytes // 4) if many else 1
+        return GroupedCentroids(images, k, max(1, groups))
+    wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
+    columns = _screen_columns(images, wanted)
+    if fits(images.precision.largest_piece, images.num_features) or not columns:
+        return GroupedCentroids(images, k, 1)
+    return (ManyCentroids if many else FewCentroids)(images, k, columns)
 
 
 def _screen_columns(images: Images, wanted: int) -> int:
     """Returns how many of `wanted` dimensions a screen may have; 0 if too few to be worth it."""
-    widest = images.num_features // (4 if images.units.step else 2)
+    widest = images.num_features // 4
     columns = min(wanted, widest, images.spare_row_bytes // 4 - 2)
     return 0 if columns < min(LEAST_COLUMNS, widest) else columns

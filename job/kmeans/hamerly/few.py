@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from job.images.protocol import Images
 from job.kmeans.blocks import by_rows
+from job.kmeans.hamerly.groups import groups_of, losses_of
 from job.kmeans.hamerly.screen import (
     Screen,
     image_norms,
@@ -34,7 +35,7 @@ class FewCentroids:
     """
 
     def __init__(self, images: Images, k: int, columns: int):
-        """Takes the number of dimensions of the screen, `columns`; 0: there is no screen."""
+        """Takes the number of dimensions of the screen, `columns`, at least one."""
         self._images = images
         self._screen = ScreenUpkeep(images, k, columns)
         self._assign_all = images.compile(_assign_all, images.units)
@@ -56,33 +57,20 @@ class FewCentroids:
         before, self._before = self._before, centroids
         if screen.is_due:
             screen.renew(centroids, centroids if before is None else before)
-        if before is None or (screen.columns and screen.basis is None):
+        if before is None or screen.basis is None:
             # Without bounds or a screen most images are in doubt: picking them would not pay.
             probes = screen.probes().astype(np.float32)
             self.bounds, outcome = self._assign_all(self.bounds, (scorer, probes))
             *totals, directions = outcome
             screen.note_full_pass(directions)
             return change_of(totals)
-        shared = (scorer, losses_of(centroids, before), screen.basis)
+        losses = losses_of(centroids, before, groups_of(centroids, 1))[:, 0]
+        shared = (scorer, losses, screen.basis)
         state = (self.bounds, screen.rows)
         (self.bounds, screen.rows), outcome = self._assign_in_doubt(state, shared)
         *totals, num_screened, cost = outcome
         screen.note_screened(float(num_screened), float(cost))
         return change_of(totals)
-
-
-def losses_of(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Computes how much the gaps of a cluster's images may have shrunk, rounded up; float32 [k].
-
-    That is how far the cluster's centroid moved, and the farthest move of any other.
-    """
-    moves = np.sqrt(np.square(centroids - before).sum(axis=1))
-    order = np.argsort(moves)
-    others = np.full(len(moves), moves[order[-1]])
-    others[order[-1]] = moves[order[-2]] if len(moves) > 1 else 0.0
-    # A little more, since float32 rounds the gap less the loss, and a gap is at most ‖c‖ + ‖c'‖.
-    largest = np.sqrt(np.einsum("kd,kd->k", centroids, centroids).max())
-    return ((moves + others) * (1 + 2.0**-20) + 2.0**-22 * largest).astype(np.float32)
 
 
 def _unknown(count: int) -> Assignment:
@@ -103,7 +91,7 @@ def _assign_all(images, squared_norm, bounds, shared, units):
 
 
 def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
-    """A step: assigns the images whose gap may be gone, with the screen if there is one.
+    """A step: assigns the images whose gap may be gone, by the screen where it can tell.
 
     The partial sums end with the number of images in doubt, and of those scored in full.
     """
@@ -113,15 +101,11 @@ def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
     bounds = bounds._replace(gaps=bounds.gaps - tf.gather_nd(losses, bounds.clusters[:, None]))
     doubt = tf.where(bounds.gaps <= 0)[:, 0]
     before = tf.gather(bounds.clusters, doubt)
-    if basis is None:
-        found = nearest_centroids(images, squared_norm, scorer, units, doubt)
-        left = doubt
-    else:
-        screen = screen_of(scorer, basis, units, precision)
-        found = _screened(rows, squared_norm, doubt, screen, units)
-        left = tf.where(found.gaps <= 0)[:, 0]
-        scored = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
-        found = _updated(found, left, scored)
+    screen = screen_of(scorer, basis, units, precision)
+    found = _screened(rows, squared_norm, doubt, screen, units)
+    left = tf.where(found.gaps <= 0)[:, 0]
+    scored = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
+    found = _updated(found, left, scored)
     shape = scorer.centroids.shape
     sums = moved_sums(images, before, found.clusters, shape, units, doubt)
     counts = [tf.cast(tf.size(part), tf.float64) for part in (doubt, left)]

@@ -24,7 +24,7 @@ class ScreenUpkeep:
     doubt. All costs are counted in images scored in full, against all centroids.
 
     Attributes:
-      columns: dimensions of the screen, d'; 0: there is never one.
+      columns: dimensions of the screen, d'.
       basis: the one that images are projected into; None: there is no screen now.
       rows: of the screen: z, ‖r‖ and 1 for each image, float32 [n, d' + 2]; () without a screen.
     """
@@ -50,7 +50,7 @@ class ScreenUpkeep:
     @property
     def is_due(self) -> bool:
         """Whether a new screen would pay."""
-        return bool(self.columns) and self._loss > self._price
+        return self._loss > self._price
 
     def renew(self, centroids: np.ndarray, before: np.ndarray) -> None:
         """Projects all images into a new basis, made for centroids [k, d] and how they moved."""

@@ -186,6 +186,7 @@ const images = (() => {
   const tools = [byId("lasso"), byId("rectangle")];
   const MAX_THUMBS = 400; // more of them would cover each other
   const MAX_LISTED = 200;
+  const REACH = 20, TREMBLE = 6; // pixels
   let view = { scale: 1, x: 0, y: 0 };
   let fit = 1;
   let found = null;
@@ -229,6 +230,15 @@ const images = (() => {
     const column = i % points.columns, row = Math.floor(i / points.columns);
     const from = [column * points.width, row * points.height, points.width, points.height];
     target.drawImage(sheet, ...from, x, y, width, height);
+  }
+
+  function picture(i) {
+    const drawn = document.createElement("canvas");
+    [drawn.width, drawn.height] = [points.width, points.height];
+    thumb(drawn.getContext("2d"), i, 0, 0, points.width, points.height);
+    drawn.setAttribute("role", "img");
+    drawn.setAttribute("aria-label", points.id[i]);
+    return drawn;
   }
 
   function draw() {
@@ -300,12 +310,7 @@ const images = (() => {
         Object.assign(button.dataset, describe(i));
         button.title = points.id[i];
         if (sheet) {
-          const picture = document.createElement("canvas");
-          [picture.width, picture.height] = [points.width, points.height];
-          thumb(picture.getContext("2d"), i, 0, 0, points.width, points.height);
-          picture.setAttribute("role", "img");
-          picture.setAttribute("aria-label", points.id[i]);
-          button.append(picture);
+          button.append(picture(i));
         } else {
           button.textContent = points.id[i];
         }
@@ -325,18 +330,30 @@ const images = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
+  // Opens the image nearest to a place, if it is near enough for a finger.
+  function open(x, y) {
+    const apart = (i) => Math.hypot(across(i) - x, down(i) - y);
+    const nearest = seen().reduce((best, i) => (apart(i) < apart(best) ? i : best), 0);
+    if (apart(nearest) <= REACH) enlarge(describe(nearest), sheet && picture(nearest));
+  }
+
   const held = new Map(); // pointers that are down
+  let pressed = null; // where the only one went down, as long as it has not moved
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     held.set(event.pointerId, [event.offsetX, event.offsetY]);
     const tool = tools.find((button) => button.getAttribute("aria-pressed") === "true");
     const kind = event.shiftKey ? "rectangle" : tool?.id;
     if (kind) outline = { kind, corners: [[event.offsetX, event.offsetY]] };
+    pressed = held.size === 1 && !kind ? [event.offsetX, event.offsetY] : null;
   });
   canvas.addEventListener("pointermove", (event) => {
     const last = held.get(event.pointerId);
     if (!last) return;
     const now = [event.offsetX, event.offsetY];
+    // A finger trembles: up to a few pixels are a tap, and move nothing.
+    if (pressed && Math.hypot(now[0] - pressed[0], now[1] - pressed[1]) < TREMBLE) return;
+    pressed = null;
     if (outline) {
       const { kind, corners } = outline;
       outline.corners = kind === "lasso" ? [...corners, now] : rectangle(corners[0], now);
@@ -353,6 +370,8 @@ const images = (() => {
   });
   function release(event) {
     held.delete(event.pointerId);
+    if (pressed && event.type === "pointerup") open(...pressed);
+    pressed = null;
     if (!outline) return;
     const { corners } = outline;
     outline = null;
@@ -389,7 +408,11 @@ const images = (() => {
   byId("csv").addEventListener("click", save);
   colours.addEventListener("change", redraw);
   dark.addEventListener("change", redraw);
-  addEventListener("resize", whole);
+  let size = `${canvas.clientWidth} ${canvas.clientHeight}`;
+  addEventListener("resize", () => {
+    // A phone's bars come and go while one scrolls: the map stays as large as it was.
+    if (size !== (size = `${canvas.clientWidth} ${canvas.clientHeight}`)) whole();
+  });
   sheet?.decode().then(redraw, () => {});
   whole();
 

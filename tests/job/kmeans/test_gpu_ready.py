@@ -24,11 +24,12 @@ from job.kmeans.sums import MAX_EXACT_IMAGES
 from pipeline.shards.manifest import load_manifest
 
 PASSES = {
-    *("lloyd._assign", "screen.project", "loop._own_distances", "kmeans_plus_plus._approach"),
+    *("lloyd._assign", "loop._own_distances", "kmeans_plus_plus._approach"),
     *("kmeans_parallel._approach", "kmeans_parallel._count_nearest"),
 }
-FEW_PASSES = {"few._assign_all", "few._assign_in_doubt"}
-MANY_PASSES = {"many._guess", "many._assign_all", "many._assign_in_doubt"}
+FEW_PASSES = {"screen.project", "few._assign_all", "few._assign_in_doubt"}
+MANY_PASSES = {"screen.project", "many._guess", "many._assign_all", "many._assign_in_doubt"}
+VECTOR_PASSES = {"groups._assign"}
 ROWS = tf.TensorSpec([None], tf.int64)
 # NumPy decides between centroids that float64 cannot tell apart: rarely, for a few images.
 TIES = "PyFunc"
@@ -162,6 +163,7 @@ def _gpu_kernels():
 )
 def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d, k):
     monkeypatch.setattr(hamerly, "MANY_CENTROIDS", 40)
+    monkeypatch.setattr(hamerly, "GROUP", 20)
     monkeypatch.setattr(kmeans_parallel, "ROUNDS", 1)  # each of them traces its pass again
     pixels = np.random.default_rng(0).integers(0, 256, (200, d)).astype(dtype)
     images = Traced(make_shards(pixels))
@@ -170,7 +172,8 @@ def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d
     for algorithm, seeding in (("lloyd", "k-means++"), ("hamerly", "k-means||"), ("lloyd", path)):
         config = FitConfig("", "", k, init=seeding, algorithm=algorithm, max_iterations=3)
         loop.run_restarts(images, config, mock.Mock())
-    assert images.passes.keys() == PASSES | (MANY_PASSES if k == 40 else FEW_PASSES)
+    of_bytes = MANY_PASSES if k == 40 else FEW_PASSES
+    assert images.passes.keys() == PASSES | (of_bytes if dtype == "uint8" else VECTOR_PASSES)
     assert all(images.passes.values())
     found = {
         name: set().union(*(on_the_host(made.graph) for made in traced.values()))

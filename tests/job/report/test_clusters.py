@@ -4,16 +4,7 @@ import numpy as np
 import result_folder
 
 from job.report import clusters
-from job.result.examples import EXAMPLES_SHOWN
 from job.result.read import load_result
-
-
-def test_many_clusters_show_fewer_members():
-    assert clusters.kinds_shown(100) == EXAMPLES_SHOWN
-    few = clusters.kinds_shown(1_000)
-    assert 1 <= few["nearest"] == few["farthest"] <= few["random"]
-    assert sum(few.values()) * 1_000 <= clusters.MAX_PICTURES
-    assert set(clusters.kinds_shown(10**6).values()) == {1}
 
 
 def test_the_members_shown_go_from_near_to_far_and_back():

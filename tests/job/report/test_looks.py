@@ -166,6 +166,76 @@ def test_a_lasso_on_the_map_gives_the_ids_that_lie_in_it(browser, at, pages):
     assert browser.find_element("id", "selected").text.startswith(f"{len(listed)} images")
 
 
+@pytest.fixture
+def finger(browser, at):
+    """Touches a phone's screen at places in the window: a list of fingers for each moment."""
+    at("phone")
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+    def touch(*moments: list[tuple[float, float]]) -> None:
+        for number, places in enumerate(moments):
+            points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
+            event = {"type": "touchMove" if number else "touchStart", "touchPoints": points}
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+        end = {"type": "touchEnd", "touchPoints": []}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", end)
+
+    yield touch
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def middle_of(browser, element) -> tuple[float, float]:
+    """Where the middle of an element is in the window, once it is in view."""
+    box = browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'});"
+        "return arguments[0].getBoundingClientRect().toJSON()",
+        element,
+    )
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_a_tap_opens_an_image_and_another_closes_it(browser, finger, pages):
+    browser.get(pages["k=10"].as_uri())
+    opener = browser.find_element("css selector", "#cluster-1 button.open")
+    finger([middle_of(browser, opener)])
+    large = browser.find_element("id", "large")
+    assert large.is_displayed()
+    assert browser.find_element("id", "large-id").text == opener.get_attribute("data-id")
+    finger([middle_of(browser, large.find_element("css selector", "form button"))])
+    assert not large.is_displayed()
+
+
+def test_fingers_move_the_map_zoom_it_and_open_an_image(browser, finger, pages):
+    browser.get(pages["k=10"].as_uri())
+    plane = browser.find_element("id", "plane")
+    x, y = middle_of(browser, plane)
+    before = in_view(browser)
+    scrolled = browser.execute_script("return scrollY")
+    finger([(x, y)], [(x + 60, y)], [(x + 120, y)])
+    assert in_view(browser) < before  # some have left it at the right
+    assert browser.execute_script("return scrollY") == scrolled  # the page stays where it is
+    finger([(x, y)], [(x - 60, y)], [(x - 120, y)])
+    assert in_view(browser) == before
+    finger(*([(x - r, y), (x + r, y)] for r in (20, 40, 80, 120)))
+    assert in_view(browser) < before / 3
+    large = browser.find_element("id", "large")
+    assert not large.is_displayed()  # none of this was a tap
+    browser.find_element("id", "whole").click()
+    across, down, ids = places_of(browser, plane)
+    x, y = middle_of(browser, plane)
+    finger([(x + across[0] + 1, y + down[0])])
+    assert large.is_displayed()
+    near = np.hypot(across - across[0] - 1, down - down[0]) < 4
+    assert browser.find_element("id", "large-id").text in ids[near]
+
+
+def in_view(browser) -> int:
+    """How many images are in view on the map."""
+    browser.execute_script("document.getElementById('seen').click()")
+    text = browser.find_element("id", "selected").get_attribute("textContent")
+    return int(text.split()[0].replace(",", ""))
+
+
 def places_of(browser, plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the points of the map are, in pixels from its middle, and their ids."""
     points = json.loads(

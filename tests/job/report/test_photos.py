@@ -10,6 +10,7 @@ from report_page import decoded, page_of
 from job.cli import main
 from job.config import ExportConfig
 from job.export import export
+from job.result import examples
 from pipeline.shards import thumbnails
 
 SHAPE = (100, 60, 3)
@@ -43,12 +44,23 @@ def result(fit, images, new_folder):
 
 def test_examples_have_them(result, images):
     with np.load(result("--normalize").folder / "examples.npz") as file:
-        examples = dict(file)
-    assert len(examples["thumbnails"]) == len(examples["ids"])
+        found = dict(file)
+    assert len(found["thumbnails"]) == len(found["ids"])
     expected = thumbnails.encoded(images.reshape(30, -1), SHAPE, 96)
-    numbers = [int(name.split("/")[-1]) for name in examples["ids"]]
-    for number, found in zip(numbers, thumbnails.from_column(examples["thumbnails"]), strict=True):
-        assert found.startswith(expected[number].rstrip(b"\0"))
+    numbers = [int(name.split("/")[-1]) for name in found["ids"]]
+    for number, one in zip(numbers, thumbnails.from_column(found["thumbnails"]), strict=True):
+        assert one.startswith(expected[number].rstrip(b"\0"))
+
+
+def test_where_large_photos_have_no_room_the_nearest_stands_for_a_cluster(
+    fit, make_shards, images, monkeypatch
+):
+    monkeypatch.setattr(examples, "MAX_MEMBER_BYTES", 1)
+    folder = fit(make_shards(images), 3).folder
+    with np.load(folder / "examples.npz") as file:
+        kinds = file["kinds"].tolist()
+    assert (kinds.count("nearest"), kinds.count("farthest"), kinds.count("random")) == (3, 0, 0)
+    assert len(page_of(folder).all("img", "member")) == 3
 
 
 def test_members_are_photos_and_stand_for_centroids(result):
@@ -106,12 +118,12 @@ def test_new_images_keep_them_too(result, images, tmp_path):
     made = [(tmp_path / output / "examples.npz").read_bytes() for output in ("one", "three")]
     assert made[0] == made[1]
     with np.load(tmp_path / "one" / "examples.npz") as file:
-        examples = dict(file)
+        found = dict(file)
     expected = thumbnails.encoded(flipped.reshape(30, -1), SHAPE, 96)
-    numbers = [int(name.split("/")[-1]) for name in examples["ids"]]
-    assert set(examples["kinds"]) >= {"finding"}
-    for number, found in zip(numbers, thumbnails.from_column(examples["thumbnails"]), strict=True):
-        assert found.startswith(expected[number].rstrip(b"\0"))
+    numbers = [int(name.split("/")[-1]) for name in found["ids"]]
+    assert set(found["kinds"]) >= {"finding"}
+    for number, one in zip(numbers, thumbnails.from_column(found["thumbnails"]), strict=True):
+        assert one.startswith(expected[number].rstrip(b"\0"))
     page = page_of(tmp_path / "one")
     assert decoded(page.all("img", "member")[0]["src"]).shape == (96, 58, 3)
     assert not page_of(tmp_path / "none").all("img", "member")

@@ -7,8 +7,7 @@ from kmeans_graphs import BYTES, FLOATS, PRUNED
 from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
 from job.kmeans import hamerly
-from job.kmeans.hamerly.few import FewCentroids
-from job.kmeans.hamerly.many import ManyCentroids
+from job.kmeans.hamerly.groups import GroupedCentroids
 from job.kmeans.precision import FLOAT32
 from pipeline.shards.manifest import load_manifest
 from pipeline.shards.pixel_scale import on_grid, units_of
@@ -41,6 +40,7 @@ def test_many_centroids_have_the_answer_of_lloyd(fit, make_shards, dtype, deviat
 def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
     """On a line, where a bound loses no more than it has to; few steps are by far the largest."""
     monkeypatch.setattr(hamerly, "MANY_CENTROIDS", 10 - 9 * many)
+    monkeypatch.setattr(hamerly, "GROUP", 3)
     rng, k = np.random.default_rng(0), 9
     middles = np.full((k, 8), 30.0)
     middles[:, 0] = rng.uniform(0, 255, k)
@@ -61,7 +61,15 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
         clusters = algorithm.clusters.numpy()
         np.testing.assert_array_equal(clusters, distances.argmin(axis=1))
         own, second = np.sort(distances, axis=1)[:, :2].T
-        if many:
+        if isinstance(algorithm, GroupedCentroids):
+            places = algorithm._groups.members
+            gaps = algorithm.bounds.gaps.numpy()
+            own_place = np.eye(k + 1, dtype=bool)[clusters][:, places]  # [n, G, s]
+            far = np.pad(distances, [(0, 0), (0, 1)], constant_values=np.inf)[:, places]
+            others = np.where(own_place, np.inf, far).min(axis=2)
+            assert (gaps <= others - own[:, None]).all()
+            gaps = gaps.min(axis=1)
+        elif many:
             _, upper, lower = (part.numpy() for part in algorithm.bounds)
             assert (upper >= own).all()
             assert (lower <= second).all()
@@ -101,12 +109,8 @@ class Room:
         (200, 784, 500, "ManyCentroids", hamerly.MANY_COLUMNS),
         (200, 100, 500, "ManyCentroids", 25),  # a quarter of the pixels
         (200, 784, 20, "ManyCentroids", 20),  # what the memory has room for
-        (200, 784, 15, "FewCentroids", 0),  # a screen so narrow is not worth it
         (10, 784, 16, "FewCentroids", 16),
-        (10, 784, 15, "FewCentroids", 0),
         (10, 20, 500, "FewCentroids", 5),  # of narrow images a narrow one is
-        (10, 3, 500, "FewCentroids", 0),
-        (200, 3, 500, "FewCentroids", 0),
     ],
 )
 def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, kind, columns):
@@ -115,21 +119,34 @@ def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, ki
     assert algorithm._screen.columns == columns
 
 
-@pytest.mark.parametrize(("num_features", "columns"), [(512, hamerly.VECTOR_COLUMNS), (100, 50)])
-def test_vectors_have_a_wider_screen(num_features, columns):
-    room = Room(num_features, 500)
+# A screen so narrow is not worth it.
+@pytest.mark.parametrize(
+    ("k", "num_features", "room"), [(200, 784, 15), (10, 784, 15), (10, 3, 500), (200, 3, 500)]
+)
+def test_without_a_screen_all_centroids_are_one_group(k, num_features, room):
+    assert groups_in(Room(num_features, room), k) == 1
+
+
+def groups_in(room: Room, k: int) -> int:
+    algorithm = hamerly.hamerly(room, k)
+    assert isinstance(algorithm, GroupedCentroids)
+    return algorithm.bounds.gaps.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("k", "columns", "groups"),
+    [(199, 500, 1), (200, 500, 8), (1000, 500, 40), (1000, 5, 7), (1000, -2, 1)],
+)
+def test_vectors_have_groups_as_the_memory_has_room_for(k, columns, groups):
+    room = Room(512, columns)
     room.units = FLOATS
-    algorithm = hamerly.hamerly(room, 200)
-    assert isinstance(algorithm, ManyCentroids)
-    assert algorithm._screen.columns == columns
+    assert groups_in(room, k) == groups
 
 
 def test_products_of_bytes_need_no_screen():
     room = Room(784, 500)
     room.precision = FLOAT32._replace(largest_piece=127)
     for k in (10, 1000):
-        algorithm = hamerly.hamerly(room, k)
-        assert isinstance(algorithm, FewCentroids)
-        assert algorithm._screen.columns == 0
+        assert groups_in(room, k) == 1
     room.units = FLOATS
-    assert isinstance(hamerly.hamerly(room, 1000), ManyCentroids)
+    assert groups_in(room, 1000) == 40

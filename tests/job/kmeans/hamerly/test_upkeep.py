@@ -103,11 +103,5 @@ def test_nothing_in_doubt_is_no_loss(upkeep):
     assert not upkeep.is_due
 
 
-def test_without_columns_there_is_never_a_screen(images):
-    upkeep = ScreenUpkeep(images, K, 0)
-    upkeep.note_full_pass(np.zeros((FakeImages.num_features, 0)))
-    assert not upkeep.is_due
-
-
 def test_probes_are_the_same_each_time(upkeep):
     np.testing.assert_array_equal(upkeep.probes(), upkeep.probes())
