@@ -26,7 +26,9 @@ for rank in 0 1; do
   tasks+=($!)
 done
 if [ "$(cat "$FOLDER/step")" = 0 ]; then
-  until compgen -G "$OUTPUT/checkpoint/state-*" > /dev/null; do sleep 0.1; done
+  until compgen -G "$OUTPUT/checkpoint/state-*" > /dev/null || ! kill -0 "${tasks[1]}"; do
+    sleep 0.1
+  done
   kill -KILL "${tasks[1]}"
 fi
 echo 1 > "$FOLDER/step"
@@ -92,7 +94,7 @@ def test_a_job_whose_time_is_up_is_queued_again(tmp_path):
 @pytest.mark.slow
 def test_two_workers_of_which_one_is_killed(tmp_path):
     shards = jobs.shard(tmp_path / "shards", 2)
-    options = ("--shards", shards, "--k", 10, "--restarts", 3, "--checkpoint-seconds", 0)
+    options = ("--shards", shards, "--k", 10, "--restarts", 20, "--checkpoint-seconds", 0)
     assert jobs.fit(tmp_path / "alone", *options) == 0
     (tmp_path / "step").write_text("0")
     command = f'#!/bin/sh\nexec "{sys.executable}" -m job "$@"\n'
