@@ -38,6 +38,7 @@ TEST = [
     "onnxruntime>=1.18",
     "pandas>=2.2",
     "polars>=1.9",
+    "prometheus-client>=0.20",  # reads what --metrics-port serves
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",

@@ -4,6 +4,6 @@
 case "${1:---help}" in
   --help | -h | --version) exec kmeans-job "${1:---help}" ;;
   -*) exec "${BEAM_BOOT:-/opt/apache/beam/boot}" "$@" ;;
-  kmeans-job | python | python3 | bash | sh) exec "$@" ;;
+  kmeans-job | kmeans-job-worker | python | python3 | bash | sh) exec "$@" ;;
   *) exec kmeans-job "$@" ;; # fit …, shard …
 esac

@@ -22,7 +22,15 @@ from job.distribute.preemption import on_sigterm
 from pipeline import options, storage, streams
 from pipeline.config import AssignConfig, ShardConfig
 from pipeline.errors import UserError
-from pipeline.terminal import LOG_LEVELS, PROGRAM, Parser, configure, exit_status, reject_flag
+from pipeline.terminal import (
+    LOG_FORMATS,
+    LOG_LEVELS,
+    PROGRAM,
+    Parser,
+    configure,
+    exit_status,
+    reject_flag,
+)
 
 if TYPE_CHECKING:
     from job.cloud.submit import Submission
@@ -66,7 +74,7 @@ def _main(arguments: list[str]) -> None:
         arguments = [arguments[0], *config_file.with_file(arguments[1:], command)]
     flags, unknown = parser.parse_known_args(arguments)
     flags.beam_options = tuple(unknown)
-    configure(_log_level(flags))
+    configure(_log_level(flags), flags.log_format)
     if flags.beam and unknown:
         from pipeline.transforms.runner import check_beam_flags
 
@@ -144,6 +152,13 @@ def _add_log_flags(parser: argparse._ActionsContainer) -> None:
         choices=LOG_LEVELS,
         default="warning",
         help="least severe messages to show (default: warning)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        default=LOG_FORMATS[0],
+        help="text, or a line of JSON for each message, with the fields that Cloud Logging knows "
+        "(default: text)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="the same as --log-level info")
 
@@ -234,7 +249,10 @@ def _run(flags: argparse.Namespace) -> None:
     folder = storage.join(flags.output, SHARDS)
     sharding = options.from_flags(ShardConfig, vars(flags), output=folder)
     config = _fit_config(flags, shards=folder)
-    _tell(run(sharding, config, flags.k, _log_level(flags), guard=on_sigterm), config)
+    _tell(
+        run(sharding, config, flags.k, (_log_level(flags), flags.log_format), guard=on_sigterm),
+        config,
+    )
 
 
 def _tell(result: dict[str, Any], config: FitConfig) -> None:

@@ -44,6 +44,11 @@ def _check_init(init: str) -> None:
         raise ValueError(f"choose from {', '.join(INITS)}, or give a .npy file")
 
 
+def _check_port(port: int) -> None:
+    if not 1 <= port <= 65_535:
+        raise ValueError("choose from 1 to 65535")
+
+
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
     """The options of `fit`.
@@ -136,6 +141,13 @@ class FitConfig:
     )
     tensorboard: str | None = option(
         None, metavar="LOGS", help="folder for the logs that TensorBoard shows while the fit runs"
+    )
+    metrics_port: int | None = option(
+        None,
+        metavar="PORT",
+        check=_check_port,
+        recorded=False,
+        help="serve figures of the fit for Prometheus, at /metrics of this port, while it runs",
     )
     overwrite: bool = option(False, recorded=False, help="replace a result or a checkpoint in DIR")
     quiet: bool = option(False, recorded=False, help="show neither progress nor a summary")

@@ -24,9 +24,10 @@ from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans import loop
 from job.kmeans.loop import Callback, Fitted, Seconds, State
+from job.monitoring import Figures, served
 from job.result.folder import CHECKPOINT, is_all_but_done, prepare_result
 from job.result.publish import Publication, publish_assignments, publish_result
-from job.result.read import read_metrics
+from job.result.read import read_finished, read_metrics
 from job.result.write import History
 from pipeline import storage
 from pipeline.errors import UserError
@@ -46,7 +47,9 @@ def fit(
 ) -> dict[str, Any]:
     """Clusters the images of `config.shards` into the folder `config.output`.
 
-    Resumes from the checkpoint of an earlier run of the same fit, if there is one.
+    Resumes from the checkpoint of an earlier run of the same fit, if there is one. One of several
+    workers that is started again when the fit is done, as schedulers do if it was lost at the very
+    end, leaves it at that.
 
     Args:
       also: names that the output folder may hold besides a result.
@@ -60,6 +63,8 @@ def fit(
     Raises:
       UserError: an option, the shards or the output folder is at fault.
     """
+    if done := done_by_workers(config, lambda: read_finished(config.output)):
+        return done
     return Session(config, clock, guard, followers).run(config, also)
 
 
@@ -168,6 +173,8 @@ class Session:
         state, lines = saved or (None, b"")
         with contextlib.ExitStack() as stack:
             callbacks: list[Callback] = [self._draws]
+            if config.metrics_port is not None:
+                callbacks.append(self._monitor(config.metrics_port, stack))
             if self.replicas.worker == 0:
                 callbacks += self._recorders(config, checkpoints, lines, stack)
                 callbacks.append(following)
@@ -181,6 +188,13 @@ class Session:
                 state,
                 self._draws.by_restart,
             )
+
+    def _monitor(self, port: int, stack: contextlib.ExitStack) -> Callback:
+        """Serves the figures of this worker until `stack` is closed."""
+        replicas = self.replicas
+        figures = Figures(self.manifest.num_images, replicas.worker, replicas.num_workers)
+        stack.enter_context(served(figures, port))
+        return figures
 
     def _recorders(
         self,
@@ -206,6 +220,28 @@ class Session:
             summaries = tensorboard.Summaries(config.tensorboard, shape, config.restarts)
             recorders.append(stack.enter_context(closing(summaries)))
         return recorders
+
+
+def done_by_workers(
+    config: FitConfig, read: Callable[[], dict[str, Any] | None], **different: Any
+) -> dict[str, Any] | None:
+    """Returns what several workers have made of these very options and images; else None.
+
+    Args:
+      read: reads what says so, metrics.json or sweep.json; None where it is not complete.
+      different: values that it keeps in place of the config's, by name.
+    """
+    if cluster.discover(config.cluster, os.environ) is None or config.overwrite:
+        return None
+    if (found := read()) is None:
+        return None
+    now = {**identity(config, load_manifest(config.shards)), **different}
+    now.pop("init_file", None)  # a digest, which is not kept there; the file's name is
+    kept = {**found["config"], "fingerprint": found["fingerprint"]}
+    if any(kept.get(name) != value for name, value in now.items()):
+        return None
+    logger.info("%s: done by all workers before", config.output)
+    return found
 
 
 def _flushing(checkpoints: Checkpoints) -> Callable[..., None]:

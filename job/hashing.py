@@ -1,9 +1,11 @@
 """Randomness as a hash of (seed, purpose, image id): the same wherever an image lies."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+
+BLOCK = 1 << 16  # images whose hashes are made at a time
 
 
 def digests(ids: Iterable[str]) -> np.ndarray:
@@ -13,16 +15,29 @@ def digests(ids: Iterable[str]) -> np.ndarray:
 
 
 def hashes(digests: np.ndarray, seed: int, purpose: str) -> np.ndarray:
-    """Makes 64 random bits of each image's digest, for one purpose of one seed; uint64 [n].
+    """Makes 64 random bits of each image's digest, for one purpose of one seed; uint64 [n]."""
+    name = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    key = np.frombuffer(name, "<u8")[0]
+    return _by_block(lambda part: _mixed(part ^ key), np.uint64, digests)
+
+
+def _mixed(words: np.ndarray) -> np.ndarray:
+    """Mixes the bits of words, uint64 [n].
 
     The mixing is that of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
     generators, OOPSLA 2014).
     """
-    key = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
-    mixed = digests ^ np.frombuffer(key, "<u8")[0]
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return mixed ^ (mixed >> np.uint64(31))
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    return words ^ (words >> np.uint64(31))
+
+
+def _by_block(function: Callable, dtype: type, *arrays: np.ndarray) -> np.ndarray:
+    """Calls a function of each element block by block: what it makes on its way stays small."""
+    made: np.ndarray = np.empty(len(arrays[0]), dtype)
+    for start in range(0, len(made), BLOCK):
+        made[start : start + BLOCK] = function(*(part[start : start + BLOCK] for part in arrays))
+    return made
 
 
 def uniforms(hashes: np.ndarray) -> np.ndarray:
@@ -40,5 +55,9 @@ def race(hashes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Returns:
       float64 [n], infinite where the weight is 0.
     """
+
+    def keys(words: np.ndarray, own: np.ndarray) -> np.ndarray:
+        return -np.log(uniforms(words)) / own
+
     with np.errstate(divide="ignore"):
-        return -np.log(uniforms(hashes)) / weights
+        return _by_block(keys, np.float64, hashes, weights)

@@ -30,7 +30,9 @@ class OtherProcessError(Exception):
 
 
 @contextlib.contextmanager
-def in_other_process(work: Callable[[], Any], log_level: str) -> Iterator[Callable[[], None]]:
+def in_other_process(
+    work: Callable[[], Any], messages: tuple[str, str]
+) -> Iterator[Callable[[], None]]:
     """Starts `work` in a new process; ends that process at the end of the block, whatever happens.
 
     Ctrl-C and SIGTERM are this process's affair: the other one ignores the first, and is asked to
@@ -38,7 +40,7 @@ def in_other_process(work: Callable[[], Any], log_level: str) -> Iterator[Callab
 
     Args:
       work: can be pickled; what it returns is dropped.
-      log_level: of the command, as in `terminal.configure`.
+      messages: their level and format, as in `terminal.configure`.
 
     Yields:
       A function that waits for `work`. It raises the UserError or JobError that `work` raised, a
@@ -49,7 +51,7 @@ def in_other_process(work: Callable[[], Any], log_level: str) -> Iterator[Callab
     far_end.close()  # so that the end of the process is the end of the connection
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended already, as its outcome will say
-            connection.send((work, log_level))
+            connection.send((work, messages))
         yield lambda: _raise_outcome(child, connection)
     finally:
         _end(child)
@@ -114,9 +116,9 @@ def main(descriptor: int) -> None:
     interrupts.end_silently()
     error: Exception | str | None = None
     try:
-        work, log_level = connection.recv()
+        work, messages = connection.recv()
         threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
-        configure(log_level)
+        configure(*messages)
         work()
     except (UserError, JobError) as raised:
         error = raised

@@ -16,13 +16,14 @@ from job.result.folder import prepare_output
 from pipeline import storage
 from pipeline.config import ShardConfig
 from pipeline.shard import complete_shards, shard
+from pipeline.terminal import TEXT
 
 
 def run(
     shards: ShardConfig,
     config: FitConfig,
     ks: Sequence[int],
-    log_level: str = "warning",
+    messages: tuple[str, str] = ("warning", TEXT),
     guard: preemption.Guard = preemption.unguarded,
 ) -> dict[str, Any]:
     """Shards images and fits them; leaves out what an earlier run of the same command has done.
@@ -31,7 +32,7 @@ def run(
       shards: where to, from what and how.
       config: of the fit, of several that of the largest k; its output also holds the shards.
       ks: the numbers of clusters: one, or several for a sweep.
-      log_level: of the process that shards, as in `terminal.configure`.
+      messages: of the process that shards: their level and format, as in `terminal.configure`.
       guard: what to do with signals during the fit, as in `job.fit.fit`.
 
     Returns:
@@ -44,7 +45,7 @@ def run(
     with storage.locked(config.output):
         prepare_output(config.output, ks, config.overwrite, (SHARDS,))
         if complete_shards(shards) is None:
-            with in_other_process(functools.partial(shard, shards), log_level) as finish:
+            with in_other_process(functools.partial(shard, shards), messages) as finish:
                 process.prepare()
                 from job import fit, sweep  # with all that they import
 

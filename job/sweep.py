@@ -19,10 +19,10 @@ from job.checkpoint import refuse_others
 from job.config import FitConfig, k_folder, sweep_configs
 from job.distribute.agreement import check_same, made_by_first
 from job.distribute.preemption import Guard, unguarded
-from job.fit import Session, identity
+from job.fit import Session, done_by_workers, identity
 from job.result.folder import is_finished, prepare_sweep
 from job.result.metrics import METRICS
-from job.result.read import read_metrics
+from job.result.read import read_metrics, read_sweep
 from job.result.write import write_sweep
 from pipeline import storage
 from pipeline.options import recorded
@@ -59,6 +59,8 @@ def fit_each(
     """
     # Only the whole sweep is overwritten: its own fits may resume.
     configs = sweep_configs(dataclasses.replace(config, overwrite=False), ks)
+    if done := done_by_workers(config, lambda: read_sweep(config.output), k=sorted(ks)):
+        return done
     session = Session(config, clock, guard)
     check_same(session.replicas, {"--k": tuple(ks)})
     with contextlib.ExitStack() as stack:

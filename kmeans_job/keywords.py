@@ -44,6 +44,7 @@ class FitOptions(TypedDict, total=False):
     start_timeout_seconds: float
     checkpoint_seconds: float
     tensorboard: Path | None
+    metrics_port: int | None
     overwrite: bool
     quiet: bool
 

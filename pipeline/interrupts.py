@@ -32,6 +32,7 @@ class _State:
     is_at_work = False  # whether there may be something to be cleaned up
     terminal: int | None = None  # a copy of stderr, where the line goes
     has_told = False
+    make_line: Callable[[str], str] | None = None
 
 
 def run(load: Callable[[], Callable[[], int]]) -> int:
@@ -87,15 +88,21 @@ def status() -> int | None:
     return None if _State.received is None else 128 + _State.received
 
 
+def tell_as(line: Callable[[str], str]) -> None:
+    """Lets `line` make the line that says why the command ends, of its text."""
+    _State.make_line = line
+
+
 def tell() -> None:
     """Prints, once, why the command ends."""
     if _State.received is None or _State.has_told:
         return
     _State.has_told = True
-    line = f"{PROGRAM}: {LINES[signal.Signals(_State.received)]}\n"
+    text = LINES[signal.Signals(_State.received)]
+    line = _State.make_line(text) if _State.make_line else f"{PROGRAM}: {text}"
     if _State.terminal is not None:
         with contextlib.suppress(OSError):
-            os.write(_State.terminal, line.encode())
+            os.write(_State.terminal, f"{line}\n".encode())
 
 
 def silence() -> None:

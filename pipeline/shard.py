@@ -69,8 +69,23 @@ def _run(config: ShardConfig, source: Any, num_shards: int, progress: Progress) 
         return images_on_disk(config.output, source.num_images, image_bytes_of(source))
 
     with watching(config.output, on_disk, progress):
-        run_pipeline(shard_pipeline(config, source, num_shards))
-    progress.update(source.num_images)
+        counted = run_pipeline(shard_pipeline(config, source, num_shards))
+    progress.update(source.num_images, figures(counted, num_shards))
+
+
+def figures(counted: dict[str, Any], num_shards: int) -> str:
+    """Formats what the pipeline has counted, for the last line of progress.
+
+    Args:
+      counted: of WriteShard, by name; some engines leave it out.
+    """
+    if not {"rejected", "bytes", "shard_milliseconds"} <= counted.keys():
+        return ""
+    megabytes, times = counted["bytes"] / 1e6, counted["shard_milliseconds"]
+    return (
+        f"{counted['rejected']:,} rejected, {num_shards:,} shards of {megabytes:,.1f} MB in all, "
+        f"{times.mean / 1000:.1f} s each, at most {times.max / 1000:.1f} s"
+    )
 
 
 def _write_here(config: ShardConfig, source: Any, num_shards: int, progress: Progress) -> None:

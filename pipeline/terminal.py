@@ -5,14 +5,17 @@ Everything but `Progress` is for commands alone: a library leaves the process as
 
 import argparse
 import contextlib
+import datetime
 import difflib
 import importlib.util
+import json
 import logging
 import os
 import re
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
@@ -24,6 +27,7 @@ from pipeline.errors import JobError, UserError
 
 PROGRAM = interrupts.PROGRAM
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TEXT, JSON = LOG_FORMATS = ("text", "json")
 OURS = ("job", "pipeline", "kmeans_job")  # packages whose log messages need no name before them
 OWN_LEVEL = ("absl", "tensorflow", "google.auth")  # loggers that do not take the root's
 SILENT = "3"  # of TF_CPP_MIN_LOG_LEVEL: no line of information, warning or error
@@ -60,7 +64,8 @@ def exit_status(main: Callable[[], None]) -> int:
     """Runs `main` and returns the exit status of the process.
 
     0 if it returns; 2 for a UserError, the status of a JobError, 130 for Ctrl-C, each with one line
-    on stderr. Any other exception goes through: the interpreter prints it and exits with 1.
+    on stderr. Any other exception goes through: the interpreter prints it and exits with 1. Where
+    messages are JSON, its traceback is one too.
     """
     try:
         main()
@@ -70,11 +75,14 @@ def exit_status(main: Callable[[], None]) -> int:
             return 2 if isinstance(error, UserError) else error.status
     except KeyboardInterrupt:
         if interrupts.status() is None:  # nobody has installed the handlers
-            print(f"{PROGRAM}: interrupted", file=sys.stderr)
+            print(_line("ERROR", "interrupted"), file=sys.stderr)
             return 130
     except BaseException:
         if interrupts.status() is None:
-            raise
+            if not _writes_json():
+                raise
+            print(_line("CRITICAL", traceback.format_exc()), file=sys.stderr, flush=True)
+            return 1
     else:
         return 0
     interrupts.tell()
@@ -83,7 +91,31 @@ def exit_status(main: Callable[[], None]) -> int:
 
 def error_line(text: str) -> None:
     """Prints why the command ends, in one line on stderr."""
-    print(f"{PROGRAM}: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    print(_line("ERROR", f"error: {' '.join(text.split())}"), file=sys.stderr, flush=True)
+
+
+def _line(severity: str, text: str) -> str:
+    """Returns a line for stderr, in the format of this process's messages."""
+    return json_line(severity, text) if _writes_json() else f"{PROGRAM}: {text}"
+
+
+def json_line(severity: str, message: str, seconds: float | None = None, **more: str) -> str:
+    """Returns a line with the fields that Cloud Logging knows, and `more`.
+
+    Args:
+      severity: a level of logging's, in capitals.
+      seconds: since 1970; None: now.
+    """
+    moment = datetime.datetime.fromtimestamp(
+        time.time() if seconds is None else seconds, datetime.UTC
+    )
+    written = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"severity": severity, "message": message, "time": written, **more})
+
+
+def _writes_json() -> bool:
+    """Tells whether the messages of this process are JSON."""
+    return any(isinstance(handler.formatter, _JsonFormatter) for handler in logging.root.handlers)
 
 
 class _Handler(logging.Handler):
@@ -106,20 +138,32 @@ class _Formatter(logging.Formatter):
         return f"{PROGRAM}: {'' if ours else record.name + ': '}{record.message}"
 
 
-def configure(log_level: str = "warning") -> None:
+class _JsonFormatter(logging.Formatter):
+    """A line of JSON for each message, its traceback included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.exc_info:
+            message = f"{message}\n{self.formatException(record.exc_info)}"
+        return json_line(record.levelname, message, record.created, logger=record.name)
+
+
+def configure(log_level: str = "warning", log_format: str = TEXT) -> None:
     """Sets up the process of a command: which log messages and warnings are shown.
 
     Must be called before TensorFlow is imported. A second call changes the level only.
 
     Args:
       log_level: one of LOG_LEVELS; `debug` also shows what other libraries say.
+      log_format: one of LOG_FORMATS.
     """
     shown = logging.getLevelNamesMapping()[log_level.upper()]
     root = logging.getLogger()
     if not any(isinstance(handler, _Handler) for handler in root.handlers):
         handler = _Handler()
-        handler.setFormatter(_Formatter())
+        handler.setFormatter(_JsonFormatter() if log_format == JSON else _Formatter())
         root.addHandler(handler)
+        interrupts.tell_as(lambda text: _line("ERROR", text))
     for name in OURS:
         logging.getLogger(name).setLevel(shown)
     # Libraries warn of what is as it should be: optional parts that are not installed, graphs that
@@ -208,7 +252,7 @@ class Progress:
             from tqdm.auto import tqdm as bar_of_notebook
 
             self._bar = bar_of_notebook(desc=title, total=total, unit=f" {unit}", leave=True)
-        elif self._stream.isatty():
+        elif self._stream.isatty() and not _writes_json():
             self._bar = tqdm(
                 desc=title, total=total, unit=f" {unit}", file=self._stream, leave=True
             )
@@ -228,7 +272,8 @@ class Progress:
 
     def _print(self) -> None:
         if self._line:
-            print(self._line, file=self._stream, flush=True)
+            shown = json_line("INFO", self._line) if _writes_json() else self._line
+            print(shown, file=self._stream, flush=True)
         self._line, self._last = "", self._clock()
 
     def __enter__(self) -> "Progress":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from job import hashing
 from job.distribute.replicas import Replicas, aligned_empty, local_replicas
@@ -32,9 +33,11 @@ PREFIX = "train"
 LITTLE_BYTES, STATE_SHARE = 64 << 20, 0.1
 
 
-# Bytes that TensorFlow cannot use where they lie are copied, unless there are more of them: then
-# each pass copies them chunk by chunk.
-MOST_COPIED_BYTES = 256 << 20
+# On CPUs, an array of more bytes than this is passed over chunk by chunk: what a pass keeps beside
+# it is then small, and bytes that TensorFlow cannot use where they lie are copied chunk by chunk.
+MOST_WHOLE_BYTES = 64 << 20
+# A chunk has this share of the array's bytes, within the limits.
+CHUNK_SHARE, LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 / 16, 4 << 20, 64 << 20
 # So many sets of graphs are kept.
 KEPT_GRAPHS = 8
 
@@ -113,11 +116,11 @@ class ArrayImages(ResidentImages):
 
 
 class StreamedArray(StreamedImages):
-    """Implements `Images` with the rows of a large array of bytes that begin at any address."""
+    """Implements `Images` with the rows of a large array of bytes, chunk by chunk."""
 
     def __init__(self, pixels: np.ndarray, graphs: Graphs):
         """Takes uint8 [n, d] as it is: it must not change while these images are used."""
-        self._lying = pixels
+        self._lying = _writeable(pixels)
         super().__init__(NAME, _manifest(pixels, "uint8"), graphs.replicas)
         self.spare_row_bytes = min(self.spare_row_bytes, _most_row_bytes(pixels))
 
@@ -125,12 +128,18 @@ class StreamedArray(StreamedImages):
         shares = rows.share_rows(manifest, self._replicas)
         self._shares = [self._lying[start:stop] for start, stop in shares]
         self._norms = [rows.empty_norms(len(share)) for share in self._shares]
-        self.digests = [hashing.digests(numbered_ids(PREFIX, *share)) for share in shares]
-        for share, norms in zip(self._shares, self._norms, strict=True):
+        self.digests = [np.empty(len(share), np.uint64) for share in self._shares]
+        for r, (share, (first, _)) in enumerate(zip(self._shares, shares, strict=True)):
             for start, stop in plan.spans(0, *_rows_and_block(share)):
-                norms[start:stop] = rows.squared_pixel_norms(share[start:stop])
+                self._norms[r][start:stop] = rows.squared_pixel_norms(share[start:stop])
+                ids = numbered_ids(PREFIX, first + start, first + stop)
+                self.digests[r][start:stop] = hashing.digests(ids)
         self._row_bytes = manifest.num_features
         return [[] for _ in shares], Extent.none(manifest.num_features)
+
+    def _chunk_bytes(self) -> int:
+        wanted = int(CHUNK_SHARE * self._lying.nbytes)
+        return min(max(wanted, LEAST_CHUNK_BYTES), MOST_CHUNK_BYTES)
 
     def _readers_of(self, runs: list[list[Run]]) -> list[Reader]:
         chunks = range(self._num_chunks)
@@ -141,26 +150,39 @@ class StreamedArray(StreamedImages):
 
 
 class ArrayReader(Reader):
-    """Reads the chunks of an array of bytes in memory."""
+    """Returns the chunks of an array of bytes in memory: as they lie, or in a buffer."""
 
     def __init__(self, pixels: np.ndarray, chunks: list[slice]):
         """Takes the array [n, d], and the rows of each chunk."""
         super().__init__([], chunks, pixels.shape[1], pixels.dtype)
         self._pixels = pixels
+        width = row_width(pixels.shape[1], pixels.dtype)
+        self._buffer: np.ndarray | None = None
+        if usable(pixels, width) is None:
+            most = max(chunk.stop - chunk.start for chunk in chunks)
+            self._buffer = aligned_empty((most, width), pixels.dtype.name)
+            self._buffer[:] = 0
+
+    def next(self) -> np.ndarray:
+        """Returns the next chunk, [m, width]; it stays as it is until the one after it."""
+        chunk = self._pixels[self._chunks[self._taken]]
+        self._taken = (self._taken + 1) % len(self._chunks)
+        if self._buffer is None:
+            return chunk
+        own = self._buffer[: len(chunk)]
+        own[:, : self._num_features] = chunk
+        return own
 
     def read(self, rows: slice) -> np.ndarray:
-        part = self._pixels[rows]
-        copied = aligned_empty(part.shape, part.dtype.name)
-        copied[:] = part
-        return copied
+        return self._pixels[rows]
 
 
 def array_images(
     pixels: np.ndarray, graphs: Graphs, origin: np.ndarray | None = None
 ) -> ArrayImages | StreamedArray:
     """Makes the images of an array, with as little memory as it allows; see `ArrayImages`."""
-    large = pixels.dtype == np.uint8 and pixels.nbytes > MOST_COPIED_BYTES
-    if large and usable(_writeable(pixels), row_width(pixels.shape[1], pixels.dtype)) is None:
+    is_large = pixels.dtype == np.uint8 and pixels.nbytes > MOST_WHOLE_BYTES
+    if is_large and not tf.config.list_logical_devices("GPU"):
         return StreamedArray(pixels, graphs)
     return ArrayImages(pixels, graphs, origin)
 

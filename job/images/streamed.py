@@ -137,9 +137,13 @@ class StreamedImages:
                 extent = extent.add(loaded.pixels)
         return runs, extent
 
+    def _chunk_bytes(self) -> int:
+        """Returns how many bytes of pixels a chunk has, about."""
+        return CHUNK_BYTES
+
     def _plan(self) -> None:
         """Decides how many rows a chunk has."""
-        chunk_rows = CHUNK_BYTES // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
+        chunk_rows = self._chunk_bytes() // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
         self._chunk_rows = max(chunk_rows, ALIGNED_ROWS)
         most = max(len(part) for part in self.digests)
         self._num_chunks = max(1, -(-most // self._chunk_rows))

@@ -24,8 +24,9 @@ from job.result.examples import Choice, Examples
 from job.result.examples import Rows as Columns
 from job.result.findings import MAX_SHOWN, Found, Noted, Rows, find, shown_ids
 from job.result.folder import CENTROIDS, EXAMPLES, FINDINGS, METRICS, REPORT
-from job.result.metrics import Facts, all_metrics, silhouettes
+from job.result.metrics import Facts, all_metrics
 from job.result.read import read_assigned, read_findings, read_metrics
+from job.result.separation import silhouettes
 from pipeline import storage
 from pipeline.shards.analysis import Measured, Written
 from pipeline.shards.assignments import AssignmentsManifest

@@ -8,7 +8,7 @@ import tensorflow as tf
 from job.images.rows import squared_pixel_norms
 from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
 from job.kmeans.scores import exact_scores
-from job.result.metrics import silhouettes
+from job.result.separation import silhouettes
 from pipeline.shards import plan
 from pipeline.shards.assignments import Assigned
 from pipeline.shards.block import Block

@@ -1,20 +1,17 @@
-"""How well clusters agree with labels, and how well they are apart: the list of all metrics.
-
-Label metrics are functions of the contingency table alone: the images of each cluster and label,
-counted. Counts are exact integers however many images there are.
+"""The list of all metrics: how well clusters agree with labels, and how well they are apart.
 
 METRICS, at the end, is the one list: metrics.json, the report, the page of a sweep, sweep.json and
 what the terminal shows are made from it.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+
+from job.result import agreement
+from job.result.separation import davies_bouldin
 
 
 class Sums(Protocol):
@@ -143,80 +140,6 @@ def images_per_second(values: dict[str, Any]) -> float | None:
     return values["num_images"] * values["iterations"] / seconds
 
 
-def purity(contingency: np.ndarray) -> float:
-    """Mean over clusters that hold images of the majority label's share."""
-    sizes = contingency.sum(axis=1)
-    held = sizes > 0
-    return float(np.mean(contingency.max(axis=1)[held] / sizes[held]))
-
-
-def purity_weighted(contingency: np.ndarray) -> float:
-    """Images that have their cluster's majority label, over all images."""
-    return int(contingency.max(axis=1).sum()) / int(contingency.sum())
-
-
-def ari(contingency: np.ndarray) -> float:
-    """Rand index of clusters and labels, 0 where it is what chance gives, 1 where they agree.
-
-    Of two images chosen at random, how often do clusters and labels agree that they belong
-    together? Pairs are Python integers: their products do not fit into 64 bits.
-    """
-    together = _pairs(contingency.ravel())
-    in_clusters = _pairs(contingency.sum(axis=1))
-    in_labels = _pairs(contingency.sum(axis=0))
-    total = math.comb(int(contingency.sum()), 2)
-    # (together − chance) / (mean − chance), with chance = in_clusters · in_labels / total.
-    numerator = 2 * (together * total - in_clusters * in_labels)
-    denominator = (in_clusters + in_labels) * total - 2 * in_clusters * in_labels
-    # No room between chance and agreement: both sides put everything together, or nothing.
-    return numerator / denominator if denominator else 1.0
-
-
-def accuracy(contingency: np.ndarray) -> float:
-    """Share of images that a one-to-one matching of clusters with labels gets right, at best."""
-    clusters, labels = linear_sum_assignment(contingency, maximize=True)
-    return int(contingency[clusters, labels].sum()) / int(contingency.sum())
-
-
-def davies_bouldin(centroids: np.ndarray, mean_distances: np.ndarray) -> float:
-    """Mean over clusters of how much each overlaps with the one it overlaps with most.
-
-    Args:
-      centroids: float [k, d].
-      mean_distances: of a cluster's images to its centroid (Euclidean, not squared), float [k].
-
-    Returns:
-      Mean of max over others of (sum of both mean distances) / (distance of both centroids): low
-      where clusters are narrow and far apart, 0 for one cluster. Centroids at the same place do
-      not count as a pair.
-    """
-    centroids = np.asarray(centroids, np.float64)
-    widths = np.asarray(mean_distances, np.float64)
-    worst = np.zeros(len(centroids))
-    for cluster in range(len(centroids)):  # one row at a time: no [k, k]
-        apart = cdist(centroids[cluster : cluster + 1], centroids)[0]
-        overlap = np.zeros(len(centroids))
-        np.divide(widths + widths[cluster], apart, out=overlap, where=apart > 0)
-        worst[cluster] = overlap.max()
-    return float(worst.mean())
-
-
-def silhouettes(own: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How clearly images belong to their clusters, simplified silhouettes (b − a) / max(a, b).
-
-    Hruschka, de Castro, Campello: Evolutionary algorithms for clustering gene-expression data
-    (ICDM 2004): the silhouette with distances to centroids in place of those to all images.
-
-    Args:
-      own, second: distances a and b to the own and the second nearest centroid, float [n].
-
-    Returns:
-      float64 [n], from 0, between two clusters, to 1; 0 where both distances are 0.
-    """
-    larger = np.maximum(own, second)
-    return np.divide(second - own, larger, out=np.zeros(len(own)), where=larger > 0)
-
-
 def mean_distances(sums: Sums) -> np.ndarray:
     """Mean distance of a cluster's images to its centroid, float64 [k]; 0 where it has none."""
     return sums.distances / np.maximum(sums.counts, 1)
@@ -227,44 +150,6 @@ def mean_silhouette(sums: Sums) -> float | None:
     if len(sums.counts) == 1:
         return None
     return float(sums.silhouettes / sums.counts.sum())
-
-
-def homogeneity(contingency: np.ndarray) -> float:
-    """What clusters tell about labels, over the entropy of labels; 1 for one label a cluster."""
-    shared, _, labels = _information(contingency)
-    return shared / labels if labels else 1.0
-
-
-def completeness(contingency: np.ndarray) -> float:
-    """What clusters tell about labels, over the entropy of clusters; 1 for one cluster a label."""
-    shared, clusters, _ = _information(contingency)
-    return shared / clusters if clusters else 1.0
-
-
-def nmi(contingency: np.ndarray) -> float:
-    """What clusters tell about labels, over the mean of both entropies."""
-    shared, clusters, labels = _information(contingency)
-    return 2 * shared / (clusters + labels) if clusters + labels else 1.0
-
-
-def _information(contingency: np.ndarray) -> tuple[float, float, float]:
-    """Mutual information and the entropies of clusters and of labels, in nats."""
-    clusters = _entropy(contingency.sum(axis=1))
-    labels = _entropy(contingency.sum(axis=0))
-    # No less than 0 and no more than either side's own: only rounding leaves these bounds.
-    shared = clusters + labels - _entropy(contingency.ravel())
-    return min(max(shared, 0.0), clusters, labels), clusters, labels
-
-
-def _entropy(counts: np.ndarray) -> float:
-    """Entropy in nats of shares that are proportional to `counts`."""
-    shares = counts[counts > 0] / counts.sum()
-    return math.fsum(-shares * np.log(shares))
-
-
-def _pairs(counts: np.ndarray) -> int:
-    """Pairs of images within the groups that `counts` counts."""
-    return sum(math.comb(int(count), 2) for count in counts)
 
 
 METRICS = (
@@ -304,7 +189,7 @@ METRICS = (
         "Purity",
         "mean over clusters of the most common label’s share",
         "contingency",
-        purity,
+        agreement.purity,
         over_k="mean share of the most common label; rises with k by itself",
         column="purity",
         line="purity",
@@ -314,7 +199,7 @@ METRICS = (
         "Purity, weighted",
         "images with their cluster’s most common label, over all that have a label",
         "contingency",
-        purity_weighted,
+        agreement.purity_weighted,
         line="weighted",
     ),
     Metric(
@@ -322,7 +207,7 @@ METRICS = (
         "NMI",
         "what clusters tell about labels, over the mean of both entropies",
         "contingency",
-        nmi,
+        agreement.nmi,
         better="high",
         over_k="what clusters tell about labels",
         column="NMI",
@@ -333,7 +218,7 @@ METRICS = (
         "ARI",
         "agreement on which images belong together; 0 is chance",
         "contingency",
-        ari,
+        agreement.ari,
         better="high",
         line="ARI",
     ),
@@ -342,21 +227,21 @@ METRICS = (
         "Homogeneity",
         "1 where each cluster has one label",
         "contingency",
-        homogeneity,
+        agreement.homogeneity,
     ),
     Metric(
         "completeness",
         "Completeness",
         "1 where each label has one cluster",
         "contingency",
-        completeness,
+        agreement.completeness,
     ),
     Metric(
         "accuracy",
         "Accuracy",
         "images with the label of their cluster, at the best one-to-one matching",
         "contingency",
-        accuracy,
+        agreement.accuracy,
         line="accuracy",
         applies=is_about_one_to_one,
     ),

@@ -19,6 +19,7 @@ from job.result.folder import (
     HISTORY,
     METRICS,
     SWEEP,
+    is_finished,
 )
 from pipeline import storage
 from pipeline.errors import UserError
@@ -98,6 +99,11 @@ def read_metrics(folder: str) -> dict[str, Any]:
 def is_assigned(metrics: dict[str, Any]) -> bool:
     """Whether a metrics.json is one of `assign`, about new images, and not one of a fit."""
     return "drift" in metrics
+
+
+def read_finished(folder: str) -> dict[str, Any] | None:
+    """Reads metrics.json of the finished result in `folder`; None if there is none."""
+    return read_metrics(folder) if is_finished(folder) else None
 
 
 def read_sweep(folder: str) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from pipeline.shards.analysis import Analysis
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Listed, Planned, Source
+from pipeline.transforms.runner import NAMESPACE
 from pipeline.transforms.shard_images import Pieces, in_one_place
 from pipeline.write_assignments import (
     WrittenAssignments,
@@ -39,9 +40,9 @@ class WriteAssignments(beam.DoFn):
         self._source, self._folder, self._num_shards = source, folder, num_shards
         self._analysis = analysis
         self._model = (model.folder, model.fingerprint())
-        self._images = Metrics.counter("kmeans-job", "images")
-        self._rejected = Metrics.counter("kmeans-job", "rejected")
-        self._milliseconds = Metrics.distribution("kmeans-job", "shard_milliseconds")
+        self._images = Metrics.counter(NAMESPACE, "images")
+        self._rejected = Metrics.counter(NAMESPACE, "rejected")
+        self._milliseconds = Metrics.distribution(NAMESPACE, "shard_milliseconds")
 
     def setup(self) -> None:
         self._nearest = NearestCentroid(read_same_model(*self._model))

@@ -12,6 +12,8 @@ from pipeline.errors import UserError, from_engine
 from pipeline.terminal import Parser, reject_flag
 from pipeline.transforms import engines
 
+NAMESPACE = "kmeans-job"  # of what steps count
+
 
 def check_beam_flags(flags: list[str], known: list[str]) -> None:
     """Raises UserError unless Beam knows every one of `flags`.
@@ -76,8 +78,12 @@ def _without_cells() -> Iterator[None]:
         pipeline.alter_label_if_ipython = named
 
 
-def run_pipeline(pipeline: Any) -> None:
+def run_pipeline(pipeline: Any) -> dict[str, Any]:
     """Runs a Beam pipeline until it is done.
+
+    Returns:
+      What its steps have counted, by name: numbers, and distributions with `mean` and `max`. Not
+      all engines tell.
 
     Raises:
       UserError: a worker met a fault of the user's, or the engine is not there.
@@ -85,7 +91,7 @@ def run_pipeline(pipeline: Any) -> None:
     """
     try:
         with _without_tracebacks():
-            _finish(pipeline.run())
+            return _counted(_finish(pipeline.run()))
     except Exception as error:
         explained = from_engine(error) or engines.explain(error, pipeline.options)
         if explained is None:
@@ -93,13 +99,27 @@ def run_pipeline(pipeline: Any) -> None:
         raise explained from error
 
 
-def _finish(result: Any) -> None:
-    """Waits until a pipeline that was started is done; Ctrl-C cancels it."""
+def _finish(result: Any) -> Any:
+    """Waits until a pipeline that was started is done, and returns it; Ctrl-C cancels it."""
     try:
         result.wait_until_finish()
     except KeyboardInterrupt:
         engines.cancel(result)
         raise
+    return result
+
+
+def _counted(result: Any) -> dict[str, Any]:
+    """Returns the counters and distributions of a pipeline that is done."""
+    try:
+        from apache_beam.metrics import MetricsFilter
+
+        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+        kinds = [*found["counters"], *found["distributions"]]
+        return {each.key.metric.name: each.result for each in kinds}
+    except Exception:
+        # The pipeline is done, and an engine that has no figures raises anything.
+        return {}
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from pipeline.shards import plan
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources import Listed, Planned, Source
+from pipeline.transforms.runner import NAMESPACE
 from pipeline.write import WrittenShard, accumulate_piece, complete_set, write_shard
 
 
@@ -58,10 +59,10 @@ class WriteShard(beam.DoFn):
 
     def __init__(self, source: Source, folder: str, num_shards: int):
         self._source, self._folder, self._num_shards = source, folder, num_shards
-        self._images = Metrics.counter("kmeans-job", "images")
-        self._rejected = Metrics.counter("kmeans-job", "rejected")
-        self._bytes = Metrics.counter("kmeans-job", "bytes")
-        self._milliseconds = Metrics.distribution("kmeans-job", "shard_milliseconds")
+        self._images = Metrics.counter(NAMESPACE, "images")
+        self._rejected = Metrics.counter(NAMESPACE, "rejected")
+        self._bytes = Metrics.counter(NAMESPACE, "bytes")
+        self._milliseconds = Metrics.distribution(NAMESPACE, "shard_milliseconds")
 
     def process(self, piece: Piece | Listing) -> Iterator[WrittenShard]:
         start = time.monotonic()
@@ -98,7 +99,7 @@ class EmbedImages(ModelHandler[Piece, WrittenShard, Transform]):
             yield from write.process(piece)
 
     def get_metrics_namespace(self) -> str:
-        return "kmeans-job"
+        return NAMESPACE
 
 
 class Pieces(beam.PTransform):

@@ -379,3 +379,11 @@ def test_names_of_any_bytes(cpus, tmp_path, capsys):
     page = Path(out, "report.html").read_text(encoding="utf-8")
     assert "&lt;caf\\xe9&gt;" in page
     assert "<caf" not in page
+
+
+def test_errors_as_json():
+    """In a process of its own: the format is settled once."""
+    done = job("report", "--run", "absent", "--log-format", "json")
+    told = json.loads(done.stderr)
+    assert (done.returncode, told["severity"]) == (2, "ERROR")
+    assert told["message"].startswith("error: absent")

@@ -1,5 +1,6 @@
 """`fit` from shards to a result folder: what must hold whatever the data and the machine."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,7 +16,7 @@ from job import sweep
 from job.config import FitConfig
 from job.kmeans import ALGORITHMS, INITS
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 from pipeline.shards.assignments import SCHEMA
 
 LABEL_METRICS = (
@@ -420,6 +421,19 @@ def test_a_result_is_not_overwritten(result, shards):
     with pytest.raises(UserError, match="--overwrite"):
         fitting.fit(FitConfig(shards, str(result.folder), 2))
     assert (result.folder / "metrics.json").read_bytes() == before
+
+
+def test_one_of_several_workers_takes_its_own_finished_result_for_done(result, monkeypatch):
+    task = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    config = FitConfig(**result.metrics["config"])
+    with pytest.raises(UserError, match="--overwrite"):
+        fitting.fit(config)
+    monkeypatch.setenv("TF_CONFIG", task)
+    assert fitting.fit(config) == result.metrics  # and waits for nobody
+    for other in ({"seed": 7}, {"overwrite": True}):
+        config = dataclasses.replace(config, start_timeout_seconds=0, **other)
+        with pytest.raises(JobError, match=r"worker 0 .a:1.: not there"):
+            fitting.fit(config)
 
 
 def test_a_result_is_replaced_on_demand(shards, new_folder):

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def outcome_of(work) -> None:
-    with in_other_process(work, "warning") as finish:
+    with in_other_process(work, ("warning", "text")) as finish:
         finish()
 
 
@@ -45,7 +45,10 @@ def test_a_killed_process_is_told_of():
 
 def test_the_process_ends_with_the_block():
     start = time.monotonic()
-    with pytest.raises(ZeroDivisionError), in_other_process(functools.partial(time.sleep, 600), ""):
+    with (
+        pytest.raises(ZeroDivisionError),
+        in_other_process(functools.partial(time.sleep, 600), ("error", "text")),
+    ):
         raise ZeroDivisionError
     assert time.monotonic() - start < 600
 
@@ -84,7 +87,7 @@ from pipeline import interrupts
 
 def main():
     code = f"import os, time; open({sys.argv[1]!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    with in_other_process(partial(exec, code), "warning") as go:
+    with in_other_process(partial(exec, code), ("warning", "text")) as go:
         go()
 
 if __name__ == "__main__":

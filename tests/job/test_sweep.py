@@ -19,7 +19,7 @@ from job.config import FitConfig, parse_ks
 from job.kmeans import kmeans_plus_plus
 from job.result import publish
 from job.result.summary import sweep_summary
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 
 NUM_IMAGES, KS = 240, (3, 7, 5)
 LABEL_WORDS = ("Purity", "NMI", "label")
@@ -210,6 +210,16 @@ def test_what_is_finished_is_not_done_again(config, swept, monkeypatch):
     assert (folder / "k=7" / "metrics.json").stat().st_mtime_ns == written
     for k in KS:
         assert published.read(folder / f"k={k}").bits() == published.read(swept / f"k={k}").bits()
+
+
+def test_one_of_several_workers_takes_its_own_finished_sweep_for_done(swept, monkeypatch):
+    task = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    monkeypatch.setenv("TF_CONFIG", task)
+    done = json.loads((swept / "sweep.json").read_text())
+    config = FitConfig(**{**done["config"], "k": max(KS), "start_timeout_seconds": 0})
+    assert sweep.fit_each(config, KS) == done
+    with pytest.raises(JobError, match=r"worker 0 .a:1.: not there"):
+        sweep.fit_each(config, (3, 7))
 
 
 def test_overwrite_begins_anew(config):

@@ -1,6 +1,7 @@
 """The command `shard`: its options, its refusals, and what a dead run leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from png import png_header
 from pipeline import storage
 from pipeline.cli import main
 from pipeline.errors import TransientError, UserError
-from pipeline.shard import num_shards_of
+from pipeline.shard import figures, num_shards_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +46,14 @@ def test_rejected_images_are_on_the_terminal_and_in_the_manifest(tmp_path, spec,
     assert sets.rejections(tmp_path / "out") == {"0/broken.png": "empty file"}
     manifest, _ = sets.read_set(tmp_path / "out")
     assert (manifest.num_images, manifest.num_rejected) == (120, 1)
+
+
+def test_the_last_line_says_what_was_counted(tmp_path, spec, capsys):
+    assert main(["--input", spec, "--output", str(tmp_path / "out"), "--num-shards", "3"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("shard: ")]
+    counted = r"shard: 12[01]/12[01] images, 1 rejected, 3 shards of 0\.0 MB in all, "
+    assert re.fullmatch(counted + r"\d+\.\d s each, at most \d+\.\d s", lines[-1])
+    assert figures({}, 3) == ""  # of an engine that counts nothing
 
 
 def test_more_rejected_than_allowed(tmp_path, spec, capsys):

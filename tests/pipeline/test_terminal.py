@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
+import re
 import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -145,6 +147,52 @@ def test_log_messages_are_shown_from_a_level_on(configured, capsys, level, shown
     logger.info("info")
     logger.warning("warning")
     assert capsys.readouterr() == ("", "".join(f"kmeans-job: {text}\n" for text in shown))
+
+
+def lines_of_json(capsys) -> list[dict]:
+    """What was printed on stderr, a dict a line; each has a time, which is left out."""
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z", each.pop("time")) for each in found
+    )
+    return found
+
+
+def test_messages_as_json(configured, capsys):
+    configured("info", "json")
+    logging.getLogger("job.fit").info("of %d\nlines", 2)
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("pipeline.x").exception("failed")
+    first, second = lines_of_json(capsys)
+    assert first == {"severity": "INFO", "message": "of 2\nlines", "logger": "job.fit"}
+    assert (second["severity"], second["logger"]) == ("ERROR", "pipeline.x")
+    assert second["message"].startswith("failed\nTraceback (most recent call last):\n")
+    assert second["message"].endswith("\nValueError: broken")
+
+
+def test_whatever_ends_a_command_is_json_too(configured, capsys):
+    configured(log_format="json")
+    for error, status, severity, text in [
+        (UserError("x.npz: damaged"), 2, "ERROR", "error: x.npz: damaged"),
+        (KeyboardInterrupt(), 130, "ERROR", "interrupted"),
+    ]:
+        assert exit_status(raising(error)) == status
+        assert lines_of_json(capsys) == [{"severity": severity, "message": text}]
+    assert exit_status(raising(ZeroDivisionError("by 0"))) == 1
+    (told,) = lines_of_json(capsys)
+    assert told["severity"] == "CRITICAL"
+    assert told["message"].endswith("\nZeroDivisionError: by 0\n")
+
+
+def test_progress_as_json(configured, capsys):
+    configured(log_format="json")
+    with Progress("fit", None, "iterations") as progress:
+        progress.update(3, "inertia 5")
+    assert lines_of_json(capsys) == [
+        {"severity": "INFO", "message": "fit: 3 iterations, inertia 5"}
+    ]
 
 
 def test_other_libraries_are_named(configured, capsys):

@@ -6,9 +6,10 @@ import shard_set
 import tensorflow as tf
 
 from job.distribute.replicas import aligned_empty, local_replicas
-from job.images import array, streamed
+from job.images import array
 from job.images.array import (
     ArrayImages,
+    ArrayReader,
     Graphs,
     StreamedArray,
     array_images,
@@ -16,6 +17,7 @@ from job.images.array import (
     to_float32,
 )
 from job.images.resident import ResidentImages
+from kmeans_job import KMeans
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest
 
@@ -92,22 +94,53 @@ def test_a_state_beside_a_large_array_is_small(cpus, monkeypatch):
 
 @pytest.mark.parametrize("width", [6, 64])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_large_arrays_at_any_address_are_not_copied(cpus, monkeypatch, width, replicas):
-    monkeypatch.setattr(array, "MOST_COPIED_BYTES", 0)
-    monkeypatch.setattr(streamed, "CHUNK_BYTES", 64 * width)
+@pytest.mark.parametrize("lies_well", [True, False])
+def test_large_arrays_are_passed_over_by_chunk(cpus, monkeypatch, width, replicas, lies_well):
+    monkeypatch.setattr(array, "LEAST_CHUNK_BYTES", 64 * width)
     graphs = Graphs(local_replicas(replicas))
-    assert isinstance(array_images(aligned(200, 64), graphs), ArrayImages)
-    pixels = aligned(202, width).ravel()[width - 1 : -1][: 200 * width].reshape(200, width)
-    images, copied = array_images(pixels, graphs), ArrayImages(pixels, graphs)
+    if lies_well:
+        pixels = aligned(200, width)
+    else:
+        pixels = aligned(202, width).ravel()[width - 1 : -1][: 200 * width].reshape(200, width)
+    copied = array_images(pixels, graphs)
+    assert isinstance(copied, ArrayImages)
+    monkeypatch.setattr(array, "MOST_WHOLE_BYTES", 0)
+    images = array_images(pixels, graphs)
     assert isinstance(images, StreamedArray)
+    assert images._num_chunks > 1
     assert images.squared_norm_total == copied.squared_norm_total
     for one, other in zip(images.digests, copied.digests, strict=True):
         np.testing.assert_array_equal(one, other)
     places = [place for _, place in copied.smallest([copied.digests], 7)]
     np.testing.assert_array_equal(images.take(places), copied.take(places))
-    state, (total,) = images.compile(norms)(images.state(np.zeros), None)
-    np.testing.assert_array_equal(np.concatenate(images.local(state)), pixels.sum(axis=1))
-    assert total == images.squared_norm_total
+    for _ in range(2):
+        state, (total,) = images.compile(norms)(images.state(np.zeros), None)
+        np.testing.assert_array_equal(np.concatenate(images.local(state)), pixels.sum(axis=1))
+        assert total == images.squared_norm_total
+
+
+def test_chunks_are_returned_as_they_lie(cpus):
+    pixels, chunks = aligned(200, 64), [slice(0, 128), slice(128, 200)]
+    reader = ArrayReader(pixels, chunks)
+    for chunk in (*chunks, chunks[0]):
+        part = reader.next()
+        assert np.shares_memory(part, pixels)
+        np.testing.assert_array_equal(part, pixels[chunk])
+    narrow = ArrayReader(pixels[:, :6].copy(), chunks)
+    first = narrow.next()
+    np.testing.assert_array_equal(first, np.pad(pixels[:128, :6], [(0, 0), (0, 2)]))
+    assert np.shares_memory(narrow.next(), first)  # one buffer for all
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+def test_fits_by_chunk_have_the_same_bits(cpus, monkeypatch, algorithm, init):
+    pixels = RNG.integers(0, 256, (700, 10), dtype=np.uint8)
+    kmeans = KMeans(20, algorithm=algorithm, init=init)
+    whole = kmeans.fit(pixels).cluster_centers_.tobytes(), kmeans.inertia_
+    monkeypatch.setattr(array, "LEAST_CHUNK_BYTES", 64 * 10)
+    monkeypatch.setattr(array, "MOST_WHOLE_BYTES", 0)
+    assert (kmeans.fit(pixels).cluster_centers_.tobytes(), kmeans.inertia_) == whole
 
 
 def test_graphs_serve_arrays_of_any_length(cpus):

@@ -38,6 +38,24 @@ def test_the_head_names_the_figures(digits):
     assert "Converged after 8 iterations, started by k-means++ with seed 0." in page.text
 
 
+def test_the_links_to_sections_are_in_the_order_of_the_sections(digits):
+    _, _, page = digits
+    sections = [f"#{one['id']}" for one in page.all("section") if "id" in one]
+    first, *links = [one["href"] for one in page.all("a") if one.get("href") in sections]
+    assert first == "#clusters"  # the one that skips what comes before
+    number = len(set(links))
+    assert number >= 6
+    assert links[:number] == [section for section in sections if section in links]
+
+
+def test_more_clusters_than_a_sentence_names_are_counted(tmp_path):
+    result_folder.digits(tmp_path, 100)
+    many = [item for item in page_of(tmp_path).items if re.match("1[1-9] clusters are", item)]
+    assert many
+    for item in many:
+        assert re.search(r": (\d+, ){9}\d+ and \d more \(together", item)
+
+
 def test_title_and_foot_say_what_was_clustered_when_and_by_what(tmp_path):
     source = {"input": ["/data/holiday photos/", "more"], "split": "train"}
     result_folder.digits(tmp_path, source=source, date="2026-11-26T17:05:00+00:00")

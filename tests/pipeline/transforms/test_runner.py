@@ -5,9 +5,15 @@ import sys
 
 import apache_beam as beam
 import pytest
+from apache_beam.metrics import Metrics
 
 from pipeline.errors import JobError, UserError
-from pipeline.transforms.runner import check_beam_flags, make_pipeline, run_pipeline
+from pipeline.transforms.runner import (
+    NAMESPACE,
+    check_beam_flags,
+    make_pipeline,
+    run_pipeline,
+)
 
 PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
 
@@ -63,6 +69,35 @@ def test_steps_are_not_named_after_cells_of_notebooks(monkeypatch):
     before = beam.pipeline.alter_label_if_ipython
     run_pipeline(make_pipeline(lambda: beam.Create([0]), []))
     assert beam.pipeline.alter_label_if_ipython is before
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+def test_what_steps_count_is_told(mode):
+    def count(number: int) -> None:
+        Metrics.counter(NAMESPACE, "images").inc(number)
+        Metrics.distribution(NAMESPACE, "milliseconds").update(number)
+        Metrics.counter("others", "bytes").inc(1)
+
+    flags = ["--direct_running_mode", mode]
+    counted = run_pipeline(make_pipeline(lambda: beam.Create([3, 5]) | beam.Map(count), flags))
+    assert counted.keys() == {"images", "milliseconds"}
+    assert counted["images"] == 8
+    assert (counted["milliseconds"].mean, counted["milliseconds"].max) == (4, 5)
+
+
+def test_an_engine_that_counts_nothing_is_done_all_the_same():
+    class Result:
+        def wait_until_finish(self):
+            pass
+
+        def metrics(self):
+            raise NotImplementedError
+
+    class Pipeline:
+        def run(self):
+            return Result()
+
+    assert run_pipeline(Pipeline()) == {}
 
 
 def test_one_process_by_default():
