@@ -11,7 +11,8 @@
 Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
 as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
 Where a screen does not pay, groups.py serves all, with a bound for each group of centroids.
-Vectors, such as embeddings, differ in too many directions; scores of products of bytes are cheap.
+Vectors, such as embeddings, differ in too many directions; scores of products of bytes are cheap;
+small sets take less time than it takes to make the graphs of a screen.
 """
 
 from job.images.protocol import Images
@@ -33,6 +34,8 @@ FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
 GROUP = 25
 # A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
+# Of a smaller set, making the graphs of a screen takes longer than a fit without one.
+LEAST_PIXELS = 10_000_000
 
 
 def hamerly(images: Images, k: int) -> Algorithm:
@@ -43,7 +46,8 @@ def hamerly(images: Images, k: int) -> Algorithm:
         return GroupedCentroids(images, k, max(1, groups))
     wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
     columns = _screen_columns(images, wanted)
-    if fits(images.precision.largest_piece, images.num_features) or not columns:
+    small = images.num_images * images.num_features < LEAST_PIXELS
+    if small or not columns or fits(images.precision.largest_piece, images.num_features):
         return GroupedCentroids(images, k, 1)
     return (ManyCentroids if many else FewCentroids)(images, k, columns)
 

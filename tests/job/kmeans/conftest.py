@@ -38,6 +38,14 @@ def arrangements(images_of) -> tuple[np.ndarray, list]:
     return pixels, [images_of(pixels), images_of(pixels, replicas=3, **how)]
 
 
+@pytest.fixture(autouse=True)
+def screens_of_small_sets(monkeypatch):
+    """Lets small sets have a screen: those of the tests are small."""
+    from job.kmeans import hamerly
+
+    monkeypatch.setattr(hamerly, "LEAST_PIXELS", 0)
+
+
 @pytest.fixture
 def emulated_integers(monkeypatch) -> mock.Mock:
     """Products of bytes with integers on any machine; counts the graphs that call for them."""

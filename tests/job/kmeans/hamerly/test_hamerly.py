@@ -127,6 +127,14 @@ def test_without_a_screen_all_centroids_are_one_group(k, num_features, room):
     assert groups_in(Room(num_features, room), k) == 1
 
 
+@pytest.mark.parametrize(
+    ("num_features", "kind"), [(784, "FewCentroids"), (99, "GroupedCentroids")]
+)
+def test_a_small_set_has_no_screen(monkeypatch, num_features, kind):
+    monkeypatch.setattr(hamerly, "LEAST_PIXELS", 100_000)
+    assert type(hamerly.hamerly(Room(num_features, 500), 10)).__name__ == kind
+
+
 def groups_in(room: Room, k: int) -> int:
     algorithm = hamerly.hamerly(room, k)
     assert isinstance(algorithm, GroupedCentroids)
