@@ -62,7 +62,10 @@ def test_threads(tmp_path):
     assert sets.contents(tmp_path / "two") == sets.contents(tmp_path / "one")
 
 
-@pytest.mark.parametrize("content", ["raise RuntimeError('mine')", "while True: pass"])
+@pytest.mark.parametrize(
+    "content",
+    ["raise RuntimeError('mine')", pytest.param("while True: pass", marks=pytest.mark.slow)],
+)
 def test_two_processes_amid_files_of_the_user(tmp_path, content):
     """Modules of the current folder, which a worker must not take for the real ones."""
     spec = images(tmp_path, "idx")

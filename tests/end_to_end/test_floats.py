@@ -76,7 +76,10 @@ def mixture(n: int, d: int, groups: int) -> np.ndarray:
     return images
 
 
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize(
+    "init",
+    [init if init == "k-means++" else pytest.param(init, marks=pytest.mark.slow) for init in INITS],
+)
 def test_the_same_bits(fit, make_shards, monkeypatch, init):
     images = mixture(800, 24, 30) + np.float32(5)
     order = np.random.default_rng(1).permutation(len(images))

@@ -79,7 +79,10 @@ def from_initial(fit, shards, initial):
 # The same bits.
 
 
-@pytest.mark.parametrize("init", [*INITS, "given"])
+SLOW_TO_TRACE = pytest.param("k-means||", marks=pytest.mark.slow)  # a graph for each round
+
+
+@pytest.mark.parametrize("init", [*(i for i in INITS if i != "k-means||"), SLOW_TO_TRACE, "given"])
 def test_bits_depend_on_the_images_alone(fit, make_shards, images, labels, initial, init):
     init = initial if init == "given" else init
     rng = np.random.default_rng(0)

@@ -31,7 +31,10 @@ def bits(kmeans: KMeans) -> tuple:
     [
         {"init": "k-means++", "algorithm": "hamerly", "n_clusters": 40},
         {"init": "random", "algorithm": "lloyd", "n_clusters": 40},
-        {"init": "k-means||", "algorithm": "lloyd", "n_clusters": 5, "replicas": 2},
+        pytest.param(
+            {"init": "k-means||", "algorithm": "lloyd", "n_clusters": 5, "replicas": 2},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda options: options["init"],
 )

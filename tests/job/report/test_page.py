@@ -161,6 +161,7 @@ def test_one_cluster_has_no_neighbour_and_no_map(tmp_path):
     assert len(page.all("article")) == 1
 
 
+@pytest.mark.slow
 def test_a_hundred_clusters_of_mnist_stay_below_five_megabytes(tmp_path):
     result_folder.mnist(tmp_path, 100)
     source = report.build_report(str(tmp_path))
