@@ -19,13 +19,14 @@ exit "$status"
 # time it kills task 1 when there is a state to go on from.
 SRUN_THAT_STARTS = """#!/bin/bash
 shift # --kill-on-bad-exit=1
+step=$(cat "$FOLDER/step")
 tasks=()
 for rank in 0 1; do
-  SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NODEID=0 SLURM_STEP_ID=$(cat "$FOLDER/step") \\
+  SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NODEID=0 SLURM_STEP_ID=$step \\
     SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=localhost SLURM_STEP_TASKS_PER_NODE=2 "$@" &
   tasks+=($!)
 done
-if [ "$(cat "$FOLDER/step")" = 0 ]; then
+if [ "$step" = 0 ]; then
   until compgen -G "$OUTPUT/checkpoint/state-*" > /dev/null || ! kill -0 "${tasks[1]}"; do
     sleep 0.1
   done

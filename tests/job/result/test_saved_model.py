@@ -220,7 +220,8 @@ def test_overwriting_replaces_the_model(fit, make_shards, new_folder):
 def test_mnist(fit, make_shards, mnist):
     with np.load(mnist) as file:
         images = file["x_train"]
-    result = fit(make_shards(images, num_shards=3, block_rows=1337), 10, max_iterations=12)
+    shards = make_shards(images, num_shards=3, block_rows=1337)
+    result = fit(shards, 10, max_iterations=12, saved_model=True)
     assert result.rows["id"].to_pylist() == shard_set.numbered(60_000)
     answer = load(result.folder)["serving_default"]
     parts = [ask(answer, part) for part in np.array_split(images, 6)]
