@@ -236,7 +236,8 @@ def done_by_workers(
     if (found := read()) is None:
         return None
     now = {**identity(config, load_manifest(config.shards)), **different}
-    now.pop("init_file", None)  # a digest, which is not kept there; the file's name is
+    if "init_file" in now:
+        return None  # its digest is not kept there: the file may have changed since
     kept = {**found["config"], "fingerprint": found["fingerprint"]}
     if any(kept.get(name) != value for name, value in now.items()):
         return None

@@ -439,6 +439,14 @@ def test_one_of_several_workers_takes_its_own_finished_result_for_done(result, m
             fitting.fit(config)
 
 
+def test_a_file_of_centroids_may_have_changed_since_a_result(from_initial, monkeypatch):
+    task = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}'
+    monkeypatch.setenv("TF_CONFIG", task)
+    config = FitConfig(**from_initial.metrics["config"] | {"start_timeout_seconds": 0})
+    with pytest.raises(JobError, match=r"worker 0 .a:1.: not there"):
+        fitting.fit(config)
+
+
 def test_a_result_is_replaced_on_demand(shards, new_folder):
     output = new_folder()
     for k in (3, 2):
