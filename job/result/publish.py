@@ -23,7 +23,7 @@ from job.result.assigner import Measured, assigner_of
 from job.result.examples import Choice, Examples
 from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
-from job.result.metrics import Facts, all_metrics
+from job.result.metrics import Facts, all_metrics, are_unit
 from job.result.read import read_assigned
 from job.result.tally import Tally
 from job.result.write import (
@@ -256,9 +256,11 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
     manifest = publication.manifest
     labelled = manifest.label_names is not None
     centroids = publication.fitted.centroids.astype(np.float64)
-    facts = Facts(tally, centroids, tally.inertia(centroids, publication.units))
+    about = _about_images(manifest)
+    inertia = tally.inertia(centroids, publication.units)
+    facts = Facts(tally, centroids, inertia, are_unit(about))
     return {
-        **_about_images(manifest),
+        **about,
         **_about_fit(publication),
         **all_metrics(facts, labelled),
         "num_labelled": int(tally.contingency.sum()),
