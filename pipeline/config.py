@@ -165,6 +165,14 @@ class ShardConfig(InputConfig):
         group=IMAGES,
     )
 
+    weight_column: str | None = option(
+        None,
+        metavar="NAME",
+        help="column, feature or array that holds the weights: an image of weight w counts as w "
+        "equal ones (default: all count once)",
+        group=IMAGES,
+    )
+
     @property
     def vectors(self) -> str | None:
         """What is made of the images, in all its steps; None: they are clustered themselves."""

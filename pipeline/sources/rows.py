@@ -36,11 +36,13 @@ class Item(NamedTuple):
       label: its number; −1: it has none.
       content: of an image file, or only its head; or pixels, uint8 or float32; or why there are
         none.
+      weight: None in an unweighted set.
     """
 
     id: str
     label: int
     content: "bytes | Head | np.ndarray | Unreadable"
+    weight: float | None = None
 
 
 class Head(NamedTuple):
@@ -60,11 +62,13 @@ class Row(NamedTuple):
     Attributes:
       label: its number; −1: it has none.
       pixels: uint8 [h, w] or [h, w, 3], or numbers of any shape.
+      weight: None in an unweighted set.
     """
 
     id: str
     label: int
     pixels: np.ndarray
+    weight: float | None = None
 
 
 class Settled(NamedTuple):
@@ -99,7 +103,7 @@ def decoded(item: Item, request: Request, shape: tuple[int, ...] = ()) -> Row | 
       shape: that numbers must have; (): any.
     """
     try:
-        return Row(item.id, item.label, _pixels(item.content, request, shape))
+        return Row(item.id, item.label, _pixels(item.content, request, shape), item.weight)
     except Unreadable as error:
         return Rejection(item.id, str(error))
 
@@ -225,9 +229,9 @@ def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
     pixels = np.stack([row.pixels.reshape(-1) for row in rows])
     if pixels.dtype != np.uint8:
         check_finite(pixels, ids, str(request))
-    if not labelled:
-        return Block(ids, None, pixels)
-    return Block(ids, np.array([row.label for row in rows], np.int64), pixels)
+    labels = np.array([row.label for row in rows], np.int64) if labelled else None
+    weights = np.array([row.weight for row in rows]) if request.wants_weights else None
+    return Block(ids, labels, pixels, weights=weights)
 
 
 def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:
