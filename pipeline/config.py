@@ -11,7 +11,16 @@ from pipeline.features import FORMS, specification, transform_help, with_unit
 from pipeline.options import IMAGES, option
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources.formats import input_help
-from pipeline.sources.protocol import AUTO, COLORS, GRAY, MAX_PIXELS, RESIZES, STRETCH, Request
+from pipeline.sources.protocol import (
+    AUTO,
+    COLORS,
+    GRAY,
+    MAX_PIXELS,
+    NO_WEIGHTS,
+    RESIZES,
+    STRETCH,
+    Request,
+)
 
 DEFAULT_THUMBNAILS = 96
 SPLITS = ("train", "test", "all")
@@ -167,9 +176,9 @@ class ShardConfig(InputConfig):
 
     weight_column: str | None = option(
         None,
-        metavar="NAME",
+        metavar=f"NAME|{NO_WEIGHTS}",
         help="column, feature or array that holds the weights: an image of weight w counts as w "
-        "equal ones (default: all count once)",
+        f"equal ones (default: {NO_WEIGHTS}: all count once)",
         group=IMAGES,
     )
 
