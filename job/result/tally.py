@@ -86,9 +86,9 @@ class Tally(NamedTuple):
         return self
 
     def inertia(self, centroids: np.ndarray, units: Units) -> float:
-        """Computes Σ weight · squared distance to the own centroids float64 [k, d], published units².
+        """Computes Σ weight · squared distance to the own centroids float64 [k, d].
 
-        It is in the unit of the weights.
+        It is in published units², and in the unit of the weights.
         """
         if units.step:
             total = ClusterSums(self.sums, self.weights)
@@ -108,7 +108,7 @@ class Tally(NamedTuple):
 def _sums_by_cluster(
     pixels: np.ndarray, clusters: np.ndarray, num_clusters: int, weights: np.ndarray | None
 ) -> np.ndarray:
-    """Sums pixels uint8 [B, d] by cluster [B], each times its weight; whole numbers, floats [k, d]."""
+    """Sums pixels uint8 [B, d] by cluster [B], times their weights; whole numbers, float [k, d]."""
     # A product with a matrix of one entry in each column; it is exact while sums stay below this.
     exact = np.float32 if weights is None and 255 * len(pixels) <= 1 << 24 else np.float64
     each = np.ones(len(pixels), exact) if weights is None else weights

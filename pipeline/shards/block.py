@@ -40,7 +40,10 @@ class Block(NamedTuple):
     def split(self, size: int) -> "Iterator[Block]":
         """Cuts the block into blocks of up to `size` images, which share its memory."""
         for start, stop in plan.spans(0, len(self.ids), size):
-            yield Block(*(None if column is None else column[start:stop] for column in self))
+            labels = None if self.labels is None else self.labels[start:stop]
+            thumbnails = None if self.thumbnails is None else self.thumbnails[start:stop]
+            weights = None if self.weights is None else self.weights[start:stop]
+            yield Block(self.ids[start:stop], labels, self.pixels[start:stop], thumbnails, weights)
 
 
 def split(found: Iterable[Any], size: int) -> Iterator[Any]:

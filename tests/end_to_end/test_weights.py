@@ -1,0 +1,149 @@
+"""--weight-column from a file to a result: repeated rows and the estimator's bits, or a message."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import jobs
+import numpy as np
+import pytest
+import sharded
+
+from kmeans_job import KMeans
+from pipeline.errors import UserError
+from pipeline.sources import open_source
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (200, 6), dtype=np.uint8)
+FLOATS = (RNG.normal(size=(200, 6)) * 3 + 50).astype(np.float32)
+WHOLE = RNG.integers(0, 6, 200)
+WHOLE[:3], WHOLE[100:] = 50, np.minimum(WHOLE[100:], 1)
+SOME = RNG.random(200) * WHOLE
+K = 12
+ALIKE = ("inertia", "iterations", "converged")
+
+
+def shards_of(folder, values, weights, num_shards=2) -> str:
+    """Shards of an .npz file with weights, or without."""
+    folder.mkdir()
+    np.savez(folder / "set.npz", x=values, **({} if weights is None else {"w": weights}))
+    name = None if weights is None else "w"
+    source = open_source(str(folder / "set.npz"), weight_column=name)
+    sharded.shard(source, folder / "shards", num_shards)
+    return str(folder / "shards")
+
+
+def bits(result) -> tuple:
+    """What must be the same however a result came about."""
+    history = [{**line, "seconds": None} for line in result.history]
+    return result.centroids.tobytes(), result.metrics["inertia"], history
+
+
+def bits_of(ours: KMeans, scale: float) -> tuple:
+    history = [
+        {**line, "inertia": line["inertia"] / scale**2, "shift": line["shift"] / scale**2}
+        for line in ours.history_
+    ]
+    centers = (ours.cluster_centers_ / scale).astype(np.float32)
+    return centers.tobytes(), ours.inertia_ / scale**2, [{**h, "seconds": None} for h in history]
+
+
+@pytest.mark.parametrize(
+    ("values", "init"),
+    [
+        (PIXELS, "k-means++"),
+        (FLOATS, "random"),
+        pytest.param(PIXELS, "random", marks=pytest.mark.slow),
+        pytest.param(PIXELS, "k-means||", marks=pytest.mark.slow),
+        pytest.param(FLOATS, "k-means||", marks=pytest.mark.slow),
+        pytest.param(FLOATS, "k-means++", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("weights", [WHOLE, SOME], ids=["whole", "some"])
+def test_one_answer(fit, tmp_path, values, init, weights):
+    one = shards_of(tmp_path / "one", values, weights)
+    many = shards_of(tmp_path / "many", values, weights, 7)
+    found = fit(one, K, init=init)
+    scale = 255.0 if values is PIXELS else 1.0
+    ours = KMeans(K, init=init, algorithm="hamerly").fit(values, sample_weight=weights)
+    wanted_centers, wanted_inertia, wanted_history = bits_of(ours, scale)
+    centers, inertia, history = bits(found)
+    assert (centers, inertia) == (wanted_centers, pytest.approx(wanted_inertia, rel=1e-15))
+    assert [line["changed"] for line in history] == [line["changed"] for line in wanted_history]
+    assert found.clusters.tolist() == ours.labels_.tolist()
+    for options in (
+        {"memory": "stream", "replicas": 2},
+        {"memory": "resident", "replicas": 3, "algorithm": "hamerly"},
+    ):
+        assert bits(fit(many, K, init=init, **options)) == bits(found)
+    if weights is WHOLE:
+        repeated = shards_of(tmp_path / "all", np.repeat(values, WHOLE, axis=0), None)
+        assert bits(fit(repeated, K, init=init)) == bits(found)
+    totals = np.bincount(found.clusters, weights, K)
+    np.testing.assert_allclose(found.metrics["cluster_weights"], totals, rtol=1e-5)
+    assert found.metrics["cluster_sizes"] == np.bincount(found.clusters, minlength=K).tolist()
+    assert found.metrics["weight_column"] == found.metrics["config"]["weight_column"] == "w"
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory) -> str:
+    return shards_of(tmp_path_factory.mktemp("weighted") / "set", PIXELS, WHOLE)
+
+
+def test_weights_may_be_ignored(fit, weighted, tmp_path):
+    plain = shards_of(tmp_path / "plain", PIXELS, None)
+    one, other = fit(plain, 4), fit(weighted, 4, weight_column="none")
+    assert bits(one) == bits(other)
+    assert "cluster_weights" not in other.metrics
+    assert other.metrics["config"]["weight_column"] == "none"
+    assert one.metrics["config"]["weight_column"] is None
+    assert bits(fit(weighted, 4)) == bits(fit(weighted, 4, weight_column="w")) != bits(one)
+
+
+def test_weights_that_the_shards_do_not_hold(fit, weighted, tmp_path):
+    message = "--weight-column mass: .* holds the weights of w; shard again with --weight-column ma"
+    with pytest.raises(UserError, match=message):
+        fit(weighted, 4, weight_column="mass")
+    plain = shards_of(tmp_path / "plain", PIXELS, None)
+    with pytest.raises(
+        UserError, match=r"--weight-column w: .* holds no weights; shard again with"
+    ):
+        fit(plain, 4, weight_column="w")
+    assert fit(plain, 2, weight_column="none").metrics["config"]["weight_column"] is None
+
+
+def test_fewer_images_with_a_weight_than_clusters(fit, tmp_path):
+    weights = np.where(np.arange(200) < 3, 2.0, 0)
+    shards = shards_of(tmp_path / "few", PIXELS, weights)
+    for init in ("k-means++", "random"):
+        with pytest.raises(UserError, match="--k 5: the set has only 3 distinct images"):
+            fit(shards, 5, init=init)
+    assert fit(shards, 3).metrics["inertia"] == 0
+
+
+@pytest.mark.slow
+def test_the_command_line(tmp_path):
+    """CSV with a column of weights = the same file with each line as often as its weight says."""
+    for name, repeats in (("plain", WHOLE), ("weighted", np.ones(200, int))):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "set.csv").open("w", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow([*(f"p{i}" for i in range(6)), *(["w"] if name == "weighted" else [])])
+            for pixels, weight, count in zip(PIXELS.tolist(), WHOLE, repeats, strict=True):
+                own = [weight] if name == "weighted" else []
+                lines.writerows([[*pixels, *own]] * count)
+    outcomes = []
+    for name, options in (("plain", []), ("weighted", ["--weight-column", "w"])):
+        out = tmp_path / name / "out"
+        path = tmp_path / name / "set.csv"
+        words = ["run", "--input", path, "--k", 7, "--output", out, *options]
+        command = [sys.executable, "-m", "job", *map(str, words)]
+        done = subprocess.run(command, cwd=jobs.ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((out / "metrics.json").read_text())
+        centroids = (out / "centroids.npy").read_bytes()
+        outcomes.append((centroids, [metrics[name] for name in ALIKE]))
+    assert outcomes[0] == outcomes[1]
+    assert "images, weighted by w" in done.stderr
+    assert "; weighted by w" in done.stdout
