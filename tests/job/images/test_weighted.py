@@ -15,7 +15,7 @@ from pipeline.pieces import SeenWeights
 from pipeline.shards.manifest import Manifest, load_manifest
 
 RNG = np.random.default_rng(0)
-PIXELS = RNG.integers(0, 256, (60, 5))
+PIXELS = RNG.integers(0, 256, (60, 5), dtype=np.uint8)
 WHOLE = RNG.integers(0, 4, 60).astype(np.float64)
 WHOLE[:31] = 0  # all of the first of two replicas
 KINDS = [ResidentImages, StreamedImages]
@@ -52,9 +52,9 @@ def test_whole_weights_are_copies(cpus, make_shards, kind, replicas, num_shards,
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_of_other_weights_are_rows(cpus, make_shards, kind):
     weights = WHOLE / 3
-    images = images_of(make_shards, kind, PIXELS.astype(np.uint8), weights, num_shards=4)
+    images = images_of(make_shards, kind, weights=weights, num_shards=4)
     unit = images.weight_unit
-    assert unit == 2.0**-20
+    assert unit == 2.0**-19  # the largest is 1, and 2 the power of two above it
     (own,) = images.weights
     np.testing.assert_array_equal(own, np.rint(weights[weights > 0] / unit))
     assert images.num_images == own.sum()
@@ -62,7 +62,7 @@ def test_images_of_other_weights_are_rows(cpus, make_shards, kind):
     ids = [f"train/{row:05d}" for row in rows]
     np.testing.assert_array_equal(digests(images), hashing.digests(ids))
     assert images.total([np.ones(len(rows))]) == own.sum()
-    assert images.squared_norm_total == np.square(PIXELS[rows]).sum(axis=1) @ own
+    assert images.squared_norm_total == np.square(PIXELS[rows].astype(float)).sum(axis=1) @ own
 
 
 @pytest.mark.parametrize("kind", KINDS)
