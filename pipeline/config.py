@@ -194,3 +194,10 @@ class AssignConfig(InputConfig):
 
     model: str = option(metavar="DIR", help="folder of a fit's result")
     output: str = option(metavar="DIR", help="folder for the assignments")
+    weight_column: str | None = option(
+        None,
+        metavar="NAME",
+        help="column that holds weights, as of a CSV file, and is no part of the images; all of "
+        "them count once",
+        group=IMAGES,
+    )

@@ -168,7 +168,7 @@ class Recording:
 
     def on_iteration(self, record: "IterationRecord") -> None:
         self._records.append(record)
-        text = f"inertia {record.inertia:.6g}, {record.changed:,} changed"
+        text = f"inertia {record.inertia:.6g}, {record.changed:,.10g} changed"
         self._progress.update(len(self._records), text)
 
     def on_state(self, state: "State") -> None: ...

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sharded
 
+import kmeans_job
 from kmeans_job import KMeans
 from pipeline.errors import UserError
 from pipeline.sources import open_source
@@ -120,6 +121,62 @@ def test_fewer_images_with_a_weight_than_clusters(fit, tmp_path):
         with pytest.raises(UserError, match="--k 5: the set has only 3 distinct images"):
             fit(shards, 5, init=init)
     assert fit(shards, 3).metrics["inertia"] == 0
+
+
+class Stop:
+    """A caller's callback that ends a fit as a crash does."""
+
+    def on_begin(self, config) -> None: ...
+
+    def on_end(self, metrics) -> None: ...
+
+    def on_iteration(self, record) -> None:
+        if record.iteration == 2:
+            raise RuntimeError("crash")
+
+
+def test_a_fit_resumes(fit, weighted, tmp_path):
+    options = {"k": K, "quiet": True, "checkpoint_seconds": 0, "algorithm": "lloyd"}
+    with pytest.raises(RuntimeError, match="crash"):
+        kmeans_job.fit(weighted, tmp_path / "out", callbacks=[Stop()], **options)
+    with pytest.raises(UserError, match=r"with another value of --weight-column \(w, now none\)"):
+        kmeans_job.fit(weighted, tmp_path / "out", weight_column="none", **options)
+    resumed = kmeans_job.fit(weighted, tmp_path / "out", weight_column="w", **options)
+    whole = fit(weighted, K)
+    assert resumed.centroids.tobytes() == whole.centroids.tobytes()
+    assert resumed.metrics["inertia"] == whole.metrics["inertia"]
+
+
+def test_the_same_file_may_be_assigned(fit, tmp_path):
+    columns = np.column_stack([PIXELS, SOME])
+    header = ",".join([*(f"p{i}" for i in range(6)), "w"])
+    np.savetxt(tmp_path / "set.csv", columns, "%.17g", ",", header=header, comments="")
+    kmeans_job.shard(tmp_path / "set.csv", tmp_path / "shards", weight_column="w", num_shards=2)
+    found = fit(str(tmp_path / "shards"), 4)
+    out = tmp_path / "new"
+    kmeans_job.assign(found.folder, tmp_path / "set.csv", out, weight_column="w")
+    sizes = json.loads((out / "manifest.json").read_text())["cluster_sizes"]
+    assert sizes == found.metrics["cluster_sizes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [WHOLE, SOME], ids=["whole", "some"])
+@pytest.mark.parametrize("init", ["random", "far.npy"])
+def test_workers_end_with_the_bits_of_one(tmp_path, weights, init):
+    shards = shards_of(tmp_path / "set", PIXELS, weights, 5)
+    if init == "far.npy":  # most clusters are empty
+        np.save(init := tmp_path / "far.npy", np.repeat(np.eye(2, 6), 15, axis=0))
+    options = ("--shards", shards, "--k", 30, "--init", init)
+    assert jobs.fit(tmp_path / "one", *options) == 0
+    wanted = jobs.outcome(tmp_path / "one")
+    for memory in ("stream", "resident"):
+        output = tmp_path / memory
+        how = ("--memory", memory, "--replicas", 2)
+        with jobs.ended(jobs.start_workers(output, 2, *options, *how)) as processes:
+            assert jobs.wait(*processes) == [0, 0], jobs.errors_of(output)
+        assert jobs.outcome(output) == wanted
+    history = (tmp_path / "one" / "history.jsonl").read_text().splitlines()
+    assert (json.loads(history[0])["empty"] > 0) == (init != "random")
 
 
 @pytest.mark.slow
