@@ -89,6 +89,10 @@ class WeightedRows(Rows):
         weights = loaded.block.weights
         assert weights is not None  # the manifest says that there are some
         self.units[loaded.replica][loaded.rows] = in_units(weights[loaded.part], self.unit)
+        if self.unit == 1:
+            self._note_runs(loaded)
+
+    def _note_runs(self, loaded: Loaded) -> None:
         start, shard = loaded.rows.start, self._numbers[loaded.shard.file]
         for prefix, ids in itertools.groupby(map(_prefix_of, loaded.ids)):
             stop = start + sum(1 for _ in ids)
