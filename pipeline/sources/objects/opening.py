@@ -64,8 +64,9 @@ def opened(images: Any, request: Request) -> Iterator[Planned]:
     else:
         from pipeline.sources.objects import items
 
-        _refuse_weights(request)
         if _is_of(images, "tensorflow"):
+            if not isinstance(images.element_spec, dict):
+                _refuse_weights(request)
             found = items.of_tensorflow(images, request)
         elif _is_of(images, "datasets"):
             found = items.of_rows(images, request)
@@ -108,6 +109,6 @@ def _refuse_weights(request: Request) -> None:
     """Raises UserError if a column of weights is named of images that come without any."""
     if request.wants_weights:
         raise UserError(
-            f"weight_column {request.weight_column!r}: weights of {request} are not read; give a "
+            f"weight_column {request.weight_column!r}: {request} has no columns; give dictionaries, a "
             "datasets.Dataset or a file of Parquet, Arrow, CSV, TFRecord or npz with that column"
         )

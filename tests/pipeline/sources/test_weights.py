@@ -182,11 +182,37 @@ def test_inputs_without_weights_refuse_them(tmp_path, kind):
         open_source(path, weight_column="w")
 
 
-def test_objects_in_memory_refuse_them(tmp_path):
-    message = "weight_column 'w': weights of .* are not read; give a datasets.Dataset or a file of"
+def test_objects_without_columns_refuse_them(tmp_path):
+    message = (
+        r"weight_column 'w': .* has no columns; give dictionaries, a datasets\.Dataset or a file"
+    )
     for images in (FLAT, [("a", FLAT[0])]):
         with pytest.raises(UserError, match=message):
             shard(images, tmp_path / "shards", weight_column="w")
+
+
+def test_datasets_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    rows = datasets.Dataset.from_dict({"x": FLAT.tolist(), "label": LABELS, "w": WEIGHTS})
+    for number, images in enumerate((rows, rows.to_iterable_dataset())):
+        out = tmp_path / str(number)
+        assert shard(images, out, weight_column="w").weight_column == "w"
+        assert sets.read_set(out)[1].weights.tolist() == WEIGHTS
+
+
+def test_dictionaries_of_tensorflow(cpus, tmp_path):
+    import tensorflow as tf
+
+    columns = {"image": IMAGES, "label": LABELS, "w": WEIGHTS}
+    rows = tf.data.Dataset.from_tensor_slices(columns)
+    shard(rows.batch(4), tmp_path / "rows", weight_column="w")
+    _, block = sets.read_set(tmp_path / "rows")
+    assert block.weights.tolist() == np.float32(WEIGHTS).tolist()
+    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
+    with pytest.raises(UserError, match=r"weight_column 'w': .* has no columns; give dictionaries"):
+        shard(pairs, tmp_path / "pairs", weight_column="w")
+    with pytest.raises(UserError, match=r"--weight-column mass: .* only image, label, w"):
+        shard(rows, tmp_path / "mass", weight_column="mass")
 
 
 def test_numbers_that_are_weights():
