@@ -109,6 +109,6 @@ def _refuse_weights(request: Request) -> None:
     """Raises UserError if a column of weights is named of images that come without any."""
     if request.wants_weights:
         raise UserError(
-            f"weight_column {request.weight_column!r}: {request} has no columns; give dictionaries, "
-            "a datasets.Dataset or a file of Parquet, Arrow, CSV, TFRecord or npz with that column"
+            f"weight_column {request.weight_column!r}: {request} has no columns; give "
+            "dictionaries, a datasets.Dataset or a file of npz, CSV, TFRecord, Parquet or Arrow"
         )
