@@ -101,7 +101,9 @@ def coordinates(images: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 def _axes(rows: np.ndarray) -> np.ndarray:
     """Up to two unit vectors [., d] along the largest variance of centred rows [m, d]."""
-    _, lengths, axes = np.linalg.svd(np.asarray(rows, np.float64), full_matrices=False)
+    # Axes and lengths of many rows are those of R, of which there is much less to decompose.
+    reduced = np.linalg.qr(np.asarray(rows, np.float64), mode="r")
+    _, lengths, axes = np.linalg.svd(reduced, full_matrices=False)
     axes = axes[:2][lengths[:2] > 1e-9 * max(lengths[0], 1e-30)]
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
     return axes * signs[:, None]
