@@ -20,10 +20,10 @@ import numpy as np
 
 SUM_BYTES = 8  # of a number that the workers add up
 # Measured by `fit` with k = 10,000, d = 784: see docs/performance.md.
-CENTROID_COPIES = 14  # float64 matrices [k, d] in a worker's memory at its peak
-PROCESS_BYTES = 450e6  # of a process before it has images
+CENTROID_COPIES = 15  # float64 matrices [k, d] in a worker's memory while it iterates
+PROCESS_BYTES = 600e6  # of a process before it has images
 STATE_BYTES = 24  # of an image beside its pixels: norm, digest, cluster
-FOUND_BYTES = 64  # of an image in the memory of worker 0 while it looks for findings
+FOUND_BYTES = 64  # of an image in the memory of worker 0 while it looks for findings: counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,9 @@ def iteration_seconds(rates: Rates, job: Job) -> float:
     return compute_seconds(rates, job) + reduce_seconds(rates, job)
 
 
-def with_restarts(w: int, mean_seconds: float, checkpoint_seconds: float, start_seconds: float):
+def with_restarts(
+    w: int, mean_seconds: float, checkpoint_seconds: float, start_seconds: float
+) -> float:
     """Returns how many times as long a fit takes when workers are lost, and all start again.
 
     A stretch between two checkpoints is repeated until no worker is lost in it (Daly: A higher

@@ -57,7 +57,7 @@ class Assigner:
 
     def __init__(self, centroids: np.ndarray, dtype: str):
         """Takes centroids float32 [k, d] in published units, and the dtype of the images."""
-        num_features = centroids.shape[1]
+        num_clusters, num_features = centroids.shape
         units = units_of(np.dtype(dtype), num_features)
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         wide = centroids.astype(np.float64)
@@ -72,7 +72,11 @@ class Assigner:
         def scores_of(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
             return exact_scores(images, weights, bias)
 
-        if units.step and len(wide) >= MANY_CENTROIDS and not tf.config.list_logical_devices("GPU"):
+        if (
+            units.step
+            and num_clusters >= MANY_CENTROIDS
+            and not tf.config.list_logical_devices("GPU")
+        ):
             narrow = tf.cast(weights, tf.float32), tf.cast(bias, tf.float32)
             margin = scorer_of(wide, units, FLOAT32).margin
             scores_of = functools.partial(_leading_scores, (weights, bias), narrow, margin)
@@ -90,8 +94,8 @@ class Assigner:
             clusters = nearest_exactly(images, exact, near_ones(scores, tf.sqrt(norms), doubts))
             own = second = tf.gather(scores, clusters, batch_dims=1)
             others = clusters
-            if len(wide) > 1:
-                hidden = tf.one_hot(clusters, len(wide), np.inf, 0.0, dtype=scores.dtype)
+            if num_clusters > 1:
+                hidden = tf.one_hot(clusters, num_clusters, np.inf, 0.0, dtype=scores.dtype)
                 second = tf.reduce_min(scores + hidden, axis=1)
                 others = tf.argmin(scores + hidden, axis=1)
             own, second = (to_squared_distances(x, norms, units, tf.where) for x in (own, second))
