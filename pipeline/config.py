@@ -170,6 +170,11 @@ class ShardConfig(InputConfig):
         """What is made of the images, in all its steps; None: they are clustered themselves."""
         return with_unit(self.transform, self.normalize)
 
+    @property
+    def becomes_vectors(self) -> bool:
+        """Whether vectors are clustered."""
+        return self.vectors is not None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AssignConfig(InputConfig):

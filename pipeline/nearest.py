@@ -33,6 +33,8 @@ SAVED_MODEL = "saved_model.pb"
 # A difference that is a smaller share of what it was taken from has lost too many digits.
 CANCELLED = 2.0**-16
 SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
+# Where centroids do not: so many images, if they fit, for each time that all centroids are read.
+SHARING, SHARING_BYTES = 128, 16 << 20
 
 
 class Model(NamedTuple):
@@ -133,7 +135,9 @@ class NearestCentroid:
         self._bias = self._units.scale * squares
         self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
         self._blas, self._threads = ThreadpoolController(), threads
-        self._rows = max(1, SCORED_BYTES // (8 * sum(around.shape)))
+        row_bytes = 8 * sum(around.shape)
+        sharing = min(SHARING, SHARING_BYTES // row_bytes)
+        self._rows = max(1, SCORED_BYTES // row_bytes, sharing)
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
@@ -142,8 +146,8 @@ class NearestCentroid:
 
     def measure(self, block: Block) -> Measured:
         """Assigns each image of `block`, and measures how far the second nearest centroid is."""
-        clusters, squared, second = self._by_rows(block.pixels, self._nearest_two)
-        return Measured(Assigned(block, clusters.astype(np.int32), squared), second)
+        clusters, squared, second, norms = self._by_rows(block.pixels, self._nearest_two)
+        return Measured(Assigned(block, clusters.astype(np.int32), squared), second, norms)
 
     def _by_rows(
         self, pixels: np.ndarray, find: "Callable[[_Scored], tuple[np.ndarray, ...]]"
@@ -172,14 +176,14 @@ class NearestCentroid:
         clusters = nearest_of(scored.wide, self._units.scale * self._centroids, near)
         return clusters, self._squared(scored, clusters)
 
-    def _nearest_two(self, scored: "_Scored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Finds clusters [n], and squared distances [n] to the nearest and second nearest."""
+    def _nearest_two(self, scored: "_Scored") -> tuple[np.ndarray, ...]:
+        """Finds clusters, squared distances to the nearest and second nearest, and norms: [n]."""
         clusters, squared = self._nearest(scored)
         if self.num_clusters == 1:
-            return clusters, squared, squared
+            return clusters, squared, squared, scored.norms
         # The own one is out of the question now.
         np.put_along_axis(scored.scores, clusters[:, None], np.inf, axis=1)
-        return clusters, squared, self._nearest(scored)[1]
+        return clusters, squared, self._nearest(scored)[1], scored.norms
 
     def _squared(self, scored: "_Scored", clusters: np.ndarray) -> np.ndarray:
         if self._units.step:

@@ -29,10 +29,8 @@ NAME = "X"
 # Rows have the ids that they have in shards made of a .npy file, so that a fit has the same bits.
 PREFIX = "train"
 # A state may take LITTLE_BYTES, or STATE_SHARE of the array's bytes if that is more: beside a large
-# array that is used where it lies, a fit takes little.
-LITTLE_BYTES, STATE_SHARE = 64 << 20, 0.1
-
-
+# array that is used where it lies, a fit takes little. A screen would save a tenth of the time.
+LITTLE_BYTES, STATE_SHARE = 8 << 20, 0.02
 # On CPUs, an array of more bytes than this is passed over chunk by chunk: what a pass keeps beside
 # it is then small, and bytes that TensorFlow cannot use where they lie are copied chunk by chunk.
 MOST_WHOLE_BYTES = 64 << 20

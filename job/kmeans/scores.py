@@ -23,6 +23,8 @@ import tensorflow as tf
 
 from job.kmeans.blocks import between, by_block, by_rows, images_per_block, take, widened
 from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
+from job.kmeans.halves import Halves, halves_of, in_halves, pays
+from job.kmeans.lowest import LOWEST_TWO, lowest_two, nearest_two
 from job.kmeans.pieces import Error, Pieces, fits, padded, pieces_of, products, rows_per_product
 from job.kmeans.precision import FLOAT32_ROUNDING, Precision, pixel_factors
 from pipeline.shards.decisions import doubts_of
@@ -31,10 +33,6 @@ from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distanc
 
 # The most that a product of float32 loses where it is too small for a float32.
 FLOAT32_UNDERFLOW = 2.0**-125
-# Up to so many centroids scores are laid out as [k, B]: all operations take half the time.
-NARROW = 12
-# Of a cluster, its score and the lowest other score.
-LOWEST_TWO = [tf.int64, tf.float32, tf.float32]
 
 
 class Scorer(NamedTuple):
@@ -46,14 +44,15 @@ class Scorer(NamedTuple):
       margin: float32 [2]; two float32 scores of an image closer than
         margin[0] · ‖x‖ + margin[1] may be in the wrong order.
       doubts: how far scores in float64 may be off, float64 [2, k]: see `doubts_of`.
-      pieces: what fast scores are products of, instead of float32 weights; None: they are not.
+      pieces: what fast scores of bytes are products of, instead of float32 weights: small integers
+        on a CPU, halves on a GPU; None: they are not.
     """
 
     centroids: np.ndarray
     bias: np.ndarray
     margin: np.ndarray
     doubts: np.ndarray
-    pieces: Pieces | None = None
+    pieces: Pieces | Halves | None = None
 
 
 class Assignment(NamedTuple):
@@ -79,9 +78,12 @@ def scorer_of(centroids: np.ndarray, units: Units, precision: Precision) -> Scor
     num_features = centroids.shape[1]
     squares = squared_norms(centroids, units)
     bias = units.scale * squares
-    pieces = None
+    pieces: Pieces | Halves | None = None
     if units.step and fits(precision.largest_piece, num_features):
         pieces, error = pieces_of(centroids, bias, units.scale, precision.largest_piece)
+    elif units.step and pays(precision):
+        pieces = halves_of((-2.0 * centroids).astype(np.float32))
+        error = _error_of_floats(squares, num_features, units, in_halves(precision))
     else:
         error = _error_of_floats(squares, num_features, units, precision)
     # Twice, since both scores that are compared may be off, and a little more for products of
@@ -95,7 +97,7 @@ def _error_of_floats(
     squares: np.ndarray, num_features: int, units: Units, precision: Precision
 ) -> Error:
     """Bounds the error of scores of float32 products with centroids of `squares` ‖c‖² [k]."""
-    # d products, and the rounding of the weights −2c and of the sum with the bias.
+    # d products, and the rounding of the weights −2c and of the sums of halves and with the bias.
     terms = num_features + 4
     relative = precision.of_product(terms, pixel_factors(units.step)) * 2 * np.sqrt(squares.max())
     absolute = 4 * FLOAT32_ROUNDING * units.scale * squares.max()  # no factor of the product
@@ -124,10 +126,10 @@ def nearest_centroids(
     if rows is not None:
         squared_norm = tf.gather(squared_norm, rows)
     count = tf.size(squared_norm)
-    if scorer.pieces is None:
-        clusters, scores, others = _lowest_of_floats(images, scorer, rows, count, groups)
-    else:
+    if isinstance(scorer.pieces, Pieces):
         clusters, scores, others = _lowest_of_pieces(images, scorer.pieces, rows, count)
+    else:
+        clusters, scores, others = _lowest_of_floats(images, scorer, rows, count, groups)
     others = tf.reshape(others, [count, 1 if groups is None else groups.shape[0]])
     margin = margins_of(scorer, squared_norm)
     differences = others - (scores + margin)[:, None]
@@ -162,7 +164,8 @@ def _lowest_of_floats(
     if num_groups == 1:
         weights, bias = rounded_weights(scorer, images)
     else:
-        weights, bias = grouped_weights(scorer, images, groups)
+        grouped, bias = grouped_weights(scorer, images, groups)
+        weights = [grouped]
 
     def lowest(start, stop):
         part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
@@ -249,9 +252,17 @@ def exact_weights(scorer: Scorer, images: tf.Tensor) -> tf.Tensor:
     return widened(-2.0 * scorer.centroids, images, 1)
 
 
-def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes −2c, as wide as the `stored` images, float32 [k, width], and the bias, float32 [k]."""
-    return tf.cast(exact_weights(scorer, images), tf.float32), tf.cast(scorer.bias, tf.float32)
+def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Makes −2c, as wide as the `stored` images, and the bias.
+
+    Returns:
+      Matrices whose sum is −2c, float32 [k, width]: one, or halves; the bias, float32 [k].
+    """
+    if isinstance(scorer.pieces, Halves):
+        weights = [widened(half, images, 1) for half in scorer.pieces]
+    else:
+        weights = [tf.cast(exact_weights(scorer, images), tf.float32)]
+    return weights, tf.cast(scorer.bias, tf.float32)
 
 
 def grouped_weights(
@@ -261,7 +272,7 @@ def grouped_weights(
 
     Empty places are infinitely far.
     """
-    weights, bias = rounded_weights(scorer, images)
+    (weights,), bias = rounded_weights(scorer, images)  # of vectors, which have no halves
     members = tf.reshape(groups, [-1])
     weights = tf.gather(tf.pad(weights, [[0, 1], [0, 0]]), members)
     return weights, tf.gather(tf.pad(bias, [[0, 1]], constant_values=np.inf), members)
@@ -273,46 +284,6 @@ def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.T
     The bits are the same for any block shape where the images are uint8.
     """
     return tf.linalg.matmul(tf.cast(images, tf.float64), weights, transpose_b=True) + bias
-
-
-def nearest_two(
-    rows: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None, num_groups: int = 1
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Computes scores rows · weightsᵀ + bias, and finds the `lowest_two` of them.
-
-    Args:
-      rows: float32 [B, d]; weights: float32 [k, d]; bias: float32 [k], or None for 0.
-    """
-    k = weights.shape[0]
-    if num_groups > 1 or k is None or k > NARROW:
-        scores = tf.linalg.matmul(rows, weights, transpose_b=True)
-        return lowest_two(scores if bias is None else tf.nn.bias_add(scores, bias), num_groups)
-    scores = tf.linalg.matmul(weights, rows, transpose_b=True)  # [k, B]
-    scores = scores if bias is None else scores + bias[:, None]
-    lowest = tf.reduce_min(scores, axis=0)
-    numbers = tf.range(k, dtype=tf.float32)[:, None]
-    # Scores that overflowed to NaN equal nothing, not even the lowest: they get a valid cluster.
-    clusters = tf.reduce_min(tf.where(scores == lowest, numbers, np.float32(k - 1)), axis=0)
-    others = tf.reduce_min(tf.where(numbers == clusters, np.float32(np.inf), scores), axis=0)
-    return tf.cast(clusters, tf.int64), lowest, others
-
-
-def lowest_two(scores: tf.Tensor, num_groups: int = 1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the lowest of scores [B, k], and the lowest other score.
-
-    Args:
-      num_groups: the columns are so many groups, G, one after the other.
-
-    Returns:
-      Its cluster, int64 [B]; the score [B]; the lowest other score [B], or of each group [B, G].
-    """
-    clusters = tf.argmin(scores, axis=1)
-    # Adding infinity takes a third of the time of tf.where.
-    hidden = tf.one_hot(clusters, tf.shape(scores)[1], on_value=np.float32(np.inf), off_value=0.0)
-    others = scores + hidden
-    if num_groups > 1:
-        others = tf.reshape(others, [-1, num_groups, scores.shape[1] // num_groups])
-    return clusters, tf.reduce_min(scores, axis=1), tf.reduce_min(others, axis=-1)
 
 
 def squared_distances(

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from job.report.axes import main_axes
+
 CHART_WIDTH, CHART_HEIGHT = 520, 220
 CHART_MARGINS = (16, 12, 30, 68)  # top, right, bottom, left
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_POINTS = 120, 48, 60
@@ -145,14 +147,12 @@ def principal_plane(centroids: np.ndarray) -> tuple[np.ndarray, float]:
     The sign of an axis is a convention: the centroid farthest out along it is on the positive side.
     """
     centred = np.asarray(centroids, np.float64) - np.mean(centroids, axis=0, dtype=np.float64)
-    left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+    axes = main_axes(centred)
     points = np.zeros((len(centred), 2))
-    axes = min(2, len(lengths))
-    points[:, :axes] = left[:, :axes] * lengths[:axes]
+    points[:, : len(axes)] = centred @ axes.T
     farthest = points[np.abs(points).argmax(axis=0), [0, 1]]
     points *= np.where(farthest < 0, -1.0, 1.0)
-    variance = np.square(lengths)
-    return points, float(variance[:2].sum() / (variance.sum() or 1))
+    return points, float(np.square(points).sum() / (np.square(centred).sum() or 1))
 
 
 def bubble_radii(counts: Sequence[int]) -> np.ndarray:

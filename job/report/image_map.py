@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from job.report import pictures
+from job.report.axes import main_axes
 from job.report.clusters import as_images
 from job.report.formatting import bounded
 from job.report.look import MAX_IDS, representatives
@@ -84,12 +85,12 @@ def coordinates(images: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """
     units = 255.0 if images.dtype == np.uint8 else 1.0
     centre = centroids.mean(axis=0, dtype=np.float64)
-    axes = _axes(centroids - centre)
+    axes = _signed(main_axes(centroids - centre))
     if len(axes) < 2:
         rest = images[:FILLING] / units - centre
         rest = rest - (rest @ axes.T) @ axes
         rest = rest - rest.mean(axis=0)
-        axes = np.concatenate([axes, _axes(rest)])[:2]
+        axes = np.concatenate([axes, _signed(main_axes(rest))])[:2]
     points = np.zeros((len(images), 2))
     for start in range(0, len(images), PROJECTED):
         part = slice(start, start + PROJECTED)
@@ -99,12 +100,8 @@ def coordinates(images: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return np.rint((points - (low + high) / 2) * scale + GRID / 2).astype(int)
 
 
-def _axes(rows: np.ndarray) -> np.ndarray:
-    """Up to two unit vectors [., d] along the largest variance of centred rows [m, d]."""
-    # Axes and lengths of many rows are those of R, of which there is much less to decompose.
-    reduced = np.linalg.qr(np.asarray(rows, np.float64), mode="r")
-    _, lengths, axes = np.linalg.svd(reduced, full_matrices=False)
-    axes = axes[:2][lengths[:2] > 1e-9 * max(lengths[0], 1e-30)]
+def _signed(axes: np.ndarray) -> np.ndarray:
+    """Turns unit vectors [., d] so that their largest number is positive."""
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
     return axes * signs[:, None]
 

@@ -24,7 +24,7 @@ from job.result.examples import Choice, Examples
 from job.result.examples import Rows as Columns
 from job.result.findings import MAX_SHOWN, Found, Noted, Rows, find, shown_ids
 from job.result.folder import CENTROIDS, EXAMPLES, FINDINGS, METRICS, REPORT
-from job.result.metrics import Facts, all_metrics
+from job.result.metrics import Facts, all_metrics, are_unit
 from job.result.read import read_assigned, read_findings, read_metrics
 from job.result.separation import silhouettes
 from pipeline import storage
@@ -248,14 +248,16 @@ def _metrics(written: Written, summary: Summary, rows: Rows, drift: Drift | None
     manifest, transform = written.manifest, written.transform
     names = manifest.label_names
     sums = _Sums.of(rows, manifest.num_clusters, len(names or ()))
-    facts = Facts(sums, written.centroids.astype(np.float64), rounded(summary.squared_distances))
+    shown = {"transform": dataclasses.asdict(transform) if transform else None}
+    inertia = rounded(summary.squared_distances)
+    facts = Facts(sums, written.centroids.astype(np.float64), inertia, are_unit(shown))
     count = None if drift is None else int(drift.counts.sum())
     return {
         "num_images": manifest.num_images,
         "num_features": written.centroids.shape[1],
         "image_shape": list(written.image_shape),
         "dtype": written.dtype,
-        "transform": dataclasses.asdict(transform) if transform else None,
+        **shown,
         "label_names": None if names is None else list(names),
         "source": manifest.source,
         "model": manifest.model,

@@ -162,6 +162,8 @@ def _best(rows: Rows, kind: str, room: dict[str, int]) -> np.ndarray:
 
 def _taken(parts: list[Rows], order: np.ndarray) -> Rows:
     """Takes rows, numbered through all parts, without a copy of the parts."""
+    if len(parts) == 1:
+        return {name: column[order] for name, column in parts[0].items()}
     starts = np.cumsum([0, *(len(rows["hashes"]) for rows in parts)])
     taken = {}
     for name, first in parts[0].items():

@@ -12,6 +12,7 @@ import numpy as np
 
 from job.result import agreement
 from job.result.separation import davies_bouldin
+from pipeline.features import without_unit
 
 
 class Sums(Protocol):
@@ -41,11 +42,13 @@ class Facts(NamedTuple):
       sums: over all images.
       centroids: float64 [k, d], published units.
       inertia: of all images, published units².
+      are_unit: whether images are vectors of length 1, as `--normalize` makes them.
     """
 
     sums: Sums
     centroids: np.ndarray
     inertia: float
+    are_unit: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +143,21 @@ def images_per_second(values: dict[str, Any]) -> float | None:
     return values["num_images"] * values["iterations"] / seconds
 
 
+def cosine_distance(facts: Facts) -> float | None:
+    """Mean of half the squared distances to own centroids; None unless images are unit vectors.
+
+    Half the squared distance of two vectors of length 1 is their cosine distance, 1 − cos. A
+    centroid, a mean of such vectors, is shorter than 1: this is half the mean cosine distance of
+    two images of a cluster.
+    """
+    return facts.inertia / 2 / int(facts.sums.counts.sum()) if facts.are_unit else None
+
+
+def are_unit(values: dict[str, Any]) -> bool:
+    """Whether the result with this metrics.json is of vectors of length 1."""
+    return without_unit((values.get("transform") or {}).get("spec") or "")[1]
+
+
 def mean_distances(sums: Sums) -> np.ndarray:
     """Mean distance of a cluster's images to its centroid, float64 [k]; 0 where it has none."""
     return sums.distances / np.maximum(sums.counts, 1)
@@ -163,6 +181,14 @@ METRICS = (
         column="inertia",
         line="inertia",
         form=".10g",
+    ),
+    Metric(
+        "cosine_distance",
+        "Cosine distance",
+        "half the squared distance of an image to its centroid, mean, of vectors of length 1",
+        "facts",
+        cosine_distance,
+        applies=are_unit,
     ),
     Metric(
         "simplified_silhouette",

@@ -19,11 +19,11 @@ from job.distribute.replicas import Replicas
 from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
 from job.result import saved_model
-from job.result.assigner import Assigner
+from job.result.assigner import Measured, assigner_of
 from job.result.examples import Choice, Examples
 from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
-from job.result.metrics import Facts, all_metrics
+from job.result.metrics import Facts, all_metrics, are_unit
 from job.result.read import read_assigned
 from job.result.tally import Tally
 from job.result.write import (
@@ -92,7 +92,7 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
     if replicas.worker == 0:
         remove_other_assignments(publication.config.output, len(shards))
     notes = publication.notes()
-    nearest = Assigner(publication.fitted.centroids, publication.manifest.dtype)
+    nearest = assigner_of(publication.fitted.centroids, publication.manifest.dtype)
     mine = range(replicas.worker, len(shards), replicas.num_workers)
     done, total = 0, sum(shards[number].num_images for number in mine)
     with Progress("write", total, "images", quiet) as progress:
@@ -105,7 +105,9 @@ def publish_assignments(publication: Publication, quiet: bool) -> None:
     replicas.end_all_if_asked("while writing")
 
 
-def _write_shard(publication: Publication, number: int, nearest: Assigner) -> dict[str, np.ndarray]:
+def _write_shard(
+    publication: Publication, number: int, nearest: Callable[[Block], Measured]
+) -> dict[str, np.ndarray]:
     """Writes the assignments of one shard; returns the arrays of what is noted of them."""
     config, manifest = publication.config, publication.manifest
     tally, examples = publication.empty()
@@ -254,9 +256,11 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
     manifest = publication.manifest
     labelled = manifest.label_names is not None
     centroids = publication.fitted.centroids.astype(np.float64)
-    facts = Facts(tally, centroids, tally.inertia(centroids, publication.units))
+    about = _about_images(manifest)
+    inertia = tally.inertia(centroids, publication.units)
+    facts = Facts(tally, centroids, inertia, are_unit(about))
     return {
-        **_about_images(manifest),
+        **about,
         **_about_fit(publication),
         **all_metrics(facts, labelled),
         "num_labelled": int(tally.contingency.sum()),

@@ -24,10 +24,13 @@ class Measured(NamedTuple):
       assigned: the images and their clusters.
       second_squared_distances: to the second nearest centroid, float64 [B], published units²; those
         to the nearest where there is only one.
+      squared_norms: ‖x‖², pixels², float64 [B]; of float32 images far from 0, seen from the middle
+        of the centroids.
     """
 
     assigned: Assigned
     second_squared_distances: np.ndarray
+    squared_norms: np.ndarray
 
 
 class Written(NamedTuple):

@@ -29,7 +29,8 @@ def with_thumbnails(
     is_picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3, 4))
     wanted = side and is_picture and (always or max(image_shape[:2]) > side)
     for each in found:
-        if wanted and isinstance(each, Block):
+        # Where images are resized, those who read them have made thumbnails before.
+        if wanted and isinstance(each, Block) and each.thumbnails is None:
             each = each._replace(thumbnails=encoded(each.pixels, image_shape, side))
         yield each
 
@@ -45,7 +46,11 @@ def encoded(pixels: np.ndarray, image_shape: Sequence[int], side: int) -> list[b
 
 
 def _encoded(picture: np.ndarray, side: int) -> bytes:
-    image = Image.fromarray(np.ascontiguousarray(picture))
+    return thumbnail_of(Image.fromarray(np.ascontiguousarray(picture)), side)
+
+
+def thumbnail_of(image: Image.Image, side: int) -> bytes:
+    """Makes the thumbnail of an image of mode L or RGB, which is shrunk."""
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.BILINEAR)
     file = io.BytesIO()

@@ -26,7 +26,7 @@ from pipeline.sources.labels import NONE, Unnamed
 from pipeline.sources.pictures.decode import Unreadable
 from pipeline.sources.protocol import AUTO, Request
 from pipeline.sources.rows import Head, Item, blocks, settle
-from pipeline.sources.skipped import Skipped
+from pipeline.sources.skipped import Skipped, is_hidden
 from pipeline.sources.splits import of_split, split_named
 
 logger = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ class Folder(NamedTuple):
         """Yields the paths of its images relative to `base`, in any order.
 
         Args:
-          others: counts the files that are no images.
+          others: counts the files that are no images, or hidden.
         """
         path = storage.join(base, self.path)
         if not storage.is_folder(path):
             yield self.path
             return
-        for name in storage.walk(path, self.deep):
-            if _IMAGE.fullmatch(name):
+        for name in storage.walk(path, self.deep, hidden=others is not None):
+            if _IMAGE.fullmatch(name) and not is_hidden(name):
                 yield os.path.join(self.path, name)
             elif others is not None:
                 others.add(name)
@@ -98,16 +98,12 @@ class Links(NamedTuple):
         if real == os.path.join(self.roots[root], _below(name, root)):
             return False
         below = (_below(real, folder) for folder in self.roots.values() if _lies_in(real, folder))
-        return bool(_IMAGE.fullmatch(real)) and any(not _is_hidden(path) for path in below)
+        return bool(_IMAGE.fullmatch(real)) and any(not is_hidden(path) for path in below)
 
 
 @functools.lru_cache(maxsize=64)  # asked for each file of a folder
 def _real(folder: str) -> str:
     return os.path.realpath(folder)
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split("/"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +217,7 @@ def _of_split(request: Request, base: str, roots: list[str], skipped: Skipped) -
             return roots
         found |= {name: split for name, split in splits.items() if split}
     for root in roots:
-        for name in storage.walk(storage.join(base, root), deep=False):
+        for name in storage.walk(storage.join(base, root), deep=False, hidden=True):
             skipped.add(name)
     return of_split(list(found), list(found.values()), request)
 
@@ -249,7 +245,7 @@ def _outermost(paths: list[str], request: Request) -> list[str]:
 
 def _reading(path: str) -> Iterator[str]:
     """Yields the folders above `path` that are read with it: hidden ones are not."""
-    while not _is_hidden(os.path.basename(path)) and (folder := os.path.dirname(path)) != path:
+    while not is_hidden(os.path.basename(path)) and (folder := os.path.dirname(path)) != path:
         yield folder
         path = folder
 

@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from pipeline.sources.formats import (
     named_like,
 )
 from pipeline.sources.protocol import Listed, Planned, Request
-from pipeline.sources.skipped import Skipped, describes_set
+from pipeline.sources.skipped import Skipped, describes_set, is_hidden
 from pipeline.sources.splits import of_split, split_in
 
 logger = logging.getLogger(__name__)
@@ -99,10 +100,9 @@ def _files(path: str, request: Request) -> Files:
         return Files(format_of(path), [path], Skipped())
     by_format: dict[str, list[str]] = {}
     skipped = Skipped()
-    for name in storage.walk(path):
-        if describes_set(name.rpartition("/")[2]):
-            continue
-        if (kind := named_like(name)) is None:
+    for name in storage.walk(path, hidden=True):
+        is_none = is_hidden(name) or describes_set(name.rpartition("/")[2])
+        if (kind := None if is_none else named_like(name)) is None:
             skipped.add(name)
         elif kind is IMAGES:
             return Files(IMAGES, [path], Skipped())
@@ -166,6 +166,6 @@ def _expanded(spec: str, skipped: Skipped) -> list[str]:
     if found := storage.matching(spec):
         known = [path for path in found if named_like(path) or storage.is_folder(path)]
         for path in set(found) - set(known) if known else ():
-            skipped.add(path)
+            skipped.add(os.path.basename(path))
         return known or found
     raise UserError(f"--input {spec}: matches no file; check the pattern and quote it")

@@ -37,6 +37,7 @@ class Request:
         `label_column` may be NO_LABELS.
       thumbnails: pixels of their longer side; 0: none are made.
       default_size: (h, w) that uint8 images get without `image_size`; None: they keep theirs.
+      becomes_vectors: whether a transform makes vectors of the images.
     """
 
     inputs: tuple[str, ...]
@@ -48,6 +49,7 @@ class Request:
     label_column: str | None = None
     thumbnails: int = 0
     default_size: tuple[int, int] | None = None
+    becomes_vectors: bool = False
 
     def __str__(self) -> str:
         return " ".join(self.inputs)
@@ -56,6 +58,14 @@ class Request:
     def converts(self) -> bool:
         """Whether images are to have a certain size or certain colours."""
         return self.image_size is not None or self.color != AUTO
+
+    @property
+    def shows_originals(self) -> bool:
+        """Whether thumbnails are those of the images before these are stretched to a size."""
+        size = self.image_size or self.default_size
+        if size is None or self.resize != STRETCH or not self.thumbnails:
+            return False
+        return self.becomes_vectors or max(size) > self.thumbnails
 
     @property
     def wants_labels(self) -> bool:

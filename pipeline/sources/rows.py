@@ -15,12 +15,13 @@ from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import check_finite
 from pipeline.sources.labels import Unnamed
 from pipeline.sources.pictures.decode import (
+    Shown,
     Unreadable,
     check_convertible,
-    decode,
-    from_array,
+    decode_and_show,
     is_grey,
     shape_text,
+    show_array,
 )
 from pipeline.sources.pictures.threads import in_order
 from pipeline.sources.protocol import AUTO, RGB, Request
@@ -60,11 +61,13 @@ class Row(NamedTuple):
     Attributes:
       label: its number; −1: it has none.
       pixels: uint8 [h, w] or [h, w, 3], or numbers of any shape.
+      thumbnail: where the request asks for that of the original.
     """
 
     id: str
     label: int
     pixels: np.ndarray
+    thumbnail: bytes | None = None
 
 
 class Settled(NamedTuple):
@@ -99,28 +102,28 @@ def decoded(item: Item, request: Request, shape: tuple[int, ...] = ()) -> Row | 
       shape: that numbers must have; (): any.
     """
     try:
-        return Row(item.id, item.label, _pixels(item.content, request, shape))
+        return Row(item.id, item.label, *_shown(item.content, request, shape))
     except Unreadable as error:
         return Rejection(item.id, str(error))
 
 
-def _pixels(
+def _shown(
     content: bytes | Head | np.ndarray | Unreadable, request: Request, shape: tuple[int, ...]
-) -> np.ndarray:
+) -> Shown:
     if isinstance(content, Unreadable):
         raise content
     if isinstance(content, Head):
         (item,) = content.whole()
-        return _pixels(item.content, request, shape)
+        return _shown(item.content, request, shape)
     if isinstance(content, bytes):
-        return decode(content, request)
+        return decode_and_show(content, request)
     if content.dtype == np.uint8 and content.ndim > 1:
-        return from_array(content, request)
+        return show_array(content, request)
     if shape and content.shape != shape:
         if content.ndim == len(shape) == 1:
             raise Unreadable(f"{len(content)} values instead of {shape[0]}")
         raise Unreadable(f"{shape_text(content.shape)} values instead of {shape_text(shape)}")
-    return content
+    return content, None
 
 
 def settle(items: Iterable[Item | Unnamed], request: Request) -> Settled:
@@ -225,9 +228,9 @@ def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
     pixels = np.stack([row.pixels.reshape(-1) for row in rows])
     if pixels.dtype != np.uint8:
         check_finite(pixels, ids, str(request))
-    if not labelled:
-        return Block(ids, None, pixels)
-    return Block(ids, np.array([row.label for row in rows], np.int64), pixels)
+    labels = np.array([row.label for row in rows], np.int64) if labelled else None
+    thumbnails = [row.thumbnail for row in rows if row.thumbnail is not None]
+    return Block(ids, labels, pixels, thumbnails if len(thumbnails) == len(rows) else None)
 
 
 def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:

@@ -9,6 +9,7 @@ from pipeline.sources.protocol import Request
 
 logger = logging.getLogger(__name__)
 
+HIDDEN = "hidden"  # takes the place of an ending
 _SHOWN = 8  # endings
 # Files that describe a set and hold no images of it.
 _DESCRIBES = re.compile(
@@ -17,12 +18,14 @@ _DESCRIBES = re.compile(
 
 
 class Skipped(collections.Counter[str]):
-    """Numbers of files by the ending of their names, in small letters."""
+    """Numbers of files by the ending of their names, in small letters; of hidden ones together."""
 
     def add(self, path: str) -> None:
-        """Counts a file, unless it describes the set."""
+        """Counts a file, by its path within the set, unless it describes the set."""
         name = os.path.basename(path)
-        if not describes_set(name):
+        if is_hidden(path):
+            self[HIDDEN] += 1
+        elif not describes_set(name):
             self[os.path.splitext(name)[1].lower() or "no ending"] += 1
 
     def say(self, request: Request) -> None:
@@ -37,6 +40,11 @@ class Skipped(collections.Counter[str]):
             f"--input {request}: {num_files:,} {'file' if num_files == 1 else 'files'} {verb} not "
             f"read: {', '.join(seen + more)}"
         )
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file or a folder that it lies in is hidden, as systems and tools leave them."""
+    return any(part.startswith(".") and part != "." for part in path.split("/"))
 
 
 def describes_set(name: str) -> bool:

@@ -160,12 +160,16 @@ def folders(path: str) -> list[str]:
     return storage_of(path).folders(path)
 
 
-def walk(folder: str, deep: bool = True) -> Iterator[str]:
+def walk(folder: str, deep: bool = True, hidden: bool = False) -> Iterator[str]:
     """Files in `folder` and, if `deep`, below it: relative paths, in no order, none held.
 
-    Hidden files are left out. Links are followed, but not to a folder that they lie in.
+    Links are followed, but not to a folder that they lie in.
+
+    Args:
+      hidden: whether hidden files, and all files in hidden folders, are not left out. The latter
+        are found even if not `deep`, because `folders` names no hidden folder.
     """
-    return storage_of(folder).walk(folder, deep)
+    return storage_of(folder).walk(folder, deep, hidden)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from pipeline.storage.transfer import (
     RecentCopies,
     View,
     crc32c,
+    is_seen,
     temporary_files,
 )
 
@@ -95,15 +96,20 @@ class Objects:
         bucket, name = split(pattern)
         return self._matching(f"gs://{bucket}", name.split("/"))
 
-    def walk(self, folder: str, deep: bool) -> Iterator[str]:
-        """Objects in `folder` and, if `deep`, below it, without hidden ones."""
+    def walk(self, folder: str, deep: bool, hidden: bool = False) -> Iterator[str]:
+        """Objects in `folder` and, if `deep`, below it, without hidden ones unless asked for."""
         bucket, name = split(folder)
         with self._explained(folder, "list"):
-            for blob in self._list(bucket, _prefix(name), delimiter=None if deep else "/"):
+            listed = self._list(bucket, _prefix(name), delimiter=None if deep else "/")
+            for blob in listed:
                 found = blob.name.removeprefix(_prefix(name))
-                # A name that ends with a slash stands for a folder.
-                if not any(part == "" or part[0] == "." for part in found.split("/")):
+                if is_seen(found, hidden):
                     yield found
+        if hidden and not deep:  # the folders are known once all was listed
+            for path in sorted(listed.prefixes):
+                if (below := path.removeprefix(_prefix(name))).startswith("."):
+                    found_there = self.walk(f"gs://{bucket}/{path}", True, hidden)
+                    yield from (f"{below}{each}" for each in found_there)
 
     def read_bytes(self, path: str) -> bytes:
         """A whole object."""

@@ -63,25 +63,43 @@ def folders(path: str) -> list[str]:
         )
 
 
-def walk(folder: str, deep: bool = True) -> Iterator[str]:
+def walk(folder: str, deep: bool = True, hidden: bool = False) -> Iterator[str]:
     """Files in `folder` and, if `deep`, below it: relative paths, in no order, none held.
 
-    Hidden files are left out. Links are followed, but not to a folder that they lie in.
+    Links are followed, but not to a folder that they lie in. Hidden files, and all files in hidden
+    folders, are found only with `hidden`.
     """
-    yield from _walk(folder, "", deep, (os.path.realpath(folder),))
+    yield from _walk(folder, "", deep, hidden, (os.path.realpath(folder),))
 
 
-def _walk(root: str, below: str, deep: bool, inside: tuple[str, ...]) -> Iterator[str]:
+def _walk(
+    root: str, below: str, deep: bool, hidden: bool, inside: tuple[str, ...]
+) -> Iterator[str]:
     folder = os.path.join(root, below)
     with explained(folder, "list"), os.scandir(folder) as entries:
         for entry in entries:
             name = os.path.join(below, entry.name)
             if _is_hidden(entry):
-                continue
-            if not _is_folder(entry):
+                if hidden:
+                    yield from _files_of_hidden(entry, name)
+            elif not _is_folder(entry):
                 yield name
             elif deep and not _holds(entry, inside):
-                yield from _walk(root, name, deep, (*inside, os.path.realpath(entry.path)))
+                real = os.path.realpath(entry.path)
+                yield from _walk(root, name, deep, hidden, (*inside, real))
+
+
+def _files_of_hidden(entry: os.DirEntry, name: str) -> Iterator[str]:
+    """A hidden file, or all files in a hidden folder; a link counts as a file.
+
+    Nobody reads them, so one that may not be listed, as some of a system's, is no error.
+    """
+    if entry.is_symlink() or not _is_folder(entry):
+        yield name
+        return
+    for folder, _, names in os.walk(entry.path):
+        below = os.path.relpath(folder, entry.path)
+        yield from (os.path.normpath(os.path.join(name, below, each)) for each in names)
 
 
 def _holds(entry: os.DirEntry, inside: tuple[str, ...]) -> bool:

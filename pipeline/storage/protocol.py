@@ -52,8 +52,11 @@ class Storage(Protocol):
         """Paths that a glob matches, in any order; ** stands for any folders."""
         ...
 
-    def walk(self, folder: str, deep: bool) -> Iterator[str]:
-        """Relative paths of the files in `folder` and, if `deep`, below it, without hidden ones."""
+    def walk(self, folder: str, deep: bool, hidden: bool = False) -> Iterator[str]:
+        """Relative paths of the files in `folder` and, if `deep`, below it, without hidden ones.
+
+        With `hidden`, also of those, and of all files in hidden folders, even if not `deep`.
+        """
         ...
 
     def open_read(self, path: str) -> AbstractContextManager[BinaryIO]:

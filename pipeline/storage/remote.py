@@ -25,6 +25,7 @@ from pipeline.storage.transfer import (
     RecentCopies,
     View,
     conflict,
+    is_seen,
     temporary_files,
 )
 
@@ -86,14 +87,19 @@ class RemoteFiles:
             if asks_hidden or "/." not in path
         ]
 
-    def walk(self, folder: str, deep: bool) -> Iterator[str]:
+    def walk(self, folder: str, deep: bool, hidden: bool = False) -> Iterator[str]:
         with self._explained(folder, "list"):
             files, short = self._at(folder)
             root = short.rstrip("/") + "/"
             for path in _files_below(files, root, deep):
                 name = path.removeprefix(root)
-                if not any(part == "" or part[0] == "." for part in name.split("/")):
+                if is_seen(name, hidden):
                     yield name
+        if hidden and not deep:
+            for name, entry in self._entries(folder).items():
+                if name.startswith(".") and not _is_file(entry):
+                    found_there = self.walk(f"{folder.rstrip('/')}/{name}", True, hidden)
+                    yield from (f"{name}/{each}" for each in found_there)
 
     @contextlib.contextmanager
     def open_read(self, path: str) -> Iterator[BinaryIO]:

@@ -23,6 +23,16 @@ SMALL_BYTES = 1 << 20  # smaller files are read into memory, others through a co
 RECENT_BYTES = 1 << 30  # disk for the copies of the files that were read last
 
 
+def is_seen(name: str, hidden: bool) -> bool:
+    """Whether `walk` finds a file, by its path; one that ends with a slash stands for a folder.
+
+    Args:
+      hidden: whether it finds hidden ones too.
+    """
+    parts = name.split("/")
+    return "" not in parts and (hidden or not any(part.startswith(".") for part in parts))
+
+
 class RecentCopies:
     """Copies on disk of the files that were read last; none outlives the process."""
 

@@ -12,7 +12,7 @@ import pytest
 SEED = 20240607
 # Many rounds of seeding and iterations, each of them written.
 OPTIONS = ("--k", 25, "--restarts", 3, "--seed", 2, "--checkpoint-seconds", 0)
-SLOW_KILLS, CHAINS = 51, 3
+SLOW_KILLS, CHAINS = 36, 3
 
 
 @pytest.fixture(scope="module")

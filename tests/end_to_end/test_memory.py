@@ -71,12 +71,12 @@ X[:] = 0
 random = np.random.default_rng(0)
 for start in range(0, size, 5_000):
     X[start : start + 5_000] = random.integers(0, 256, (5_000, 784), dtype=np.uint8)
-KMeans(5, max_iter=3, algorithm="lloyd").fit(X)
+KMeans(20, max_iter=4).fit(X)
 print(X.nbytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
-# 1.10 to 1.25 times the array's bytes were seen; a copy of it would make 2.
+# 1.10 times the array's bytes were seen a copy of it would make 2.
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0, 16])  # 16: TensorFlow cannot use the bytes as they lie
 def test_a_fit_of_an_array_holds_it_once(shift):
@@ -87,4 +87,4 @@ def test_a_fit_of_an_array_holds_it_once(shift):
         num_bytes, peak = map(int, done.stdout.split())
         held.append(num_bytes)
         peaks.append(peak)
-    assert peaks[1] - peaks[0] <= 1.35 * (held[1] - held[0]), (held, peaks)
+    assert peaks[1] - peaks[0] <= 1.15 * (held[1] - held[0]), (held, peaks)

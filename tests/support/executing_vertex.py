@@ -73,6 +73,10 @@ class Job:
         number = self.name.rsplit("/", 1)[-1]
         return self._folder / f"{number}.{worker}.{self.attempts}.log"
 
+    def _fail_of(self, worker: int) -> None:
+        status = self.workers[worker].returncode
+        self._fail(f"Replica {worker} exited with a non-zero status of {status}.")
+
     def _fail(self, text: str) -> None:
         self._state, self._error = "FAILED", text
         self.end()
@@ -82,13 +86,12 @@ class Job:
         if self._state:
             return self._state
         statuses = [worker.poll() for worker in self.workers]
-        if self._preempted and self._restarts:
+        if self._preempted:
             self._preempted = False
             self.end()
             self._start()
         elif bad := [n for n, status in enumerate(statuses) if status]:
-            status = statuses[bad[0]]
-            self._fail(f"Replica {bad[0]} exited with a non-zero status of {status}.")
+            self._fail_of(bad[0])
         elif statuses[0] == 0:  # the job is done when its chief is
             self._state = "SUCCEEDED"
             self.end()
@@ -98,7 +101,10 @@ class Job:
         """Takes the machine of a worker away."""
         self.workers[worker].send_signal(signal.SIGKILL)
         self.workers[worker].wait()
-        self._preempted = True
+        if self._restarts:
+            self._preempted = True
+        else:  # at once: the others end soon after it, since they miss it
+            self._fail_of(worker)
 
     def cancel(self) -> None:
         if self.advance() == "RUNNING":

@@ -11,12 +11,13 @@
 Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
 as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
 Where a screen does not pay, groups.py serves all, with a bound for each group of centroids.
-Vectors, such as embeddings, differ in too many directions; scores of products of bytes are cheap;
-small sets take less time than it takes to make the graphs of a screen.
+Vectors, such as embeddings, differ in too many directions; scores of bytes from small integers or
+in tensor cores are cheap; small sets take less time than it takes to make the graphs of a screen.
 """
 
 from job.images.protocol import Images
 from job.kmeans import Algorithm
+from job.kmeans.halves import pays
 from job.kmeans.hamerly.few import FewCentroids
 from job.kmeans.hamerly.groups import GroupedCentroids
 from job.kmeans.hamerly.many import ManyCentroids
@@ -47,7 +48,8 @@ def hamerly(images: Images, k: int) -> Algorithm:
     wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
     columns = _screen_columns(images, wanted)
     small = images.num_images * images.num_features < LEAST_PIXELS
-    if small or not columns or fits(images.precision.largest_piece, images.num_features):
+    cheap = fits(images.precision.largest_piece, images.num_features) or pays(images.precision)
+    if small or not columns or cheap:
         return GroupedCentroids(images, k, 1)
     return (ManyCentroids if many else FewCentroids)(images, k, columns)
 

@@ -108,7 +108,7 @@ def moved(
 
     def block(start, stop):
         norm = tf.cast(tf.sqrt(squared_norm[start:stop]) / units.scale, tf.float32)
-        # Adding infinity hides the own centroid: see scores.lowest_two.
+        # Adding infinity hides the own centroid: see lowest.lowest_two.
         own = tf.one_hot(places[start:stop], fast.weights.shape[0], np.float32(np.inf), 0.0)
         lowest = tf.reduce_min(lower_bounds(rows[start:stop], fast) + own, axis=1)
         return [at_least(norm, lowest - (screen.rounding[0] * norm + screen.rounding[1]))]

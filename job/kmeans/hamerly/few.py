@@ -21,8 +21,9 @@ from job.kmeans.hamerly.screen import (
     screened_per_block,
 )
 from job.kmeans.hamerly.upkeep import ScreenUpkeep
+from job.kmeans.lowest import nearest_two
 from job.kmeans.precision import FLOAT32_ROUNDING
-from job.kmeans.scores import Assignment, gap_of, nearest_centroids, nearest_two, scorer_of
+from job.kmeans.scores import Assignment, gap_of, nearest_centroids, scorer_of
 from job.kmeans.sums import Change, change_of, moved_sums
 from pipeline.shards.pixel_scale import Units
 
@@ -132,7 +133,7 @@ def _screened(
     def block(start, stop):
         index = doubt[start:stop]
         row = tf.gather(rows, index)
-        clusters, lowest, others = nearest_two(row, screen.weights)
+        clusters, lowest, others = nearest_two(row, [screen.weights])
         # The screen gives lower bounds; of the nearest centroid, the gap needs an upper one.
         upper = lowest + tf.gather(screen.widths, clusters) * row[:, -2]
         norm = image_norms(squared_norm, index, units)

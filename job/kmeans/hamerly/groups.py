@@ -216,7 +216,7 @@ def _scores_of_pairs(
         scores = tf.linalg.matmul(pixels, weights[group[start]], transpose_b=True)
         scores += bias[group[start]]
         place = tf.gather(groups.places, tf.gather(clusters, row)) - group[start] * width
-        # Adding infinity hides the own centroid: see scores.lowest_two.
+        # Adding infinity hides the own centroid: see lowest.lowest_two.
         hidden = tf.one_hot(place, width, np.float32(np.inf), 0.0)
         mine = tf.reduce_sum(tf.where(hidden > 0, scores, 0.0), axis=1)
         lowest = tf.reduce_min(scores + hidden, axis=1)

@@ -79,7 +79,8 @@ def compared(
       been scored in full at that cost. The last two are float64.
     """
     scale = np.float32(units.scale)
-    products = _Products(*(part / scale for part in rounded_weights(scorer, images)))
+    (weights,), bias = rounded_weights(scorer, images)  # never halves: see `hamerly`
+    products = _Products(weights / scale, bias / scale)
     margin = scorer.margin * np.array([1, 1 / units.scale], np.float32)
     # Distances to more rivals than this cost more than scores of all centroids.
     most = (scorer.centroids.shape[0] + IMAGE_COST) / DISTANCE_COST

@@ -68,7 +68,7 @@ class Contents(NamedTuple):
     Attributes:
       folders: that images lie in.
       labels: of samples.
-      skipped: the files that are neither images nor labels.
+      skipped: the files that are neither images nor labels, and hidden ones.
     """
 
     file: ArchiveFile
@@ -86,7 +86,7 @@ def contents(path: str, name: str, request: Request, layout: Layout) -> Contents
     starts: list[tuple[int, int]] = []
     folders, labels, skipped, count = set[str](), set[Label](), Skipped(), 0
     with opened(path) as members:
-        for sample in filter(layout.has, samples(members, request)):
+        for sample in filter(layout.has, samples(members, request, skipped)):
             skip_others(sample, request, skipped)
             if not sample.images:
                 continue

@@ -15,7 +15,7 @@ from pipeline.sources.columns import LABEL_NAMES
 from pipeline.sources.formats import IMAGE_ENDING
 from pipeline.sources.labels import Label, plain
 from pipeline.sources.protocol import Request
-from pipeline.sources.skipped import Skipped
+from pipeline.sources.skipped import HIDDEN, Skipped
 
 _IMAGE = re.compile(f".*{IMAGE_ENDING}", re.DOTALL)
 CLASS, JSON = "cls", "json"
@@ -35,11 +35,19 @@ class Sample(NamedTuple):
     others: list[Member | NoFile]
 
 
-def samples(members: Iterable[Member | NoFile], request: Request) -> Iterator[Sample]:
-    """Groups files by their keys, one sample in memory at a time; hidden files are left out."""
+def samples(
+    members: Iterable[Member | NoFile], request: Request, skipped: Skipped | None = None
+) -> Iterator[Sample]:
+    """Groups files by their keys, one sample in memory at a time; hidden files are left out.
+
+    Args:
+      skipped: counts these.
+    """
     key, sample = None, None
     for member in members:
         if _is_hidden(member.name):
+            if skipped is not None:
+                skipped[HIDDEN] += 1
             continue
         if (found := key_of(member.name)) != key or sample is None:
             if sample is not None:

@@ -47,14 +47,17 @@ class Converted:
                 continue
             # Enlarged images would make a block too large.
             for part in found.split(size):
-                yield part._replace(pixels=self._convert(part.pixels))
+                yield self._convert(part)
 
-    def _convert(self, pixels: np.ndarray) -> np.ndarray:
+    def _convert(self, block: Block) -> Block:
         """Converts images [B, d] to [B, d′], uint8."""
-        from pipeline.sources.pictures.decode import from_array
+        from pipeline.sources.pictures.decode import show_array
 
-        images = pixels.reshape(len(pixels), *self.source.image_shape)
-        return np.stack([from_array(image, self.request).reshape(-1) for image in images])
+        images = block.pixels.reshape(len(block.ids), *self.source.image_shape)
+        shown = [show_array(image, self.request) for image in images]
+        thumbnails = [thumbnail for _, thumbnail in shown if thumbnail is not None]
+        pixels = np.stack([pixels.reshape(-1) for pixels, _ in shown])
+        return block._replace(pixels=pixels, thumbnails=thumbnails or None)
 
 
 def converted(source: Planned) -> Planned:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError, install_hint
+from pipeline.shards.thumbnails import thumbnail_of
 from pipeline.sources.formats import IMAGE_FORMATS, image_formats_text
 from pipeline.sources.pictures.metadata import PngHeader, jpeg_channels, picture_in, png_header
 from pipeline.sources.protocol import CROP, GRAY, MAX_PIXELS, PAD, RGB, Request
@@ -42,12 +43,25 @@ _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
+# Pixels, and a thumbnail where the request asks for that of the original.
+Shown = tuple[np.ndarray, bytes | None]
+
+
 class Unreadable(Exception):
     """Raised for an image that is to be rejected; the text is the reason."""
 
 
 def decode(data: bytes, request: Request) -> np.ndarray:
     """Decodes the content of an image file to uint8 [h, w] or [h, w, 3], as the request asks.
+
+    Raises:
+      Unreadable: it is no image, or a damaged or an oversized one.
+    """
+    return decode_and_show(data, request)[0]
+
+
+def decode_and_show(data: bytes, request: Request) -> Shown:
+    """Decodes the content of an image file, and makes the thumbnail that the request asks for.
 
     Raises:
       Unreadable: it is no image, or a damaged or an oversized one.
@@ -64,7 +78,7 @@ def decode(data: bytes, request: Request) -> np.ndarray:
             with _turn_of_huge if math.prod(opened.size) > _HUGE_PIXELS else _no_turn:
                 turn = _TURNS.get(_orientation_of_avif(opened) or picture.orientation)
                 image = _eight_bits_of_png(opened, picture.data)
-                return convert(image if turn is None else image.transpose(turn), request)
+                return _shown(image if turn is None else image.transpose(turn), request)
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -122,25 +136,37 @@ def from_array(pixels: np.ndarray, request: Request) -> np.ndarray:
     Raises:
       Unreadable: pixels of that shape are no image.
     """
+    return show_array(pixels, request)[0]
+
+
+def show_array(pixels: np.ndarray, request: Request) -> Shown:
+    """Converts decoded pixels, as `from_array`, to what `decode_and_show` returns.
+
+    Raises:
+      Unreadable: pixels of that shape are no image.
+    """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise Unreadable(f"pixels of shape {shape_text(pixels.shape)}, which is no image")
-    return convert(Image.fromarray(pixels), request)
+    return _shown(Image.fromarray(pixels), request)
 
 
-def convert(image: Image.Image, request: Request) -> np.ndarray:
+def _shown(image: Image.Image, request: Request) -> Shown:
     """Converts an image to the requested colours and size: uint8 [h, w] or [h, w, 3]."""
     image = _eight_bits(image)
     if wanted := {GRAY: "L", RGB: "RGB"}.get(request.color):
         image = image if image.mode == wanted else image.convert(wanted)
-    if size := request.image_size or request.default_size:
-        height, width = size
-        if image.size != (width, height):
-            image = _RESIZES.get(request.resize, Image.Image.resize)(
-                image, (width, height), Image.Resampling.BILINEAR
-            )
-    return np.asarray(image)
+    pixels = np.asarray(_resized(image, request))
+    return pixels, thumbnail_of(image, request.thumbnails) if request.shows_originals else None
+
+
+def _resized(image: Image.Image, request: Request) -> Image.Image:
+    height, width = request.image_size or request.default_size or image.size[::-1]
+    if image.size == (width, height):
+        return image
+    resize = _RESIZES.get(request.resize, Image.Image.resize)
+    return resize(image, (width, height), Image.Resampling.BILINEAR)
 
 
 def check_convertible(shape: tuple[int, ...], dtype: str, request: Request) -> None:

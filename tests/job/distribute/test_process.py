@@ -10,6 +10,7 @@ import pytest
 
 from job.distribute import process
 from job.distribute.workers import WorkerGroup
+from job.kmeans.precision import TF32
 
 GROUP = WorkerGroup({"chief": ["a.example:1"], "worker": ["[::1]:2", "b.example:3"]}, "chief", 0)
 
@@ -47,13 +48,17 @@ def test_keras_is_left_out_where_that_leaves_no_other(monkeypatch, tf_keras, bef
     assert environment == after
 
 
-def in_new_process(code: str) -> dict:
-    """What `code` prints as JSON in a process that has been prepared for a fit."""
+def in_new_process(code: str, **variables: str) -> dict:
+    """What `code` prints as JSON in a process that has been prepared for a fit.
+
+    Args:
+      variables: of its environment, beside those of this one.
+    """
     program = f"import gc, json, sys\nfrom job.distribute import process\nprocess.prepare()\n{code}"
     environment = {name: os.environ[name] for name in os.environ if name != "TF_CONFIG"}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment | {"PYTHONPATH": str(jobs.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**environment, "PYTHONPATH": str(jobs.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
         capture_output=True,
         text=True,
         timeout=300,
@@ -70,6 +75,14 @@ def test_a_prepared_process():
         "print(json.dumps([loaded, tf32, gc.get_freeze_count() > 100_000, gc.isenabled()]))"
     )
     assert found == [[], False, True, True]
+
+
+def test_tensor_cores_are_used_where_they_are_asked_for():
+    found = in_new_process(
+        "from job.distribute import replicas\nprint(json.dumps(replicas._gpu_precision()))",
+        NVIDIA_TF32_OVERRIDE="1",
+    )
+    assert found == list(TF32)
 
 
 def test_keras_can_be_imported_later():

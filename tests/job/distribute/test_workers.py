@@ -150,7 +150,7 @@ def mnist(tmp_path_factory):
 @pytest.mark.parametrize("k", [10, 100])
 def test_mnist_has_one_answer(mnist, tmp_path, k):
     # As many iterations as it takes to see differences, if there were any.
-    options = ("--shards", mnist, "--k", k, "--algorithm", "hamerly", "--max-iterations", 25)
+    options = ("--shards", mnist, "--k", k, "--algorithm", "hamerly", "--max-iterations", 12)
     assert jobs.fit(tmp_path / "alone", *options) == 0
     wanted = jobs.outcome(tmp_path / "alone")
     for replicas, memory in [(1, "stream"), (2, "resident"), (2, "stream")]:

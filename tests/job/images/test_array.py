@@ -89,6 +89,7 @@ def test_a_state_beside_a_large_array_is_small(cpus, monkeypatch):
     pixels = aligned(100, 64)
     assert ArrayImages(pixels, Graphs(local_replicas(1))).spare_row_bytes > 64
     monkeypatch.setattr(array, "LITTLE_BYTES", 0)
+    monkeypatch.setattr(array, "STATE_SHARE", 0.1)
     assert ArrayImages(pixels, Graphs(local_replicas(1))).spare_row_bytes == 6
 
 

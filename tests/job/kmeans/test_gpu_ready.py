@@ -20,6 +20,7 @@ from job.images.resident import ResidentImages
 from job.kmeans import hamerly, kmeans_parallel, loop
 from job.kmeans.blocks import images_per_block, take
 from job.kmeans.hamerly import screen
+from job.kmeans.precision import FLOAT32, TF32, Precision
 from job.kmeans.sums import MAX_EXACT_IMAGES
 from pipeline.shards.manifest import load_manifest
 
@@ -29,7 +30,7 @@ PASSES = {
 }
 FEW_PASSES = {"screen.project", "few._assign_all", "few._assign_in_doubt"}
 MANY_PASSES = {"screen.project", "many._guess", "many._assign_all", "many._assign_in_doubt"}
-VECTOR_PASSES = {"groups._assign"}
+WITHOUT_A_SCREEN = {"groups._assign"}
 ROWS = tf.TensorSpec([None], tf.int64)
 # NumPy decides between centroids that float64 cannot tell apart: rarely, for a few images.
 TIES = "PyFunc"
@@ -124,8 +125,9 @@ def on_the_host(graph: tf.Graph) -> set[str]:
 class Traced(ResidentImages):
     """Images whose passes are traced for any number of images, and kept."""
 
-    def __init__(self, folder: str):
-        super().__init__(folder, load_manifest(folder), Replicas(tf.distribute.get_strategy()))
+    def __init__(self, folder: str, precision: Precision = FLOAT32):
+        replicas = Replicas(tf.distribute.get_strategy(), precision=precision)
+        super().__init__(folder, load_manifest(folder), replicas)
         self.passes: dict[str, dict] = {}
 
     def compile(self, step, *options):
@@ -158,22 +160,29 @@ def _gpu_kernels():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "d", "k"),
-    [("uint8", 20, 3), ("uint8", 22, 40), ("float32", 22, 40), ("float32", 20, 3)],
+    ("dtype", "d", "k", "precision"),
+    [
+        ("uint8", 20, 3, FLOAT32),
+        ("uint8", 22, 40, FLOAT32),
+        ("float32", 22, 40, FLOAT32),
+        ("float32", 20, 3, FLOAT32),
+        ("uint8", 22, 40, TF32),
+    ],
 )
-def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d, k):
+def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d, k, precision):
     monkeypatch.setattr(hamerly, "MANY_CENTROIDS", 40)
     monkeypatch.setattr(hamerly, "GROUP", 20)
     monkeypatch.setattr(kmeans_parallel, "ROUNDS", 1)  # each of them traces its pass again
     pixels = np.random.default_rng(0).integers(0, 256, (200, d)).astype(dtype)
-    images = Traced(make_shards(pixels))
+    images = Traced(make_shards(pixels), precision)
     alike = np.repeat(pixels[:1] / images.units.scale, k, axis=0)
     np.save(path := str(tmp_path / "alike.npy"), alike)
     for algorithm, seeding in (("lloyd", "k-means++"), ("hamerly", "k-means||"), ("lloyd", path)):
         config = FitConfig("", "", k, init=seeding, algorithm=algorithm, max_iterations=3)
         loop.run_restarts(images, config, mock.Mock())
     of_bytes = MANY_PASSES if k == 40 else FEW_PASSES
-    assert images.passes.keys() == PASSES | (of_bytes if dtype == "uint8" else VECTOR_PASSES)
+    screened = dtype == "uint8" and precision is FLOAT32
+    assert images.passes.keys() == PASSES | (of_bytes if screened else WITHOUT_A_SCREEN)
     assert all(images.passes.values())
     found = {
         name: set().union(*(on_the_host(made.graph) for made in traced.values()))

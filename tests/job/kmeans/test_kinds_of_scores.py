@@ -1,4 +1,4 @@
-"""Fits have the same bits whether scores are made of float32 products or of integers."""
+"""Fits have the same bits whether scores are made of float32 products, halves or integers."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 from integer_products import ALL, INTEGERS, QUICK, SMALL_INTEGERS, fit_bits, real_fit_bits
 
 from job.kmeans import ALGORITHMS
-from job.kmeans.precision import FLOAT32
+from job.kmeans.precision import FLOAT32, TF32
 
 
 def named(case: tuple) -> str:
@@ -26,7 +26,8 @@ def test_integers_change_no_bit(emulated_integers, case):
 @pytest.mark.parametrize("case", [case for case in ALL if case not in QUICK], ids=named)
 def test_no_kind_of_scores_changes_a_bit(emulated_integers, case):
     expected = fit_bits(case, "lloyd", FLOAT32)
-    for algorithm, precision in itertools.product(ALGORITHMS, (FLOAT32, INTEGERS, SMALL_INTEGERS)):
+    kinds = (FLOAT32, INTEGERS, SMALL_INTEGERS, TF32)
+    for algorithm, precision in itertools.product(ALGORITHMS, kinds):
         assert fit_bits(case, algorithm, precision) == expected
 
 

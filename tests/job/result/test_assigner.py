@@ -3,9 +3,10 @@
 import numpy as np
 import oracle
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from job.result import assigner
-from job.result.assigner import Assigner
+from job.result.assigner import Assigner, CachedAssigner, assigner_of
 from pipeline.shards.block import Block
 from pipeline.shards.pixel_scale import on_grid, units_of
 
@@ -55,6 +56,35 @@ def test_blocks_of_any_size_give_the_same_bits(monkeypatch, dtype):
             np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
         squared = parts.assigned.squared_distances
         np.testing.assert_array_equal(squared, whole.assigned.squared_distances)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 40])
+def test_in_the_cache_with_the_same_bits(monkeypatch, k):
+    images, centroids = drawn(300, 5, k)
+    monkeypatch.setattr(assigner, "PART_PRODUCTS", 7 * centroids.size)  # 7 images for each thread
+    found = assigner_of(centroids, "uint8")(block_of(images))
+    expected = Assigner(centroids, "uint8")(block_of(images))
+    for name in ("clusters", "squared_distances"):
+        ours, its = getattr(found.assigned, name), getattr(expected.assigned, name)
+        np.testing.assert_array_equal(ours, its)
+        assert ours.dtype == its.dtype
+    for name in ("silhouettes", "squared_norms"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_who_assigns():
+    few, many = np.zeros((3, 4), np.float32), np.zeros((1 << 15, 17), np.float32)
+    assert isinstance(assigner_of(few, "uint8"), CachedAssigner)
+    assert isinstance(assigner_of(few, "float32"), Assigner)
+    assert isinstance(assigner_of(many, "uint8"), Assigner)
+
+
+def test_threads_leave_the_library_as_they_found_it(monkeypatch):
+    images, centroids = drawn(3000, 5, 40)
+    monkeypatch.setattr(assigner, "PART_PRODUCTS", centroids.size)
+    before = [each["num_threads"] for each in ThreadpoolController().info()]
+    assigner_of(centroids, "uint8")(block_of(images))
+    assert [each["num_threads"] for each in ThreadpoolController().info()] == before
 
 
 def test_an_image_on_its_centroid_is_at_distance_zero():

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, by hand, and where the definitions run out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,26 @@ def test_homogeneity_of_a_table_is_completeness_of_its_transpose(table):
     assert [ours[name] for name in ("nmi", "ari", "accuracy")] == pytest.approx(
         [other[name] for name in ("nmi", "ari", "accuracy")], abs=1e-12
     )
+
+
+def test_the_cosine_distance_of_unit_vectors():
+    angles = np.array([0.1, 0.4, 1.2, 2.0, 2.1])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    clusters = np.array([0, 0, 0, 1, 1])
+    centroids = np.array([vectors[clusters == c].mean(axis=0) for c in range(2)])
+    inertia = np.square(vectors - centroids[clusters]).sum()
+    sums = SimpleNamespace(counts=np.array([3, 2]), distances=np.ones(2), silhouettes=np.ones(()))
+    found = metrics.all_metrics(metrics.Facts(sums, centroids, inertia, True), labelled=False)
+    apart = 1 - vectors @ vectors.T
+    within = [apart[np.ix_(own, own)].mean() for own in (clusters == 0, clusters == 1)]
+    # Half the mean over pairs within clusters, as the docs say.
+    assert found["cosine_distance"] == pytest.approx(np.average(within, weights=[3, 2]) / 2)
+    other = metrics.all_metrics(metrics.Facts(sums, centroids, inertia), labelled=False)
+    assert other["cosine_distance"] is None
+    values = {"transform": {"spec": "pca:2,unit"}, "contingency": None, **found}
+    assert "cosine_distance" in [metric.name for metric in metrics.present(values)]
+    values = {"transform": None, "contingency": None, **other}
+    assert "cosine_distance" not in [metric.name for metric in metrics.present(values)]
 
 
 def test_by_hand():

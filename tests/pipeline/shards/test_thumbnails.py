@@ -114,3 +114,30 @@ def test_shards_hold_them_beside_vectors_and_large_images(tmp_path, flags):
     command = ["shard", "--input", path, "--output", str(tmp_path / "none"), "--thumbnails", "0"]
     assert main([*command, *flags, "--quiet"]) == 0
     assert thumbnails_in(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+@pytest.mark.parametrize(
+    ("flags", "shape"),
+    [
+        (["--image-size", "40x40", "--transform", "pca:2"], (48, 96, 3)),
+        (["--image-size", "40x40", "--transform", "pca:2", "--color", "gray"], (48, 96)),
+        (["--image-size", "40x40", "--transform", "pca:2", "--resize", "crop"], (40, 40, 3)),
+        (["--image-size", "100x100"], (48, 96, 3)),
+        (["--image-size", "64x64"], None),  # the images themselves are as small
+    ],
+)
+def test_of_images_that_are_stretched_in_their_own_proportions(tmp_path, kind, flags, shape):
+    images = np.zeros((4, 100, 200, 3), np.uint8)
+    images[:, :50, :, 0] = 255
+    write = sets.write_folder if kind == "folder" else sets.write_npz
+    path = write(tmp_path, images, np.arange(4) % 2)
+    command = ["shard", "--input", path, "--output", str(tmp_path / "out"), "--quiet"]
+    assert main([*command, *flags]) == 0
+    found = thumbnails_in(tmp_path / "out")
+    assert len(found) == (0 if shape is None else 4)
+    for thumbnail in found.values():
+        picture = decoded(thumbnail)
+        assert picture.shape == shape
+        top, bottom = picture[:10].mean(), picture[-10:].mean()
+        assert top > bottom + 50

@@ -305,6 +305,9 @@ def test_folders_and_globs(objects):
     write(objects, b"", "gs://bucket/s/")  # as some tools mark a folder
     assert sorted(objects.walk("gs://bucket/s", True)) == ["5.txt", "a/1.png", "a/b/2.png"]
     assert list(objects.walk("gs://bucket/s/", False)) == ["5.txt"]
+    everything = [".git/3.png", "5.txt", "a/1.png", "a/b/2.png", "c/.4.png"]
+    assert sorted(objects.walk("gs://bucket/s", True, hidden=True)) == everything
+    assert sorted(objects.walk("gs://bucket/s/", False, hidden=True)) == everything[:2]
     assert objects.folders("gs://bucket/s") == ["a", "c"]
     assert objects.list_names("gs://bucket/s") == [".git", "5.txt", "a", "c"]
 

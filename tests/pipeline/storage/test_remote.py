@@ -58,6 +58,10 @@ def test_files_and_folders(s3_bucket):
     assert storage.folders(s3_bucket) == ["b"]
     assert sorted(storage.walk(s3_bucket)) == ["1", "b/2", "b/c/3"]
     assert sorted(storage.walk(s3_bucket, deep=False)) == ["1"]
+    everything = [".hidden", "1", "b/.hidden/4", "b/2", "b/c/3"]
+    assert sorted(storage.walk(s3_bucket, hidden=True)) == everything
+    beside = sorted(storage.walk(f"{s3_bucket}/b", deep=False, hidden=True))
+    assert beside == [".hidden/4", "2"]
     assert storage.matching(f"{s3_bucket}/b/*") == [f"{s3_bucket}/b/2", f"{s3_bucket}/b/c"]
     assert storage.matching(f"{s3_bucket}/**/3") == [f"{s3_bucket}/b/c/3"]
     assert storage.is_folder(f"{s3_bucket}/b")

@@ -163,6 +163,21 @@ def test_walk_follows_links_but_not_in_circles(tmp_path):
     found = sorted(storage.walk(str(tmp_path / "a")))
     assert found == ["1", "b/2", "b/out/3", "self"]
     assert sorted(storage.walk(str(tmp_path / "a"), deep=False)) == ["1", "self"]
+    everything = sorted(storage.walk(str(tmp_path / "a"), hidden=True))
+    assert everything == [".hidden", "1", "b/2", "b/out/3", "self"]
+
+
+def test_walk_finds_what_is_hidden_if_it_is_asked_for(tmp_path):
+    for name in ("1", ".2", "a/.3", ".b/4", ".b/c/.5", "a/.d/6"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / ".around").symlink_to(tmp_path)
+    (tmp_path / ".b" / "around").symlink_to(tmp_path)
+    (tmp_path / ".closed").mkdir(mode=0)  # as some of a system's are: nothing is known of it
+    seen = sorted(storage.walk(str(tmp_path), hidden=True))
+    assert seen == [".2", ".around", ".b/4", ".b/c/.5", "1", "a/.3", "a/.d/6"]
+    beside = sorted(storage.walk(str(tmp_path), deep=False, hidden=True))
+    assert beside == [".2", ".around", ".b/4", ".b/c/.5", "1"]
 
 
 def test_folders_leave_out_circles_and_hidden_ones(tmp_path):

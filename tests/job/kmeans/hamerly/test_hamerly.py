@@ -8,7 +8,7 @@ from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
 from job.kmeans import hamerly
 from job.kmeans.hamerly.groups import GroupedCentroids
-from job.kmeans.precision import FLOAT32
+from job.kmeans.precision import FLOAT32, TF32
 from pipeline.shards.manifest import load_manifest
 from pipeline.shards.pixel_scale import on_grid, units_of
 
@@ -133,6 +133,13 @@ def test_without_a_screen_all_centroids_are_one_group(k, num_features, room):
 def test_a_small_set_has_no_screen(monkeypatch, num_features, kind):
     monkeypatch.setattr(hamerly, "LEAST_PIXELS", 100_000)
     assert type(hamerly.hamerly(Room(num_features, 500), 10)).__name__ == kind
+
+
+def test_bytes_in_tensor_cores_have_no_screen():
+    room = Room(784, 500)
+    assert type(hamerly.hamerly(room, 10)).__name__ == "FewCentroids"
+    room.precision = TF32
+    assert groups_in(room, 10) == 1
 
 
 def groups_in(room: Room, k: int) -> int:

@@ -207,7 +207,7 @@ def test_memory_that_runs_out_is_no_reason(monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("pipeline.sources.pictures.decode.convert", fail)
+    monkeypatch.setattr("pipeline.sources.pictures.decode._resized", fail)
     with pytest.raises(MemoryError):
         decode(sets.encoded(GREY), AS_IT_IS)
 
