@@ -1,17 +1,18 @@
-"""How the time of an iteration grows: with images, from memory or read anew, and with workers.
+"""How the time of an iteration grows: with images, and with workers, measured and predicted.
 
-    python benchmarks/scale.py measure --images m1200k.npy --folder scratch > scale.json
-    python benchmarks/scale.py predict --measured scale.json
+    python benchmarks/scale.py growth --images m1200k.npy --folder scratch
+    python benchmarks/scale.py fleet --images m1200k.npy --folder scratch
 
-`measure` runs the real `fit` on prefixes of the images, and the real all-reduce between processes
-on this machine. `predict` puts its figures into a plain model of an iteration on w workers:
-
-    (compute + read) · n / w  +  2 (w − 1) / w · 8 k d / bandwidth  +  2 (w − 1) · latency
-
-and prints a table of Markdown in which measured and predicted figures are apart.
+`growth` runs the real `fit` on prefixes of the images, from memory and read anew. `fleet` measures
+one process and all-reduces between two and four, fits `fleet_model.py` to them, compares what that
+says of 2, 4 and 8 workers with what these take, here, and prints what it says of larger fleets. The
+last line is JSON with all figures.
 """
 
 import argparse
+import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -21,18 +22,23 @@ import sys
 import time
 from pathlib import Path
 
+import fleet_model as model
 import numpy as np
+from fleet_model import Job, Rates
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (60_000, 120_000, 240_000, 480_000, 1_200_000)
 ITERATIONS = 8
-K, D = 10, 784
-WORKERS = (8, 64, 1_024)
-IMAGES = (10**7, 10**8, 10**9, 10**10)
-REDUCED = ((10, 784), (100, 784), (1_000, 784))
-REPEATS = 20
-# A network that a cluster of machines has: 10 Gbit/s, 50 µs a message.
-NETWORK_BYTES, NETWORK_SECONDS = 1.25e9, 50e-6
+D = 784
+# Of `fleet`: what one process, and what several, are measured with.
+COUNTS, CLUSTERS, WORKERS = (8_000, 32_000), (10, 100, 500), (1, 2, 4, 8)
+FLEETS = (8, 64, 1_024)  # that are only predicted
+REDUCED, REPEATS = (10, 100, 500, 1_000), 15
+ROUNDS = 1  # of each the best counts: the machine has other work to do
+# A network that a cluster of machines has, 10 Gbit/s and 50 µs a message; guesses, like the rest.
+NETWORK = {"seconds_byte": 1 / 1.25e9, "seconds_message": 50e-6, "spread": 0.05}
+LOSS_SECONDS, CHECKPOINT_SECONDS, START_SECONDS = 30 * 86_400, 60, 60
+HOST_BYTES, LONG_SECONDS = 32e9, 600  # of a worker's machine; an iteration that nobody waits for
 
 
 def run(*command) -> None:
@@ -41,145 +47,213 @@ def run(*command) -> None:
 
 
 def shards_of(images: Path, count: int, folder: Path) -> Path:
-    """The first `count` of the images, as shards."""
+    """The first `count` of the images, as eight shards or more."""
     target = folder / f"shards-{count}"
     if not (target / "manifest.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
         prefix = folder / f"images-{count}.npy"
         np.save(prefix, np.load(images, mmap_mode="r")[:count])
-        run("-m", "job", "shard", "--input", prefix, "--output", target, "--quiet")
+        shards = ("--num-shards", max(8, count // 80_000))
+        run("-m", "job", "shard", "--input", prefix, "--output", target, "--quiet", *shards)
         prefix.unlink()
     return target
 
 
 def iteration_seconds(shards: Path, memory: str, folder: Path) -> float:
-    """Median over the iterations after the first, in which graphs are traced."""
+    """Median over the iterations of `fit` after the first, in which graphs are traced."""
     output = folder / "out"
     run(
-        *("-m", "job", "fit", "--shards", shards, "--output", output, "--k", K, "--memory", memory),
-        *("--init", "random", "--algorithm", "lloyd", "--max-iterations", ITERATIONS),
-        *("--overwrite", "--quiet"),
+        *("-m", "job", "fit", "--shards", shards, "--output", output, "--k", 10),
+        *("--memory", memory, "--init", "random", "--algorithm", "lloyd"),
+        *("--max-iterations", ITERATIONS, "--overwrite", "--quiet"),
     )
     history = [json.loads(line) for line in (output / "history.jsonl").open()]
     return statistics.median(record["seconds"] for record in history[1:])
 
 
-def reduce_seconds(num_workers: int) -> dict[str, float]:
-    """Median seconds of summing k × d float64 over worker processes on loopback."""
-    with_ports = [socket.socket() for _ in range(num_workers)]
-    for each in with_ports:
+def growth(images: Path, folder: Path) -> dict:
+    """Prints a table of `fit` on prefixes of the images; returns its figures."""
+    available = len(np.load(images, mmap_mode="r"))
+    sizes = [size for size in SIZES if size <= available]
+    print("| images | resident | streamed | streamed / resident |\n|--:|--:|--:|--:|")
+    found: dict = {"resident": {}, "stream": {}}
+    for count in sizes:
+        shards = shards_of(images, count, folder)
+        one, other = (iteration_seconds(shards, memory, folder) for memory in found)
+        found["resident"][count], found["stream"][count] = one, other
+        print(f"| {count:,} | {one:.3f} | {other:.3f} | {other / one:.2f} |")
+    for memory, seconds in found.items():
+        slope = np.polyfit(np.log(sizes), np.log(list(seconds.values())), 1)[0]
+        print(f"{memory}: time grows with images to the power of {slope:.2f}")
+    return found
+
+
+def together(num_workers: int, *arguments) -> dict:
+    """Runs `worker` in so many processes on this machine; returns the figures of the first."""
+    sockets = [socket.socket() for _ in range(num_workers)]
+    for each in sockets:
         each.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in with_ports]
-    for each in with_ports:
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
         each.close()
-    workers = []
+    started = []
     for index in range(num_workers):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
-        command = [sys.executable, __file__, "reduce"]
-        workers.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE))
-    (figures, *_) = [worker.communicate()[0] for worker in workers]
-    return json.loads(figures)
+        command = [sys.executable, __file__, "worker", *map(str, arguments)]
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE))
+    outputs = [each.communicate()[0] for each in started]
+    return json.loads(outputs[0].splitlines()[-1])
 
 
-def reduce() -> None:
-    """One worker of `reduce_seconds`."""
+def go_first() -> None:
+    """Lets all threads of this process run before other work on this machine, if root asks."""
+    with contextlib.suppress(PermissionError, AttributeError):
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(1))
+
+
+def worker(folders: list[str]) -> dict:
+    """Times all-reduces, then the iterations on the shards of each folder, in one of the workers.
+
+    Returns:
+      reduce: seconds by k; fit: the seconds of each iteration after the first, by folder and k.
+    """
     sys.path.insert(0, str(ROOT))
+    from job.config import FitConfig
     from job.distribute import workers
     from job.distribute.replicas import local_replicas
+    from job.images.resident import ResidentImages
+    from job.kmeans import loop
+    from pipeline.shards.manifest import load_manifest
 
-    cluster = workers.parse(os.environ["TF_CONFIG"])
-    if cluster is not None:
-        workers.wait_for_peers(cluster, 120)
-    replicas = local_replicas(1, cluster)
-    figures = {}
-    for k, d in REDUCED:
-        sums, seconds = np.ones((k, d)), []
+    class Seconds(list):
+        """Collects the seconds of all iterations."""
+
+        def on_seeding(self, *_) -> None:
+            pass
+
+        def on_iteration(self, record) -> None:
+            self.append(record.seconds)
+
+        def on_state(self, _) -> None:
+            pass
+
+    group = workers.parse(os.environ["TF_CONFIG"])
+    if group is not None:
+        workers.wait_for_peers(group, 300)
+    replicas = local_replicas(1, group)
+    sets = [ResidentImages(folder, load_manifest(folder), replicas) for folder in folders]
+    go_first()
+    found: dict = {"reduce": {}, "fit": {}}
+    for k in REDUCED:
+        seconds = []
         for _ in range(REPEATS + 2):
             start = time.perf_counter()
-            replicas.all_reduce([sums])
+            replicas.all_reduce([np.ones(k * (D + 1))])
             seconds.append(time.perf_counter() - start)
-        figures[f"{k}x{d}"] = statistics.median(seconds[2:])
-    print(json.dumps(figures))
+        found["reduce"][k] = min(seconds[2:])
+    for images in sets:
+        for k in CLUSTERS:
+            options = {"init": "random", "algorithm": "lloyd", "max_iterations": ITERATIONS}
+            config = FitConfig(shards="", output="", k=k, **options)
+            timed = Seconds()
+            loop.run_restarts(images, config, timed)
+            found["fit"][f"{images.num_images},{k}"] = timed[1:]
+    return found
 
 
-def measure(images: Path, folder: Path) -> dict:
-    folder.mkdir(parents=True, exist_ok=True)
-    available = len(np.load(images, mmap_mode="r"))
-    figures: dict = {"resident": {}, "stream": {}, "reduce": {}}
-    for count in [size for size in SIZES if size <= available]:
-        shards = shards_of(images, count, folder)
-        for memory in ("resident", "stream"):
-            figures[memory][count] = iteration_seconds(shards, memory, folder)
-            print(f"{memory} {count:,}: {figures[memory][count]:.4f} s", file=sys.stderr)
-    for num_workers in (1, 2, 4):
-        figures["reduce"][num_workers] = reduce_seconds(num_workers)
-        print(f"{num_workers} workers: {figures['reduce'][num_workers]}", file=sys.stderr)
-    return figures
+def measured(images: Path, folder: Path) -> dict[int, dict]:
+    """Returns, by number of workers, the best figures of all rounds, each a median of iterations.
+
+    All workers make the same iterations, so an iteration is compared with itself.
+    """
+    shards = [shards_of(images, count, folder) for count in COUNTS]
+    found: dict[int, dict] = {w: {"reduce": {}, "fit": {}} for w in WORKERS}
+    for _ in range(ROUNDS):
+        for w, best in found.items():
+            figures = together(w, *(shards if w == 1 else shards[-1:]))
+            print(f"{w} workers: {figures}", file=sys.stderr)
+            for k, seconds in figures["reduce"].items():
+                best["reduce"][k] = min(seconds, best["reduce"].get(k, np.inf))
+            for name, each in figures["fit"].items():
+                best["fit"][name] = np.minimum(each, best["fit"].get(name, np.inf)).tolist()
+    for best in found.values():
+        best["fit"] = {name: statistics.median(each) for name, each in best["fit"].items()}
+    return found
 
 
-def slope(seconds: dict) -> float:
-    """Exponent with which time grows with images: the slope of a line through their logarithms."""
-    counts = np.log([float(count) for count in seconds])
-    return float(np.polyfit(counts, np.log(list(seconds.values())), 1)[0])
+def rates_of(found: dict[int, dict]) -> Rates:
+    """Fits the model to one process, and to the all-reduces of two and four."""
+    alone = [(*map(int, name.split(",")), s) for name, s in found[1]["fit"].items()]
+    rates = model.fitted_compute(alone, os.cpu_count() or 1)
+    sums = [
+        (Job(0, int(k), D, w, p=w), seconds)
+        for w in (2, 4)
+        for k, seconds in found[w]["reduce"].items()
+    ]
+    return model.fitted_reduce(rates, sums)
 
 
-def predicted(figures: dict, num_images: float, num_workers: int, memory: str) -> float:
-    """Seconds of an iteration by the model, from the largest set that was measured."""
-    count, seconds = max((int(count), value) for count, value in figures[memory].items())
-    share = seconds / count * num_images / num_workers
-    ring = 2 * (num_workers - 1) / num_workers * 8 * K * D / NETWORK_BYTES
-    return share + ring + 2 * (num_workers - 1) * NETWORK_SECONDS
+def fleet(images: Path, folder: Path) -> dict:
+    """Prints what is measured beside what is predicted, and predictions for larger fleets."""
+    found = measured(images, folder)
+    rates = rates_of(found)
+    print(
+        "| workers | k | measured s | predicted s | predicted / measured |\n|--:|--:|--:|--:|--:|"
+    )
+    for w in WORKERS:
+        for k in CLUSTERS:
+            seconds = found[w]["fit"][f"{COUNTS[-1]},{k}"]
+            says = model.iteration_seconds(rates, Job(COUNTS[-1], k, D, w, p=w))
+            print(f"| {w} | {k} | {seconds:.3f} | {says:.3f} | {says / seconds:.2f} |")
+    print("\n" + predictions(dataclasses.replace(rates, **NETWORK)))
+    return {"measured": found, "rates": dataclasses.asdict(rates)}
 
 
-def table(figures: dict) -> str:
-    """Markdown: what was measured on this machine, then what the model says of others."""
+def predictions(rates: Rates) -> str:
+    """Seconds of an iteration, of them its all-reduce, and what breaks first, as Markdown."""
     lines = [
-        f"Measured (k = {K}, d = {D}, one process, {os.cpu_count()} cores), seconds an iteration:",
-        "",
-        "| images | resident | streamed | streamed / resident |",
-        "|---|---|---|---|",
+        "| images | k | GB of worker 0 | " + " | ".join(f"{w:,} workers" for w in FLEETS) + " |",
+        "|--:" * (3 + len(FLEETS)) + "|",
     ]
-    for count, resident in figures["resident"].items():
-        streamed = figures["stream"][count]
-        ratio = streamed / resident
-        lines.append(f"| {int(count):,} | {resident:.4f} | {streamed:.4f} | {ratio:.2f} |")
-    slopes = " and ".join(f"{slope(figures[m]):.3f} ({m})" for m in ("resident", "stream"))
-    lines += ["", f"Slope of log time over log images: {slopes}.", ""]
-    lines += ["Measured, seconds to sum k × d float64 over processes on loopback:", ""]
-    shapes = [f"{k}x{d}" for k, d in REDUCED]
-    lines += [f"| workers | {' | '.join(shapes)} |", "|---" * (len(shapes) + 1) + "|"]
-    for workers, seconds in figures["reduce"].items():
-        lines.append(f"| {workers} | {' | '.join(f'{seconds[shape]:.5f}' for shape in shapes)} |")
-    lines += [
-        "",
-        "Predicted, not measured: seconds a streamed iteration on as many such machines, "
-        f"{NETWORK_BYTES * 8 / 1e9:.0f} Gbit/s and {NETWORK_SECONDS * 1e6:.0f} µs a message:",
-        "",
-        f"| images | {' | '.join(f'{w:,} workers' for w in WORKERS)} |",
-        "|---" * (len(WORKERS) + 1) + "|",
-    ]
-    for count in IMAGES:
-        row = [f"{predicted(figures, count, w, 'stream'):.3g}" for w in WORKERS]
-        lines.append(f"| {count:.0e} | {' | '.join(row)} |")
+    for n, k in itertools.product((1e8, 1e9, 1e10), (10, 1_000, 10_000)):
+        cells = [cell(rates, Job(n, k, D, w)) for w in FLEETS]
+        first = model.first_bytes(Job(n, k, D, 1)) / 1e9
+        lines.append(f"| {n:.0e} | {k:,} | {first:.1f} | {' | '.join(cells)} |")
+    for w in FLEETS:
+        longer = model.with_restarts(w, LOSS_SECONDS, CHECKPOINT_SECONDS, START_SECONDS)
+        lines.append(f"{w:,} workers, with losses: {longer:.4f} times as long")
     return "\n".join(lines)
+
+
+def cell(rates: Rates, job: Job) -> str:
+    seconds, reduce = model.iteration_seconds(rates, job), model.reduce_seconds(rates, job)
+    strains = {
+        "": 1.0,
+        " M": model.first_bytes(job) / HOST_BYTES,  # memory of worker 0 for findings
+        " W": model.worker_bytes(job, resident=False) / HOST_BYTES,
+        " T": (seconds - reduce) / LONG_SECONDS,
+        " R": 2 * reduce / seconds,
+    }
+    return f"{seconds:.3g} ({reduce:.2g}){max(strains, key=lambda name: strains[name])}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    add = commands.add_parser("measure")
-    add.add_argument("--images", type=Path, required=True, help="a .npy file of make_images.py")
-    add.add_argument("--folder", type=Path, required=True, help="for shards and results")
-    add = commands.add_parser("predict")
-    add.add_argument("--measured", type=Path, required=True, help="what `measure` printed")
-    commands.add_parser("reduce")
+    for name in ("growth", "fleet"):
+        add = commands.add_parser(name)
+        add.add_argument("--images", type=Path, required=True, help="a .npy file of make_images.py")
+        add.add_argument("--folder", type=Path, required=True, help="for shards and results")
+    commands.add_parser("worker").add_argument("folders", nargs="+")
     args = parser.parse_args()
-    if args.command == "measure":
-        print(json.dumps(measure(args.images, args.folder), indent=1))
-    elif args.command == "predict":
-        print(table(json.loads(args.measured.read_text())))
+    if args.command == "worker":
+        print(json.dumps(worker(args.folders)))
     else:
-        reduce()
+        print(
+            json.dumps({"growth": growth, "fleet": fleet}[args.command](args.images, args.folder))
+        )
 
 
 if __name__ == "__main__":

@@ -17,11 +17,14 @@ from job.images.protocol import Images
 from job.images.rows import squared_pixel_norms
 from job.kmeans.init import Seeding, random_images, too_few_distinct, weighed
 from job.kmeans.scores import nearest_centroids, scorer_of, squared_distances
+from pipeline.shards import plan
 from pipeline.shards.pixel_scale import on_grid
 
 ROUNDS = 5
 OVERSAMPLING = 0.5  # ℓ / k
 ROUGH = 2.0**-36  # relative error of a squared distance that is a difference of sums of squares
+CHOSEN_AT_A_TIME = 64  # rows whose distances to all candidates are one product of matrices
+LOWERED_AT_A_TIME = 2_048  # candidates, so that what a product needs does not grow with them
 
 
 def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
@@ -131,31 +134,63 @@ def reduce_weighted(
     """
     wide = pixels.astype(np.float64)
     squared_norm = squared_pixel_norms(pixels)
+    numbers = np.arange(len(pixels), dtype=np.uint64)
     rows: list[int] = []
     nearest = np.ones(len(pixels))  # the first is drawn by weight alone
+    seen = 0  # how many of the rows `nearest` knows
     while len(rows) < k:
-        hashes = hashing.hashes(
-            np.arange(len(pixels), dtype=np.uint64), seed, f"{purpose}/reduce/{len(rows)}"
-        )
-        rows.append(int(np.argmin(hashing.race(hashes, weights * nearest))))
         if len(rows) == 1:
             nearest[:] = np.inf
-        _lower(nearest, wide, squared_norm, rows[-1])
-        if not nearest.any():
+        if len(rows) == 1 or len(rows) - seen == CHOSEN_AT_A_TIME:
+            _lower(nearest, wide, squared_norm, rows[seen:])
+            seen = len(rows)
+        hashes = hashing.hashes(numbers, seed, f"{purpose}/reduce/{len(rows)}")
+        row = _winner(hashes, weights, nearest, wide, rows[seen:])
+        if not weights[row] * nearest[row]:
             break
+        rows.append(row)
     return np.array(rows)
 
 
-def _lower(nearest: np.ndarray, wide: np.ndarray, squared_norm: np.ndarray, row: int) -> None:
-    """Lowers the squared distances `nearest` [m] to those to candidate `row` where it is nearer.
+def _winner(
+    hashes: np.ndarray, weights: np.ndarray, nearest: np.ndarray, wide: np.ndarray, new: list[int]
+) -> int:
+    """Finds the candidate that wins the race by weight times squared distance.
+
+    Most distances are as they were before the `new` rows were chosen, and distances only fall: then
+    keys only rise. So it is enough to bring up to date whichever candidate seems to win, until the
+    winner is one of those.
+
+    Args:
+      nearest: squared distances [m] as they were; of the candidates looked at they are lowered.
+    """
+    keys = hashing.race(hashes, weights * nearest)
+    known: set[int] = set()
+    while (row := int(np.argmin(keys))) not in known:
+        known.add(row)
+        if new:
+            squared = np.square(wide[new] - wide[row]).sum(axis=1)
+            nearest[row] = min(nearest[row], squared.min())
+            only = slice(row, row + 1)
+            keys[row] = hashing.race(hashes[only], weights[only] * nearest[only])[0]
+    return row
+
+
+def _lower(nearest: np.ndarray, wide: np.ndarray, squared_norm: np.ndarray, new: list[int]) -> None:
+    """Lowers the squared distances `nearest` [m] to those to the `new` rows that are nearer.
 
     Args:
       wide: all candidates, float64 [m, d]; squared_norm: ‖x‖² of each, float64 [m].
     """
-    sums = squared_norm + squared_norm[row]
-    # Good enough to tell which candidates cannot be nearer. The others' distances are summed up
-    # from differences, in an order that depends on d alone; exact integers for bytes.
-    rough = sums - 2 * (wide @ wide[row]) - ROUGH * sums
-    near = np.flatnonzero(rough <= nearest)
-    squared = np.square(wide[near] - wide[row]).sum(axis=1)
-    nearest[near] = np.minimum(nearest[near], squared)
+    for start, stop in plan.spans(0, len(wide), LOWERED_AT_A_TIME):
+        own = slice(start, stop)
+        sums = squared_norm[own, None] + squared_norm[new]
+        # Good enough to tell which rows cannot be the nearest. The others' distances are summed up
+        # from differences, in an order that depends on d alone; exact integers for bytes.
+        rough, error = sums - 2 * (wide[own] @ wide[new].T), ROUGH * sums
+        least = np.minimum(nearest[own], (rough + error).min(axis=1))
+        near, which = np.nonzero(rough - error <= least[:, None])
+        for a, b in plan.spans(0, len(near), LOWERED_AT_A_TIME):
+            some = start + near[a:b]
+            squared = np.square(wide[some] - wide[new][which[a:b]]).sum(axis=1)
+            np.minimum.at(nearest, some, squared)

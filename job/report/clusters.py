@@ -10,6 +10,7 @@ from job.report import charts, confusions, pictures
 from job.report.formatting import bounded
 from job.result.examples import EXAMPLES_SHOWN, members_room
 from job.result.read import Result
+from job.result.separation import nearest_others
 
 MAX_CLOSE = 5  # pairs of close centroids that the page names
 
@@ -184,14 +185,8 @@ def most_similar(centroids: np.ndarray) -> list[tuple[int, float] | None]:
     """For each centroid the nearest other one and its distance; None for the only one."""
     if len(centroids) < 2:
         return [None] * len(centroids)
-    nearest: list[tuple[int, float] | None] = []
-    wide = centroids.astype(np.float64)
-    for c, centroid in enumerate(wide):
-        distances = np.sqrt(np.square(wide - centroid).sum(axis=1))
-        distances[c] = np.inf
-        other = int(distances.argmin())
-        nearest.append((other, float(distances[other])))
-    return nearest
+    nearest, distances = nearest_others(centroids)
+    return list(zip(nearest.tolist(), distances.tolist(), strict=True))
 
 
 def close_pairs(clusters: list[ClusterCard]) -> list[tuple[int, int, float]]:

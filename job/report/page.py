@@ -108,7 +108,7 @@ def view(result: Result) -> dict[str, Any]:
         "confusions": found,
         "strongest": STRONGEST,
         "named": NAMED,
-        "map": map_of(result),
+        "map": None if len(described) > MANY else map_of(result),
         "close": clusters.close_pairs(described),
         "charts": iteration_charts(result.history),
         "history": result.history,

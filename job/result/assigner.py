@@ -12,7 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 from job.images.rows import squared_pixel_norms
 from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
-from job.kmeans.scores import exact_scores
+from job.kmeans.precision import FLOAT32
+from job.kmeans.scores import exact_scores, lowest_two, scorer_of
 from job.result.separation import silhouettes
 from pipeline.nearest import Model, NearestCentroid
 from pipeline.shards import plan
@@ -31,6 +32,9 @@ from pipeline.shards.pixel_scale import (
 SCORED_BYTES = 16 << 20
 # A difference that is a smaller share of what it was taken from has lost too many digits.
 CANCELLED = 2.0**-16
+# From so many centroids on, float32 products first tell which of them exact ones are needed of.
+MANY_CENTROIDS = 1_000
+PAIRS_OF_AN_IMAGE = 16  # with more of them than that on average, one product of all is cheaper
 CACHED_BYTES = 4 << 20  # of centroids in float64
 PART_PRODUCTS = 1 << 26  # of numbers: handing work to a thread takes no time beside them
 
@@ -101,7 +105,7 @@ class Assigner:
 
     def __init__(self, centroids: np.ndarray, dtype: str):
         """Takes centroids float32 [k, d] in published units, and the dtype of the images."""
-        num_features = centroids.shape[1]
+        num_clusters, num_features = centroids.shape
         units = units_of(np.dtype(dtype), num_features)
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         wide = centroids.astype(np.float64)
@@ -113,6 +117,18 @@ class Assigner:
         exact = tf.constant(units.scale * wide)
         doubts = tf.constant(doubts_of(squares, units.scale, num_features))
 
+        def scores_of(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+            return exact_scores(images, weights, bias)
+
+        if (
+            units.step
+            and num_clusters >= MANY_CENTROIDS
+            and not tf.config.list_logical_devices("GPU")
+        ):
+            narrow = tf.cast(weights, tf.float32), tf.cast(bias, tf.float32)
+            margin = scorer_of(wide, units, FLOAT32).margin
+            scores_of = functools.partial(_leading_scores, (weights, bias), narrow, margin)
+
         def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
             differences = tf.math.squared_difference(images, tf.gather(exact, clusters))
             return row_sums(differences, TENSORFLOW)
@@ -122,12 +138,12 @@ class Assigner:
             if not units.step:
                 around_middle = images - middle if middle.any() else images
                 norms = tf.reduce_sum(tf.square(around_middle), axis=1)
-            scores = exact_scores(around_middle, weights, bias)  # [B, k]
+            scores = scores_of(around_middle, norms)  # [B, k]
             clusters = nearest_exactly(images, exact, near_ones(scores, tf.sqrt(norms), doubts))
             own = second = tf.gather(scores, clusters, batch_dims=1)
             others = clusters
-            if len(wide) > 1:
-                hidden = tf.one_hot(clusters, len(wide), np.inf, 0.0, dtype=scores.dtype)
+            if num_clusters > 1:
+                hidden = tf.one_hot(clusters, num_clusters, np.inf, 0.0, dtype=scores.dtype)
                 second = tf.reduce_min(scores + hidden, axis=1)
                 others = tf.argmin(scores + hidden, axis=1)
             own, second = (to_squared_distances(x, norms, units, tf.where) for x in (own, second))
@@ -157,3 +173,36 @@ class Assigner:
         """Clusters int32 [n], and squared distances float64 [n] to the two nearest centroids."""
         found = self._nearest_two(tf.constant(pixels), tf.constant(norms))
         return tuple(tensor.numpy() for tensor in found)
+
+
+def _leading_scores(
+    exact: tuple[tf.Tensor, tf.Tensor],
+    narrow: tuple[tf.Tensor, tf.Tensor],
+    margin: np.ndarray,
+    images: tf.Tensor,
+    norms: tf.Tensor,
+) -> tf.Tensor:
+    """Scores images as `exact_scores` does, where a centroid may be among the nearest two.
+
+    Products of float32 tell which may be, by the `margin` of a `Scorer`; mostly they are few.
+
+    Args:
+      exact: weights [k, d] and bias [k], float64; narrow: both as float32.
+      images: float64 [B, d], of bytes; norms: ‖x‖², float64 [B].
+
+    Returns:
+      float64 [B, k], infinite for all others.
+    """
+    rough = tf.linalg.matmul(tf.cast(images, tf.float32), narrow[0], transpose_b=True) + narrow[1]
+    _, _, second = lowest_two(rough)
+    limit = second + margin[0] * tf.cast(tf.sqrt(norms), tf.float32) + margin[1]
+    pairs = tf.where(rough <= limit[:, None])  # [p, 2]
+
+    def of_pairs() -> tf.Tensor:
+        (weights, bias), (rows, clusters) = exact, tf.unstack(pairs, axis=1)
+        products = tf.reduce_sum(tf.gather(images, rows) * tf.gather(weights, clusters), axis=1)
+        none = tf.fill(tf.shape(rough), tf.constant(np.inf, tf.float64))
+        return tf.tensor_scatter_nd_update(none, pairs, products + tf.gather(bias, clusters))
+
+    few = tf.shape(pairs)[0] <= PAIRS_OF_AN_IMAGE * tf.shape(images)[0]
+    return tf.cond(few, of_pairs, lambda: exact_scores(images, *exact))

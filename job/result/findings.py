@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from scipy.spatial.distance import cdist
 
+from job.result.separation import nearest_others
 from pipeline.shards.block import Block
 
 MAX_OUTLIERS, MAX_SUSPECTS = 200, 1_000
@@ -21,7 +21,6 @@ MAX_GROUPS, MAX_GROUP_IDS = 1_000, 1_000  # of images with the same pixels
 MAX_SHOWN = 24  # of each list in the report
 PURE_SHARE = 0.9  # from which on a cluster is one of nearly one label
 DIGEST_BYTES = 16  # two images with the same digest are the same: 2⁻¹²⁸ by chance
-PAIR_BYTES = 32 << 20  # of distances between centroids at a time
 
 
 class Noted(NamedTuple):
@@ -283,13 +282,8 @@ def nearest_clusters(centroids: np.ndarray) -> list[int | None]:
     """The cluster of the nearest other centroid of each of [k, d]; None for the only one."""
     if len(centroids) < 2:
         return [None]
-    wide, nearest = np.asarray(centroids, np.float64), []
-    step = max(1, PAIR_BYTES // (8 * len(wide)))
-    for start in range(0, len(wide), step):
-        apart = cdist(wide[start : start + step], wide)
-        apart[np.arange(len(apart)), start + np.arange(len(apart))] = np.inf
-        nearest += apart.argmin(axis=1).tolist()
-    return nearest
+    nearest, _ = nearest_others(centroids)
+    return nearest.tolist()
 
 
 def _largest_first(group: list[str]) -> tuple[int, str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from draws import LINE
 
+from job import hashing
 from job.kmeans import kmeans_parallel
 from job.kmeans.kmeans_parallel import candidates, reduce_weighted
 
@@ -63,3 +64,27 @@ def test_equal_candidates_are_drawn_once():
     for seed in range(20):
         rows = reduce_weighted(pixels, np.ones(5), 5, seed, "init/0")
         assert sorted(pixels[rows, 0].tolist()) == [5, 9, 200]
+
+
+def reduced_one_by_one(pixels, weights, k, seed, purpose):
+    """Weighted k-means++ as it is defined: all distances are known after each choice."""
+    wide, numbers = pixels.astype(np.float64), np.arange(len(pixels), dtype=np.uint64)
+    rows, nearest = [], np.ones(len(pixels))
+    while len(rows) < k:
+        hashes = hashing.hashes(numbers, seed, f"{purpose}/reduce/{len(rows)}")
+        rows.append(int(hashing.race(hashes, weights * nearest).argmin()))
+        squared = np.square(wide - wide[rows[-1]]).sum(axis=1)
+        nearest = squared if len(rows) == 1 else np.minimum(nearest, squared)
+    return rows
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("at_a_time", [1, 2, 64])
+def test_distances_are_brought_up_to_date_only_where_they_matter(monkeypatch, dtype, at_a_time):
+    monkeypatch.setattr(kmeans_parallel, "CHOSEN_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(kmeans_parallel, "LOWERED_AT_A_TIME", 37)
+    rng = np.random.default_rng(at_a_time)
+    pixels = np.unique(rng.integers(0, 30, (300, 3)), axis=0).astype(dtype)
+    weights = rng.integers(1, 9, len(pixels)).astype(float)
+    expected = reduced_one_by_one(pixels, weights, 150, 5, "init/0")
+    assert reduce_weighted(pixels, weights, 150, 5, "init/0").tolist() == expected

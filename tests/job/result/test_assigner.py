@@ -93,3 +93,19 @@ def test_an_image_on_its_centroid_is_at_distance_zero():
     centroids = on_grid(images[:5] / 255, units)
     found = Assigner(centroids.astype(np.float32), "uint8")(block_of(images[:5]))
     assert (found.assigned.squared_distances < 1e-12).all()
+
+
+@pytest.mark.parametrize("pairs_of_an_image", [0, 16])
+def test_products_of_float32_leave_the_nearest_two_to_exact_ones(monkeypatch, pairs_of_an_image):
+    """Of few levels: many centroids are as near as the second nearest, or all but that."""
+    monkeypatch.setattr(assigner, "PAIRS_OF_AN_IMAGE", pairs_of_an_image)
+    images, centroids = drawn(300, 5, 40)
+    some = np.random.default_rng(0).random((300, 5)) < 0.5
+    images[some] += 200  # far from all centroids: float32 rounds scores, and differences drown
+    expected = Assigner(centroids, "uint8")(block_of(images))
+    monkeypatch.setattr(assigner, "MANY_CENTROIDS", 2)
+    found = Assigner(centroids, "uint8")(block_of(images))
+    np.testing.assert_array_equal(found.assigned.clusters, expected.assigned.clusters)
+    np.testing.assert_array_equal(found.silhouettes, expected.silhouettes)
+    squared = found.assigned.squared_distances
+    np.testing.assert_array_equal(squared, expected.assigned.squared_distances)

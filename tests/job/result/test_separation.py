@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as npst
 from scipy.spatial.distance import pdist
 from sklearn import metrics as reference
 
-from job.result.separation import davies_bouldin, silhouettes
+from job.result import separation
+from job.result.separation import davies_bouldin, nearest_others, silhouettes
 
 
 @settings(deadline=None, max_examples=50)
@@ -42,6 +43,33 @@ def test_davies_bouldin_by_hand():
 def test_davies_bouldin_of_one_cluster_and_of_equal_centroids_is_zero():
     assert davies_bouldin(np.ones((1, 4)), np.array([2.0])) == 0
     assert davies_bouldin(np.ones((2, 4)), np.array([2.0, 1.0])) == 0
+
+
+def drawn(k: int) -> np.ndarray:
+    """Centroids of few levels far from 0: many are as near to one as to another, some equal."""
+    rng = np.random.default_rng(k)
+    return (1e6 + rng.integers(0, 4, (k, 3)) / 8).astype(np.float32)
+
+
+@pytest.mark.parametrize("k", [2, 9, 60])
+def test_the_nearest_other_centroid_is_that_of_all_differences(monkeypatch, k):
+    monkeypatch.setattr(separation, "PAIR_BYTES", 8 * k * 7)  # seven rows at a time
+    monkeypatch.setattr(separation, "PAIRS", 5)
+    centroids = drawn(k)
+    apart = np.linalg.norm(centroids[:, None].astype(float) - centroids, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    nearest, distances = nearest_others(centroids)
+    np.testing.assert_array_equal(nearest, apart.argmin(axis=1))
+    np.testing.assert_allclose(distances, apart.min(axis=1))
+
+
+@pytest.mark.parametrize("k", [2, 9, 60])
+def test_davies_bouldin_is_that_of_all_differences(k):
+    centroids, widths = drawn(k), np.random.default_rng(k).random(k)
+    apart = np.linalg.norm(centroids[:, None].astype(float) - centroids, axis=2)
+    both = widths[:, None] + widths
+    overlap = np.divide(both, apart, out=np.zeros_like(both), where=apart > 0)
+    assert davies_bouldin(centroids, widths) == pytest.approx(overlap.max(axis=1).mean())
 
 
 @given(npst.arrays(np.float64, (12, 3), elements=st.floats(-9, 9)), st.integers(2, 5))
