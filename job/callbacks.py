@@ -145,7 +145,7 @@ class Recording(DoNothing):
         rate = self._num_images / record.seconds if record.seconds else 0
         self._progress.update(
             self._iterations,
-            f"inertia {record.inertia:.6g}, {record.changed:,} changed, {rate:,.0f} images/s",
+            f"inertia {record.inertia:.6g}, {record.changed:,.10g} changed, {rate:,.0f} images/s",
         )
 
     def on_state(self, state: State) -> None:

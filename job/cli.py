@@ -165,7 +165,8 @@ def _add_log_flags(parser: argparse._ActionsContainer) -> None:
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     options.add_flags(parser, ShardConfig, without=("output", "overwrite", "quiet"))
-    _add_fit_flags(parser, without=("shards",), output=SHARDS_AND_RESULT, overwrite=REPLACE_BOTH)
+    without = ("shards", "weight_column")  # the fit's are those of the shards
+    _add_fit_flags(parser, without, output=SHARDS_AND_RESULT, overwrite=REPLACE_BOTH)
 
 
 def _add_fit_flags(
@@ -188,7 +189,7 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 
     options.add_flags(parser, ShardConfig, without=("output", "overwrite", "quiet"))
     options.add_flags(parser, CloudConfig)
-    _add_fit_flags(parser, without=("shards", "output"), overwrite=REPLACE_BOTH)
+    _add_fit_flags(parser, ("shards", "output", "weight_column"), overwrite=REPLACE_BOTH)
     group = options.group_of(parser, options.CLOUD)
     group.add_argument(
         "--wait", action="store_true", help="return when the fit is done, not when it is submitted"

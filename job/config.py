@@ -97,6 +97,13 @@ class FitConfig:
         "stops when no image changes its cluster)",
         group=RESULT,
     )
+    weight_column: str | None = option(
+        None,
+        metavar="NAME|none",
+        help="the column whose weights the shards must hold; none: count all images once (default: "
+        "the weights that the shards hold, if any)",
+        group=RESULT,
+    )
     algorithm: str = option(
         "auto",
         choices=("auto", *ALGORITHMS),

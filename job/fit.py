@@ -1,6 +1,7 @@
 """The command `fit` from end to end: shards → images → centroids → a result folder."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -30,6 +31,7 @@ from job.result.publish import Publication, publish_assignments, publish_result
 from job.result.read import read_finished, read_metrics
 from job.result.write import History
 from pipeline import storage
+from pipeline.config import NO_WEIGHTS
 from pipeline.errors import UserError
 from pipeline.options import decisive, recorded
 from pipeline.shards.manifest import Manifest, load_manifest
@@ -65,14 +67,15 @@ def fit(
     """
     if done := done_by_workers(config, lambda: read_finished(config.output)):
         return done
-    return Session(config, clock, guard, followers).run(config, also)
+    session = Session(config, clock, guard, followers)
+    return session.run(session.settled(config), also)
 
 
 class Session:
     """A set of images and the replicas that hold them, for one fit or several.
 
     Attributes:
-      manifest: of the set.
+      manifest: of the set; without weights that the fit ignores.
       replicas: of this worker; all workers are there.
     """
 
@@ -93,6 +96,9 @@ class Session:
           UserError: an option or the shards are at fault.
         """
         self.manifest = load_manifest(config.shards)
+        self._weight_column = weights_used(config, self.manifest)
+        if self._weight_column == NO_WEIGHTS:
+            self.manifest = dataclasses.replace(self.manifest, weights=None)
         if config.k > self.manifest.num_images:
             count = self.manifest.num_images
             raise UserError(f"--k {config.k}: more clusters than the {count} images")
@@ -104,8 +110,16 @@ class Session:
         self._images: Images | None = None
         self._draws = Draws()
 
+    def settled(self, config: FitConfig) -> FitConfig:
+        """Returns the config with the weights that are used, as the result records it."""
+        return dataclasses.replace(config, weight_column=self._weight_column)
+
     def run(self, config: FitConfig, also: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Does one fit, as `fit` does; of several that of the largest k comes first."""
+        """Does one fit, as `fit` does; of several that of the largest k comes first.
+
+        Args:
+          config: as `settled` returns it.
+        """
         with contextlib.ExitStack() as stack:
             return self._run(config, also, stack)
 
@@ -154,6 +168,10 @@ class Session:
             logger.info("images are %s", "kept in memory" if fits else "read in every iteration")
             kind = ResidentImages if fits else StreamedImages
             self._images = kind(config.shards, self.manifest, self.replicas)
+            if column := self.manifest.weight_column:
+                with Progress("load", None, "images", self._quiet) as progress:
+                    figures = f"weighted by {column}"
+                    progress.update(self.manifest.num_images, figures)
         self._images.forget_passes()
         return self._images
 
@@ -235,7 +253,9 @@ def done_by_workers(
         return None
     if (found := read()) is None:
         return None
-    now = {**identity(config, load_manifest(config.shards)), **different}
+    manifest = load_manifest(config.shards)
+    used = dataclasses.replace(config, weight_column=weights_used(config, manifest))
+    now = {**identity(used, manifest), **different}
     if "init_file" in now:
         return None  # its digest is not kept there: the file may have changed since
     kept = {**found["config"], "fingerprint": found["fingerprint"]}
@@ -302,12 +322,30 @@ def _complete(config: FitConfig, replicas: Replicas, result: dict[str, Any]) -> 
     return json.loads(shared)
 
 
+def weights_used(config: FitConfig, manifest: Manifest) -> str | None:
+    """Returns the column whose weights count; NO_WEIGHTS if they are ignored, None if none is.
+
+    Raises:
+      UserError: the shards hold other weights than those that are asked for.
+    """
+    asked, column = config.weight_column, manifest.weight_column
+    if asked not in (None, NO_WEIGHTS, column):
+        held = "no weights" if column is None else f"the weights of {column}"
+        raise UserError(
+            f"--weight-column {asked}: {config.shards} holds {held}; shard again with "
+            f"--weight-column {asked}"
+        )
+    return None if column is None else asked or column
+
+
 def identity(config: FitConfig, manifest: Manifest) -> dict[str, Any]:
     """Returns what decides the bits of a result: a fit resumes only if all of it is equal.
 
     Where the shards lie and how many there are, replicas, workers and memory do not decide them.
     """
     values = decisive(config)
+    if config.weight_column is not None:  # earlier versions did not know it
+        values["weight_column"] = config.weight_column
     if config.init.endswith(".npy") and storage.is_file(config.init):
         values["init_file"] = hashlib.sha256(storage.read_bytes(config.init)).hexdigest()
     return {**values, "fingerprint": manifest.fingerprint}

@@ -14,6 +14,18 @@ def digests(ids: Iterable[str]) -> np.ndarray:
     return np.frombuffer(joined, "<u8").astype(np.uint64)
 
 
+def of_copies(digests: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+    """Makes a digest for each copy of the images with these digests; uint64.
+
+    Args:
+      repeats: how many copies of each there are, int64 [n]. The first one keeps the digest.
+    """
+    starts = np.cumsum(repeats) - repeats
+    numbers = np.arange(repeats.sum(), dtype=np.uint64) - np.repeat(starts, repeats).astype("u8")
+    own = np.repeat(digests, repeats)
+    return np.where(numbers == 0, own, _mixed(own ^ _mixed(numbers)))
+
+
 def hashes(digests: np.ndarray, seed: int, purpose: str) -> np.ndarray:
     """Makes 64 random bits of each image's digest, for one purpose of one seed; uint64 [n]."""
     name = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()

@@ -62,6 +62,7 @@ def fit_each(
     if done := done_by_workers(config, lambda: read_sweep(config.output), k=sorted(ks)):
         return done
     session = Session(config, clock, guard)
+    config, configs = session.settled(config), [session.settled(each) for each in configs]
     check_same(session.replicas, {"--k": tuple(ks)})
     with contextlib.ExitStack() as stack:
         return _fit_each(session, config, configs, also, stack)
@@ -120,7 +121,7 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         for metrics in results
     ]
     ks = [metrics["num_clusters"] for metrics in results]
-    about = ("num_images", "num_labelled", "num_features", "fingerprint")
+    about = ("num_images", "num_labelled", "num_features", "fingerprint", "weight_column")
     return {
         # Of an older version's results one may not be there.
         **{name: results[0][name] for name in about if name in results[0]},

@@ -47,6 +47,7 @@ def shard_for_fit(images: "Images", config: FitConfig, ks: Sequence[int]) -> Non
         sharding = ShardConfig(
             input=(description,),
             output=config.shards,
+            weight_column=config.weight_column,
             overwrite=config.overwrite,
             quiet=config.quiet,
         )

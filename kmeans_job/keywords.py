@@ -27,6 +27,7 @@ class ShardOptions(TypedDict, total=False):
     beam_options: tuple[str, ...]
     transform: str | None
     normalize: bool
+    weight_column: str | None
 
 
 class FitOptions(TypedDict, total=False):
@@ -37,6 +38,7 @@ class FitOptions(TypedDict, total=False):
     restarts: int
     max_iterations: int
     tol: float
+    weight_column: str | None
     algorithm: str
     replicas: int | None
     memory: str
@@ -65,6 +67,7 @@ class AssignOptions(TypedDict, total=False):
     overwrite: bool
     quiet: bool
     beam_options: tuple[str, ...]
+    weight_column: str | None
 
 
 class ExportOptions(TypedDict, total=False):

@@ -11,7 +11,16 @@ from pipeline.features import FORMS, specification, transform_help, with_unit
 from pipeline.options import IMAGES, option
 from pipeline.shards.rejected import DEFAULT_FRACTION
 from pipeline.sources.formats import input_help
-from pipeline.sources.protocol import AUTO, COLORS, GRAY, MAX_PIXELS, RESIZES, STRETCH, Request
+from pipeline.sources.protocol import (
+    AUTO,
+    COLORS,
+    GRAY,
+    MAX_PIXELS,
+    NO_WEIGHTS,
+    RESIZES,
+    STRETCH,
+    Request,
+)
 
 DEFAULT_THUMBNAILS = 96
 SPLITS = ("train", "test", "all")
@@ -165,6 +174,14 @@ class ShardConfig(InputConfig):
         group=IMAGES,
     )
 
+    weight_column: str | None = option(
+        None,
+        metavar=f"NAME|{NO_WEIGHTS}",
+        help="column, feature or array that holds the weights: an image of weight w counts as w "
+        f"equal ones (default: {NO_WEIGHTS}: all count once)",
+        group=IMAGES,
+    )
+
     @property
     def vectors(self) -> str | None:
         """What is made of the images, in all its steps; None: they are clustered themselves."""
@@ -182,3 +199,10 @@ class AssignConfig(InputConfig):
 
     model: str = option(metavar="DIR", help="folder of a fit's result")
     output: str = option(metavar="DIR", help="folder for the assignments")
+    weight_column: str | None = option(
+        None,
+        metavar="NAME",
+        help="column that holds weights, as of a CSV file, and is no part of the images; all of "
+        "them count once",
+        group=IMAGES,
+    )

@@ -32,6 +32,27 @@ class SeenLabels(NamedTuple):
         return SeenLabels(self.numbers | other.numbers, self.unnamed | other.unnamed)
 
 
+class SeenWeights(NamedTuple):
+    """What decides on which grid the weights of some images lie.
+
+    Attributes:
+      largest: the largest of them; 0 if there are none.
+      are_whole: whether all are whole numbers.
+    """
+
+    largest: float = 0.0
+    are_whole: bool = True
+
+    def merge(self, other: "SeenWeights") -> "SeenWeights":
+        """Returns the same of the weights of both."""
+        return SeenWeights(max(self.largest, other.largest), self.are_whole and other.are_whole)
+
+    @classmethod
+    def of(cls, weights: np.ndarray) -> "SeenWeights":
+        """Returns the same of weights float64 [B]."""
+        return cls(float(weights.max(initial=0)), bool((weights == np.rint(weights)).all()))
+
+
 class WrittenPiece(Protocol):
     """A piece whose file is written, be it a shard or assignments.
 
@@ -58,11 +79,13 @@ class PieceReader:
     Attributes:
       rejections: the images that cannot be read.
       labels: what was seen of the labels.
+      weights: what was seen of the weights.
     """
 
     def __init__(self, source: Source, piece: Piece | Listing):
         self.source, self.piece = source, piece
         self.rejections: list[Rejection] = []
+        self.weights = SeenWeights()
         self._numbers: set[int] = set()
         self._unnamed: set[Label] = set()
         self._hashes: list[np.ndarray] | None = [] if isinstance(source, Renamable) else None
@@ -79,6 +102,8 @@ class PieceReader:
                 case Block():
                     if found.labels is not None:
                         self._numbers.update(np.unique(found.labels).tolist())
+                    if found.weights is not None:
+                        self.weights = self.weights.merge(SeenWeights.of(found.weights))
                     if self._hashes is not None:
                         self._hashes.append(ids.hashed(found.ids))
                     yield found

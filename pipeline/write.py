@@ -13,10 +13,10 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
-from pipeline.pieces import PieceReader, SeenLabels, WrittenPiece
+from pipeline.pieces import PieceReader, SeenLabels, SeenWeights, WrittenPiece
 from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
 from pipeline.shards.block import Block, Fingerprint, ShardWriter
-from pipeline.shards.manifest import MANIFEST, Manifest, Shard, shard_file
+from pipeline.shards.manifest import MANIFEST, Manifest, Shard, WeightsEntry, shard_file
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import (
     DEFAULT_FRACTION,
@@ -28,7 +28,9 @@ from pipeline.shards.rejected import (
 from pipeline.shards.thumbnails import with_thumbnails
 from pipeline.sources import Source
 from pipeline.sources.checks import digit_names
-from pipeline.sources.protocol import Renamable
+from pipeline.sources.protocol import Renamable, Request
+
+LEAST_WEIGHT = 1e-100  # of the largest weight; its inverse is the most
 
 
 class WrittenShard(NamedTuple):
@@ -40,6 +42,7 @@ class WrittenShard(NamedTuple):
       fingerprint: the fingerprint of its images.
       num_rejected: images of the piece that could not be read and are not in the shard.
       labels: what was seen of the labels of its images.
+      weights: what was seen of their weights.
     """
 
     number: int
@@ -47,6 +50,7 @@ class WrittenShard(NamedTuple):
     fingerprint: Fingerprint
     num_rejected: int
     labels: SeenLabels
+    weights: SeenWeights
 
 
 def write_shard(
@@ -71,7 +75,8 @@ def _write_blocks(reader: PieceReader, folder: str, num_shards: int) -> WrittenS
         for block in _with_thumbnails(reader):
             writer.write(block)
     shard, rejected = writer.shard(name), len(reader.rejections)
-    return WrittenShard(number, shard, writer.fingerprint, rejected, reader.labels)
+    seen = reader.labels, reader.weights
+    return WrittenShard(number, shard, writer.fingerprint, rejected, *seen)
 
 
 def _with_thumbnails(reader: PieceReader) -> Iterable[Block]:
@@ -106,7 +111,8 @@ def complete_set(
       max_rejected: the largest share of images that may be rejected.
 
     Raises:
-      UserError: too many images were rejected, or the labels do not fit their names.
+      UserError: too many images were rejected, the labels do not fit their names, or no image has
+        a weight.
     """
     by_number = {part.number: part for part in written}
     for number in set(range(num_shards)) - by_number.keys():
@@ -157,7 +163,7 @@ def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
     """Makes the manifest of the shards `written`, which are in order.
 
     Raises:
-      UserError: the labels do not fit their names.
+      UserError: the labels do not fit their names, or no image has a weight.
     """
     fingerprint = Fingerprint()
     for part in written:
@@ -178,7 +184,28 @@ def make_manifest(source: Source, written: Sequence[WrittenShard]) -> Manifest:
         fingerprint=fingerprint.hex(),
         transform=transform,
         thumbnails=source.request.thumbnails,
+        weights=weights_entry(source.request, (part.weights for part in written)),
     )
+
+
+def weights_entry(request: Request, seen: Iterable[SeenWeights]) -> WeightsEntry | None:
+    """Makes the manifest's entry for the weights of the images; None if none were asked for.
+
+    Raises:
+      UserError: the largest weight is 0, or no number that products with it keep.
+    """
+    if not request.wants_weights:
+        return None
+    largest, are_whole = functools.reduce(SeenWeights.merge, seen)
+    where = f"--weight-column {request.weight_column}: {request}"
+    if not largest:
+        raise UserError(f"{where}: all weights are 0; give at least one image another one")
+    if not LEAST_WEIGHT <= largest <= 1 / LEAST_WEIGHT:
+        raise UserError(
+            f"{where}: the largest weight is {largest:.3g}; multiply all by a power of ten, so "
+            "that it is about 1"
+        )
+    return WeightsEntry(str(request.weight_column), largest, are_whole)
 
 
 def remove_leftovers(folder: str) -> None:

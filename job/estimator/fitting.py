@@ -81,14 +81,14 @@ def fit_array(
     config = dataclasses.replace(
         config, tol=config.tol / scale**2, algorithm=_algorithm(config, pixels)
     )
-    images, unit = images_of(pixels, weights, graphs_of(config.replicas, config.k, pixels), origin)
+    images = images_of(pixels, weights, graphs_of(config.replicas, config.k, pixels), origin)
     state = None if initial is None else _begun(initial, images, scale, origin)
     with Progress("fit", None, "iterations", quiet) as progress:
         recording = Recording(progress)
         fitted, _ = loop.run_restarts(images, config, recording, state=state)
     centers = _centers(fitted, pixels, origin)
     labels, inertia = assign(pixels, centers, scale, weights)
-    history = recording.of_restart(fitted.restart, scale, unit)
+    history = recording.of_restart(fitted.restart, scale)
     return Outcome(centers, labels, inertia, fitted.iterations, fitted.converged, history)
 
 
@@ -112,11 +112,11 @@ def assign(
     from job.estimator.weights import Inertia
 
     labels = np.empty(len(pixels), np.int32)
-    inertia = Inertia(centers, scale if pixels.dtype == np.uint8 else 1.0)
+    inertia = Inertia(centers, scale if pixels.dtype == np.uint8 else 1.0, weights)
     for start, found in assigned(pixels, centers, scale):
         rows = slice(start, start + len(found.clusters))
         labels[rows] = found.clusters
-        inertia.add(found, None if weights is None else weights[rows])
+        inertia.add(found, rows)
     return labels, inertia.value()
 
 
@@ -149,18 +149,13 @@ class Recording:
         self._progress = progress
         self._records: list[IterationRecord] = []
 
-    def of_restart(self, restart: int, scale: float, unit: float) -> list[dict[str, Any]]:
-        """Returns the records of a restart, in the units of the array.
-
-        Args:
-          unit: of the weights of the images.
-        """
+    def of_restart(self, restart: int, scale: float) -> list[dict[str, Any]]:
+        """Returns the records of a restart, in the units of the array."""
         squares = scale**2
         return [
             {
                 **record._asdict(),
-                "inertia": record.inertia * squares * unit,
-                "changed": record.changed if unit == 1 else record.changed * unit,
+                "inertia": record.inertia * squares,
                 "shift": record.shift * squares,
             }
             for record in self._records
@@ -173,7 +168,7 @@ class Recording:
 
     def on_iteration(self, record: "IterationRecord") -> None:
         self._records.append(record)
-        text = f"inertia {record.inertia:.6g}, {record.changed:,} changed"
+        text = f"inertia {record.inertia:.6g}, {record.changed:,.10g} changed"
         self._progress.update(len(self._records), text)
 
     def on_state(self, state: "State") -> None: ...

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.ids import numbered_ids
-from pipeline.shards.manifest import Manifest, Shard
+from pipeline.shards.manifest import Manifest, Shard, WeightsEntry
 
 # What messages call the array.
 NAME = "X"
@@ -81,13 +81,20 @@ def _kept_graphs(
 class ArrayImages(ResidentImages):
     """Implements `Images` with the rows of an array; uint8 is used where it lies."""
 
-    def __init__(self, pixels: np.ndarray, graphs: Graphs, origin: np.ndarray | None = None):
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        graphs: Graphs,
+        origin: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ):
         """Takes the array as it is: it must not change while these images are used.
 
         Args:
           pixels: uint8, float32 or float64 [n, d], in C's order; float64 is rounded to float32.
           graphs: of such arrays.
           origin: float64 [d], subtracted from float64 before it is rounded.
+          weights: of the rows, float64 [n]; None: all 1.
 
         Raises:
           UserError: float32 cannot hold a value, or cannot tell such images apart.
@@ -102,10 +109,12 @@ class ArrayImages(ResidentImages):
                 part = pixels[start:stop]
                 if part.dtype == np.float64:
                     part = to_float32(part, origin)
-                yield Block(numbered_ids(PREFIX, start, stop), None, part)
+                own = None if weights is None else weights[start:stop]
+                yield Block(numbered_ids(PREFIX, start, stop), None, part, weights=own)
 
         alias = _writeable(pixels) if dtype == "uint8" else None
-        super().__init__(NAME, _manifest(pixels, dtype), graphs.replicas, read, alias)
+        manifest = _manifest(pixels, dtype, weights)
+        super().__init__(NAME, manifest, graphs.replicas, read, alias)
         self.spare_row_bytes = min(self.spare_row_bytes, _most_row_bytes(pixels))
 
     def compile(self, step: Step, *options: Any) -> Pass:
@@ -125,14 +134,11 @@ class StreamedArray(StreamedImages):
     def _survey(self, folder: str, manifest: Manifest) -> tuple[list[list[Run]], Extent]:
         shares = rows.share_rows(manifest, self._replicas)
         self._shares = [self._lying[start:stop] for start, stop in shares]
-        self._norms = [rows.empty_norms(len(share)) for share in self._shares]
-        self.digests = [np.empty(len(share), np.uint64) for share in self._shares]
         for r, (share, (first, _)) in enumerate(zip(self._shares, shares, strict=True)):
             for start, stop in plan.spans(0, *_rows_and_block(share)):
                 self._norms[r][start:stop] = rows.squared_pixel_norms(share[start:stop])
                 ids = numbered_ids(PREFIX, first + start, first + stop)
-                self.digests[r][start:stop] = hashing.digests(ids)
-        self._row_bytes = manifest.num_features
+                self._kept.digests[r][start:stop] = hashing.digests(ids)
         return [[] for _ in shares], Extent.none(manifest.num_features)
 
     def _chunk_bytes(self) -> int:
@@ -212,7 +218,13 @@ def _rows_and_block(pixels: np.ndarray) -> tuple[int, int]:
     return len(pixels), plan.images_per_block(pixels[0].nbytes)
 
 
-def _manifest(pixels: np.ndarray, dtype: str) -> Manifest:
+def weights_entry(weights: np.ndarray) -> WeightsEntry:
+    """Describes the weights of an array, float64 [n]."""
+    are_whole = bool((weights == np.rint(weights)).all())
+    return WeightsEntry("sample_weight", float(weights.max()), are_whole)
+
+
+def _manifest(pixels: np.ndarray, dtype: str, weights: np.ndarray | None = None) -> Manifest:
     """Describes the array as if it were one shard."""
     num_images, num_features = pixels.shape
     return Manifest(
@@ -225,6 +237,7 @@ def _manifest(pixels: np.ndarray, dtype: str) -> Manifest:
         num_rejected=0,
         source={},
         fingerprint="",
+        weights=None if weights is None else weights_entry(weights),
     )
 
 

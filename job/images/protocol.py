@@ -35,6 +35,7 @@ class Images(Protocol):
         have one row for all of them. None: each row is one image.
       weights: of the images that `digests` are of, float64 [n_r] for each replica; None: all are 1.
         What is drawn at random is drawn in proportion to them, and `total` counts them.
+      weight_unit: what a weight of 1 here, and a copy, stands for.
       digests: of the ids, uint64 [n_r] for each replica r of this worker.
       spare_row_bytes: memory that states may take for each image, the same in all workers.
     """
@@ -47,6 +48,7 @@ class Images(Protocol):
     squared_norm_total: float
     copies: Any
     weights: list[np.ndarray] | None
+    weight_unit: float
     digests: list[np.ndarray]
     spare_row_bytes: int
 

@@ -46,12 +46,13 @@ class Reader:
         chunks: list[slice],
         num_features: int,
         dtype: np.dtype,
-        convert: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
+        convert: Callable[[slice, np.ndarray], np.ndarray] = lambda rows, pixels: pixels,
     ):
         """Args:
         runs: of all rows, in order.
         chunks: the rows of each.
-        convert: pixels [m, d] as the files have them → pixels to return, of the same dtype.
+        convert: (rows, their pixels [m, d] as the files have them) → pixels to return, of the same
+          dtype.
         """
         self._runs, self._chunks, self._convert = runs, chunks, convert
         self._num_features, self._dtype = num_features, dtype
@@ -105,7 +106,7 @@ class Reader:
             a, b = max(run.start, rows.start), min(run.stop, rows.stop)
             target = pixels[a - rows.start : b - rows.start].data.cast("B")
             storage.read_into(run.path, run.offset + (a - run.start) * row_bytes, target)
-        return self._convert(pixels)
+        return self._convert(rows, pixels)
 
     def _start(self) -> Iterator:
         """Starts to read one pass."""

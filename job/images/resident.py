@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job import hashing
 from job.distribute.replicas import Replicas, aligned_empty, is_usable
 from job.images import memory, places, rows
 from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, with_quanta
 from job.images.places import Place
 from job.images.protocol import Pass, Step
+from job.images.weighted import rows_of
 from job.kmeans.blocks import images_per_block, row_width, stored, take
 from pipeline.shards.block import read_shard
 from pipeline.shards.manifest import Manifest
@@ -23,7 +23,6 @@ class ResidentImages:
     """Implements `Images` with all pixels in memory."""
 
     copies: Any = None
-    weights: list[np.ndarray] | None = None
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class ResidentImages:
           UserError: a shard is not the one the manifest describes.
           InterruptedFit: this worker was asked to end.
         """
-        self.num_images, self.num_features = manifest.num_images, manifest.num_features
+        self.num_features = manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
         self.precision = rows.common_precision(replicas)
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
@@ -70,13 +69,13 @@ class ResidentImages:
         return self._replicas.place([make(count) for count in self._counts])
 
     def local(self, state: Any) -> list[np.ndarray]:
-        return self._by_image([part.numpy() for part in self._replicas.parts(state)])
+        return self._kept.by_image([part.numpy() for part in self._replicas.parts(state)])
 
     def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         return places.smallest(self._replicas, keys, count)
 
     def total(self, values: list[np.ndarray]) -> float:
-        return rows.total(self._replicas, values)
+        return rows.total(self._replicas, self._kept.weighed(values))
 
     def holds(self, place: Place) -> bool:
         return place.worker == self._replicas.worker
@@ -100,23 +99,32 @@ class ResidentImages:
             for count, own in zip(counts, held, strict=True)
         ]
         norms = [rows.empty_norms(count) for count in counts]
-        self.digests = [np.empty(count, np.uint64) for count in counts]
+        self._kept = rows_of(manifest, counts)
         extent = Extent.none(self.num_features)
         for loaded in rows.blocks_by_replica(folder, manifest, self._replicas, read):
             replica, own = loaded.replica, loaded.rows
             if held[replica] is None:
                 pixels[replica][own] = stored(loaded.pixels)
             norms[replica][own] = rows.squared_pixel_norms(loaded.pixels)
-            self.digests[replica][own] = hashing.digests(loaded.ids)
+            self._kept.add(loaded)
             if self._dtype != np.uint8:
-                extent = extent.add(loaded.pixels)
+                self._kept.silence(replica, own, norms[replica][own])
+                extent = extent.add(self._kept.counting(replica, own, loaded.pixels))
         rows.check_norms(folder, norms)
-        self._identify(shares)
+        self._take_over(self._kept)
         self.frame = Frame.none(self.num_features)
         if self._dtype != np.uint8:
             self._move_inside(folder, pixels, norms, extent)
-        self.squared_norm_total = self.total(self._by_image(norms))
+        self.squared_norm_total = self.total(self._kept.by_image(norms))
         self._images = self._replicas.place(list(zip(pixels, norms, strict=True)))
+
+    def _take_over(self, kept: rows.Rows) -> None:
+        """Takes what the rows are to the algorithms, once all are loaded."""
+        kept.settle(self._replicas)
+        self.num_images, self.digests = kept.num_images, kept.digests
+        self.weights, self.weight_unit = kept.weights, kept.unit
+        if kept.copies is not None:
+            self.copies = self._replicas.place(kept.copies)
 
     def _move_inside(
         self, folder: str, pixels: list[np.ndarray], norms: list[np.ndarray], extent: Extent
@@ -124,44 +132,37 @@ class ResidentImages:
         """Finds the frame of float32 images, and moves all into it, where they lie."""
         size = images_per_block(self.num_features)
         parts = [
-            (part[start : start + size], own[start : start + size])
-            for part, own in zip(pixels, norms, strict=True)
+            (replica, slice(start, start + size))
+            for replica, part in enumerate(pixels)
             for start in range(0, len(part), size)
         ]
 
         def read(replica: int, where: list[int]) -> np.ndarray:
-            return pixels[replica][self._rows(replica, where)]
+            return pixels[replica][self._kept.of_images(replica, where)]
 
         def moved(origin: np.ndarray) -> tuple[Extent, np.ndarray]:
-            return extent_from(origin, (part for part, _ in parts), self._replicas)
+            counting = (self._kept.counting(r, own, pixels[r][own]) for r, own in parts)
+            return extent_from(origin, counting, self._replicas)
 
         every = extent.of_all(self._replicas)
         sample = functools.partial(sample_of, self._replicas, self.digests, read, self.num_features)
         self.frame, every = find_frame(every, sample, moved, folder)
         self.units = with_quanta(self.units, self.frame, every, self.num_images)
         moved_at_all = self.frame.origin.any()
-        for part, own in parts:
+        for replica, own in parts:
+            part, squares = pixels[replica][own], norms[replica][own]
+            self._kept.silence(replica, own, part)
             part[:] = self.frame.inside(part)
-            own[:] = rows.squared_pixel_norms(part) if moved_at_all else self.frame.scaled(own)
+            self._kept.silence(replica, own, part)
+            squares[:] = (
+                rows.squared_pixel_norms(part) if moved_at_all else self.frame.scaled(squares)
+            )
 
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
         """Reads pixels [m, d] of rows of a replica of this worker."""
         images = self._replicas.parts(self._images[0])[replica]
-        own = tf.constant(self._rows(replica, where))
+        own = tf.constant(self._kept.of_images(replica, where))
         return take(images, own)[:, : self.num_features].numpy()
-
-    # What follows is for rows that stand for several images: see `RepeatedImages`.
-
-    def _identify(self, shares: list[tuple[int, int]]) -> None:
-        """Is called when the rows of all replicas, (start, stop) each, have their `digests`."""
-
-    def _by_image(self, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Converts values of the rows of each replica to those of its images."""
-        return values
-
-    def _rows(self, replica: int, images: list[int]) -> list[int]:
-        """Returns the rows of a replica's images."""
-        return images
 
 
 def usable(pixels: np.ndarray, width: int) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from job import hashing
 from job.distribute.replicas import Replicas, aligned_empty
 from job.kmeans.exact_sum import exact_sum, no_terms, rounded
 from job.kmeans.precision import Precision
@@ -46,6 +47,53 @@ class Loaded(NamedTuple):
     @property
     def ids(self) -> list[str]:
         return self.block.ids[self.part]
+
+
+class Rows:
+    """The rows of this worker's replicas, and the images that they are: one each.
+
+    `WeightedRows` has rows that are several images, or none.
+
+    Attributes:
+      num_images, weights, digests: as `Images` has them.
+      copies: as `Images` has them, but an array for each replica; or None.
+      unit: of all weights.
+    """
+
+    copies: list[np.ndarray] | None = None
+    weights: list[np.ndarray] | None = None
+    unit = 1.0
+
+    def __init__(self, manifest: Manifest, counts: list[int]):
+        """Makes room for `counts` rows of each replica."""
+        self.num_images = manifest.num_images
+        self.digests = [np.empty(count, np.uint64) for count in counts]
+
+    def add(self, loaded: Loaded) -> None:
+        """Takes what is kept of some rows beside their pixels."""
+        self.digests[loaded.replica][loaded.rows] = hashing.digests(loaded.ids)
+
+    def settle(self, replicas: Replicas) -> None:
+        """Is called in all workers when all rows are added: the attributes are then right."""
+
+    def by_image(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Converts values of the rows of each replica to those of its images."""
+        return values
+
+    def of_images(self, replica: int, images: list[int]) -> list[int]:
+        """Returns the rows of a replica's images."""
+        return images
+
+    def weighed(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Multiplies values of all images by their weights."""
+        return values
+
+    def counting(self, replica: int, rows: slice, pixels: np.ndarray) -> np.ndarray:
+        """Returns those of the pixels [m, d] of some rows whose rows have a weight."""
+        return pixels
+
+    def silence(self, replica: int, rows: slice, values: np.ndarray) -> None:
+        """Sets values [m, …] of rows without a weight to 0: no frame may be made for them."""
 
 
 def squared_pixel_norms(pixels: np.ndarray) -> np.ndarray:

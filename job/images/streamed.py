@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job import hashing
 from job.distribute.replicas import Replicas
 from job.images import memory, places, rows
 from job.images.disk_copy import DiskCopy
@@ -19,6 +18,7 @@ from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, 
 from job.images.places import Place
 from job.images.protocol import Pass, Step
 from job.images.reader import Reader, Run, find_pixels, records
+from job.images.weighted import rows_of
 from pipeline import storage
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of
@@ -38,7 +38,6 @@ class StreamedImages:
     """Implements `Images` in 16 bytes an image, whose pixels are read in every pass."""
 
     copies: Any = None
-    weights: list[np.ndarray] | None = None
 
     def __init__(self, folder: str, manifest: Manifest, replicas: Replicas):
         """Reads this worker's shards of `folder` once, to check them and to find their pixels.
@@ -48,12 +47,18 @@ class StreamedImages:
             not fit the disk.
           InterruptedFit: this worker was asked to end.
         """
-        self.num_images, self.num_features = manifest.num_images, manifest.num_features
+        self.num_features = manifest.num_features
         self.units: Units = units_of(np.dtype(manifest.dtype), manifest.num_features)
         self.precision = rows.common_precision(replicas)
         self._replicas, self._dtype = replicas, np.dtype(manifest.dtype)
         self._passes: dict[Any, Pass] = {}
+        shares = rows.share_rows(manifest, replicas)
+        self._counts = [stop - start for start, stop in shares]
+        self._norms = [rows.empty_norms(count) for count in self._counts]
+        self._kept = rows_of(manifest, self._counts)
+        self._row_bytes = manifest.num_features * self._dtype.itemsize
         runs, extent = self._survey(self._on_disk(folder, manifest), manifest)
+        self._take_over(self._kept)
         self._plan()
         rows.check_norms(folder, self._norms)
         self.frame = Frame.none(self.num_features)
@@ -63,8 +68,8 @@ class StreamedImages:
             self._readers = self._readers_of(runs)
         # At the latest when the interpreter exits, since no reading thread may call it after that.
         weakref.finalize(self, _close, self._readers)
-        self.squared_norm_total = self.total(self._norms)
-        spare_bytes = memory.spare_row_bytes(sum(map(len, self.digests)), 0)
+        self.squared_norm_total = self.total(self._kept.by_image(self._norms))
+        spare_bytes = memory.spare_row_bytes(sum(self._counts), 0)
         self.spare_row_bytes = rows.least_of_all(replicas, spare_bytes)
 
     def compile(self, step: Step, *options: Any) -> Pass:
@@ -79,17 +84,17 @@ class StreamedImages:
         self._passes.clear()
 
     def state(self, make: Callable[[int], Any]) -> Any:
-        parts = [make(len(part)) for part in self.digests]
+        parts = [make(count) for count in self._counts]
         return tf.nest.map_structure(lambda *arrays: Shares(list(arrays)), *parts)
 
     def local(self, state: Any) -> list[np.ndarray]:
-        return state.arrays
+        return self._kept.by_image(state.arrays)
 
     def smallest(self, keys: list[list[np.ndarray]], count: int) -> list[tuple]:
         return places.smallest(self._replicas, keys, count)
 
     def total(self, values: list[np.ndarray]) -> float:
-        return rows.total(self._replicas, values)
+        return rows.total(self._replicas, self._kept.weighed(values))
 
     def holds(self, place: Place) -> bool:
         return place.worker == self._replicas.worker
@@ -97,6 +102,14 @@ class StreamedImages:
     def take(self, where: Sequence[Place]) -> np.ndarray:
         pixels = places.take(self._replicas, where, self._read, self.num_features)
         return pixels.astype(self._dtype)
+
+    def _take_over(self, kept: rows.Rows) -> None:
+        """Takes what the rows are to the algorithms, once all are surveyed."""
+        kept.settle(self._replicas)
+        self.num_images, self.digests = kept.num_images, kept.digests
+        self.weights, self.weight_unit = kept.weights, kept.unit
+        if kept.copies is not None:
+            self.copies = Shares(kept.copies)
 
     def _on_disk(self, folder: str, manifest: Manifest) -> str:
         """Returns the folder to read this worker's shards from: a local copy of a remote one."""
@@ -109,16 +122,12 @@ class StreamedImages:
         return self._copy.folder
 
     def _survey(self, folder: str, manifest: Manifest) -> tuple[list[list[Run]], Extent]:
-        """Reads norms and `digests` of all images.
+        """Reads norms, ids and weights of all images.
 
         Returns:
           Where each replica's pixels lie; the extent of this worker's images if they are float32.
         """
-        counts = [stop - start for start, stop in rows.share_rows(manifest, self._replicas)]
-        self._norms = [rows.empty_norms(count) for count in counts]
-        self.digests = [np.empty(count, np.uint64) for count in counts]
-        self._row_bytes = manifest.num_features * self._dtype.itemsize
-        runs: list[list[Run]] = [[] for _ in counts]
+        runs: list[list[Run]] = [[] for _ in self._counts]
         extent = Extent.none(self.num_features)
         unread: Iterator[tuple[int, bytes]] = iter(())
         at, offset = ("", 0), 0
@@ -130,11 +139,12 @@ class StreamedImages:
                 at = (path, loaded.number)
                 offset = find_pixels(loaded.block.pixels, *next(unread), path)
             self._norms[r][own] = rows.squared_pixel_norms(loaded.pixels)
-            self.digests[r][own] = hashing.digests(loaded.ids)
+            self._kept.add(loaded)
             begin = offset + loaded.part.start * self._row_bytes
             runs[r].append(Run(own.start, own.stop, path, begin))
             if self._dtype != np.uint8:
-                extent = extent.add(loaded.pixels)
+                self._kept.silence(r, own, self._norms[r][own])
+                extent = extent.add(self._kept.counting(r, own, loaded.pixels))
         return runs, extent
 
     def _chunk_bytes(self) -> int:
@@ -145,21 +155,32 @@ class StreamedImages:
         """Decides how many rows a chunk has."""
         chunk_rows = self._chunk_bytes() // self._row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
         self._chunk_rows = max(chunk_rows, ALIGNED_ROWS)
-        most = max(len(part) for part in self.digests)
-        self._num_chunks = max(1, -(-most // self._chunk_rows))
+        self._num_chunks = max(1, -(-max(self._counts) // self._chunk_rows))
 
     def _readers_of(self, runs: list[list[Run]]) -> list[Reader]:
         """Makes the readers of all replicas, whose pixels are those in the frame."""
         return [
             Reader(
                 own,
-                [self._rows(chunk, len(part)) for chunk in range(self._num_chunks)],
+                [self._rows(chunk, count) for chunk in range(self._num_chunks)],
                 self.num_features,
                 self._dtype,
-                *([] if self._dtype == np.uint8 else [self.frame.inside]),
+                *([] if self._dtype == np.uint8 else [self._converting(replica)]),
             )
-            for own, part in zip(runs, self.digests, strict=True)
+            for replica, (own, count) in enumerate(zip(runs, self._counts, strict=True))
         ]
+
+    def _converting(self, replica: int) -> Callable[[slice, np.ndarray], np.ndarray]:
+        """Makes what moves the pixels [m, d] of some rows into the frame."""
+        kept, frame = self._kept, self.frame  # not self, which the readers must not keep alive
+
+        def inside(own: slice, pixels: np.ndarray) -> np.ndarray:
+            kept.silence(replica, own, pixels)
+            moved = frame.inside(pixels)
+            kept.silence(replica, own, moved)
+            return moved
+
+        return inside
 
     def _find_frame(self, folder: str, extent: Extent) -> None:
         """Finds the frame of float32 images, and moves the norms into it."""
@@ -168,14 +189,16 @@ class StreamedImages:
         )
 
         def moved(origin: np.ndarray) -> tuple[Extent, np.ndarray]:
-            chunks = (pixels for *_, pixels in self._chunks())
+            chunks = (self._kept.counting(*each) for each in self._chunks())
             return extent_from(origin, chunks, self._replicas)
 
         frame, extent = find_frame(extent.of_all(self._replicas), sample, moved, folder)
         self.units = with_quanta(self.units, frame, extent, self.num_images)
         if frame.origin.any():
             for replica, own, pixels in self._chunks():
-                self._norms[replica][own] = rows.squared_pixel_norms(frame.inside(pixels))
+                inside = frame.inside(pixels)
+                self._kept.silence(replica, own, inside)
+                self._norms[replica][own] = rows.squared_pixel_norms(inside)
         else:
             for part in self._norms:
                 part[:] = frame.scaled(part)
@@ -183,9 +206,9 @@ class StreamedImages:
 
     def _chunks(self) -> Iterator[tuple[int, slice, np.ndarray]]:
         """Reads all images of this worker once: (replica, rows, pixels [m, d])."""
-        for replica, part in enumerate(self.digests):
+        for replica, count in enumerate(self._counts):
             for chunk in range(self._num_chunks):
-                own = self._rows(chunk, len(part))
+                own = self._rows(chunk, count)
                 yield replica, own, self._readers[replica].read(own)
 
     def _run(self, step: Callable[..., tuple[list, list]], state: Any, shared: Any) -> tuple:
@@ -197,13 +220,13 @@ class StreamedImages:
         for chunk in range(self._num_chunks):
             if self._replicas.num_workers == 1:  # several workers end together, after the pass
                 self._replicas.end_if_asked("amid a pass")
-            own = [self._rows(chunk, len(part)) for part in self.digests]
+            own = [self._rows(chunk, count) for count in self._counts]
             pixels = [reader.next() for reader in self._readers]
             norms = [part[of] for part, of in zip(self._norms, own, strict=True)]
             images = self._replicas.place(list(zip(pixels, norms, strict=True)))
             before = self._replicas.place([_part(state, r, of) for r, of in enumerate(own)])
             after, partial = step(images, before, shared)
-            fresh = _target(state, after[0], self.digests) if fresh is None else fresh
+            fresh = _target(state, after[0], self._counts) if fresh is None else fresh
             for replica, of in enumerate(own):
                 _store(fresh, replica, of, after[replica])
                 totals = _added(totals, partial[replica])
@@ -215,9 +238,9 @@ class StreamedImages:
         return slice(start, min(start + self._chunk_rows, count))
 
     def _read(self, replica: int, where: list[int]) -> np.ndarray:
-        """Reads pixels [m, d] of rows of a replica of this worker."""
-        reader = self._readers[replica]
-        return np.concatenate([reader.read(slice(row, row + 1)) for row in where])
+        """Reads pixels [m, d] of images of a replica of this worker."""
+        reader, own = self._readers[replica], self._kept.of_images(replica, where)
+        return np.concatenate([reader.read(slice(row, row + 1)) for row in own])
 
 
 def _close(readers: list[Reader]) -> None:
@@ -230,10 +253,13 @@ def _part(state: Any, replica: int, rows: slice) -> Any:
     return tf.nest.map_structure(lambda shares: shares.arrays[replica][rows], state)
 
 
-def _target(state: Any, part: Any, digests: list[np.ndarray]) -> Any:
+def _target(state: Any, part: Any, counts: list[int]) -> Any:
     """Returns the state to store a new one in that is made of parts such as `part`.
 
     That is `state` itself if dtypes and shapes are the same.
+
+    Args:
+      counts: rows of each replica.
     """
     old, new = tf.nest.flatten(state), tf.nest.flatten(part)
     if len(old) == len(new) and all(
@@ -243,7 +269,7 @@ def _target(state: Any, part: Any, digests: list[np.ndarray]) -> Any:
         return state
     return tf.nest.map_structure(
         lambda array: Shares(
-            [np.empty((len(share), *array.shape[1:]), array.dtype) for share in digests]
+            [np.empty((count, *array.shape[1:]), array.dtype) for count in counts]
         ),
         part,
     )

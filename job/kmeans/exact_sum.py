@@ -32,6 +32,21 @@ def exact_sum(values: np.ndarray) -> np.ndarray:
     return total
 
 
+def exact_weighted_sum(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Adds finite float64 [n], each as often as its weight says, exactly; as `exact_sum`.
+
+    Args:
+      weights: whole numbers up to 2²⁶, float64 [n]; None: all 1.
+    """
+    if weights is None or (weights == 1).all():
+        return exact_sum(values)
+    mantissas, exponents = np.frexp(values)
+    high = np.rint(np.ldexp(mantissas, 26))  # both halves times a weight are exact
+    low = np.ldexp(mantissas, 53) - np.ldexp(high, 27)
+    parts = np.ldexp(high * weights, exponents - 26), np.ldexp(low * weights, exponents - 53)
+    return exact_sum(np.concatenate(parts))
+
+
 def rounded(total: np.ndarray) -> float:
     """Returns the float64 nearest to an exact sum."""
     units = 0  # of the last bit of the smallest number

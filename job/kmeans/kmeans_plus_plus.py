@@ -37,22 +37,21 @@ def initial_images(images: Images, seeding: Seeding) -> np.ndarray:
         nearest, _ = approach(nearest, pixels)
     while len(chosen) < k:
         seeding.progress(len(chosen))
-        nearest, (potential,) = approach(nearest, chosen[-1])
-        if potential == 0:
-            raise too_few_distinct(len(chosen), k)
+        nearest, _ = approach(nearest, chosen[-1])
         hashes = [hashing.hashes(part, seed, f"{purpose}/{len(chosen)}") for part in images.digests]
         squared = weighed(images, images.local(nearest))
         keys = [hashing.race(*pair) for pair in zip(hashes, squared, strict=True)]
-        ((*_, place),) = images.smallest([keys, hashes], 1)
+        ((key, _, place),) = images.smallest([keys, hashes], 1)
+        if key == np.inf:  # D² is 0 for all
+            raise too_few_distinct(len(chosen), k)
         chosen.append(images.take([place])[0])
     seeding.progress(k)
     return np.stack(chosen)
 
 
 def _approach(images, squared_norm, nearest, chosen, precision):
-    """A step: keeps D² to the nearest chosen image, now that `chosen` [d] is one; sums D²."""
-    nearest = nearest_of(images, squared_norm, nearest, chosen, precision)
-    return nearest, [tf.reduce_sum(nearest)]
+    """A step: keeps D² to the nearest chosen image, now that `chosen` [d] is one; no sums."""
+    return nearest_of(images, squared_norm, nearest, chosen, precision), []
 
 
 def nearest_of(

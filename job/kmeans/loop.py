@@ -23,8 +23,9 @@ class IterationRecord(NamedTuple):
     Attributes:
       restart: from 0.
       iteration: from 1, in its restart.
-      inertia: Σ squared distances to the means of the clusters just assigned.
-      changed: images that changed cluster.
+      inertia: Σ squared distances to the means of the clusters just assigned, each times its
+        image's weight, if there are weights.
+      changed: images that changed cluster; if there are weights, the sum of these.
       shift: Σ squared distances that the centroids moved.
       empty: clusters that no image was assigned to; they were given the farthest images.
       seconds: the time this iteration took.
@@ -33,7 +34,7 @@ class IterationRecord(NamedTuple):
     restart: int
     iteration: int
     inertia: float
-    changed: int
+    changed: int | float
     shift: float
     empty: int
     seconds: float
@@ -228,13 +229,13 @@ def _step(
     inertia = inertia_of_means(images.squared_norm_total, filled, images.units)
     if inertia is None:
         inertia = _direct_inertia(images, algorithm.clusters, centroids, taken)
-    inertia = images.frame.published_squared(inertia)
+    inertia = images.frame.published_squared(inertia) * images.weight_unit
     shift = images.frame.published_squared(float(np.square(centroids - before).sum()))
     record = IterationRecord(
         state.restart,
         state.iteration + 1,
         inertia,
-        change.changed,
+        change.changed if images.weight_unit == 1 else change.changed * images.weight_unit,
         shift,
         num_empty,
         clock() - start,
@@ -280,14 +281,13 @@ def _fill_empty(
             np.where(counts[part] > weight, key, 0.0)
             for part, weight, key in zip(own, each, far, strict=True)
         ]
-        ((key, _, donor, place),) = images.smallest([keys, hashes, own], 1)
+        # The weight is asked for together with the place: that may be another worker's.
+        ((key, _, donor, weight, place),) = images.smallest([keys, hashes, own, each], 1)
         if key == 0:
             raise init.too_few_distinct(int((counts > 0).sum()), config.k)
         if images.holds(place):
             far[place.replica][place.row] = 0.0  # it is not taken again
-        row, count = images.take([place]), 1
-        if images.weights is not None:  # then there is one worker
-            count = int(images.weights[place.replica][place.row])
+        row, count = images.take([place]), int(weight)
         if images.units.quanta:
             row = np.concatenate(parts_of(row.astype(np.float64), images.units), axis=1)
         taken.append(place)

@@ -13,7 +13,7 @@ class Weighted:
     """Implements `Algorithm` with the assignments of another, whose sums count each row once."""
 
     def __init__(self, algorithm: Algorithm, images: Images, k: int):
-        self._algorithm, self._copies = algorithm, images.copies
+        self._algorithm, self._images, self._copies = algorithm, images, images.copies
         self._sum = images.compile(_moved_copies, images.units, (k, images.num_features))
 
     @property
@@ -22,11 +22,12 @@ class Weighted:
 
     def start(self) -> None:
         self._algorithm.start()
+        # Its own: the algorithm may overwrite the clusters of its last assignment.
+        self._before = self._images.state(lambda count: np.full(count, -1))
 
     def assign(self, centroids: np.ndarray) -> Change:
-        before = self.clusters
         self._algorithm.assign(centroids)
-        _, totals = self._sum((before, self.clusters, self._copies), None)
+        self._before, totals = self._sum((self._before, self.clusters, self._copies), None)
         return change_of(totals)
 
 

@@ -16,6 +16,7 @@ from job import __version__, report
 from job.checkpoint import ShardNotes
 from job.config import FitConfig
 from job.distribute.replicas import Replicas
+from job.images.weighted import block_weights, unit_of
 from job.kmeans import chosen_algorithm
 from job.kmeans.loop import Fitted
 from job.result import saved_model
@@ -71,6 +72,12 @@ class Publication:
         """The units of the images."""
         return units_of(np.dtype(self.manifest.dtype), self.manifest.num_features)
 
+    @property
+    def weight_unit(self) -> float:
+        """The unit that weights are multiples of."""
+        weights = self.manifest.weights
+        return 1.0 if weights is None else unit_of(weights, self.manifest.num_images)
+
     def empty(self) -> tuple[Tally, Examples]:
         """Returns a tally and examples of no image."""
         num_labels = len(self.manifest.label_names or ())
@@ -80,7 +87,7 @@ class Publication:
     def notes(self) -> ShardNotes:
         """Opens the notes on shards whose assignments to these centroids are already written."""
         # With the form of the notes: another version may have left some.
-        form = b"silhouettes and SHA-256 of images"
+        form = b"weights, silhouettes and SHA-256 of images"
         content = form + self.fitted.centroids.tobytes() + self.manifest.to_json()
         folder = storage.join(self.config.output, CHECKPOINT)
         return ShardNotes(folder, hashlib.sha256(content).hexdigest())
@@ -120,7 +127,7 @@ def _write_shard(
         nonlocal examples
         publication.replicas.end_if_asked("while writing")
         measured = nearest(block)
-        tally.add(measured)
+        tally.add(measured, block_weights(block, manifest))
         waiting.append(Examples.of(measured.assigned, choice))
         if len(waiting) == MERGED_BLOCKS:
             # Each merge copies all examples so far, so several blocks are merged at a time.
@@ -257,7 +264,7 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
     labelled = manifest.label_names is not None
     centroids = publication.fitted.centroids.astype(np.float64)
     about = _about_images(manifest)
-    inertia = tally.inertia(centroids, publication.units)
+    inertia = tally.inertia(centroids, publication.units) * publication.weight_unit
     facts = Facts(tally, centroids, inertia, are_unit(about))
     return {
         **about,
@@ -265,6 +272,7 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
         **all_metrics(facts, labelled),
         "num_labelled": int(tally.contingency.sum()),
         "cluster_sizes": tally.counts.tolist(),
+        **_about_weights(publication, tally),
         "contingency": tally.contingency.tolist() if labelled else None,
         "versions": {
             "kmeans-job": __version__,
@@ -275,6 +283,15 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
         "config": recorded(publication.config),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _about_weights(publication: Publication, tally: Tally) -> dict[str, Any]:
+    """Says what the images of each cluster weigh; nothing where all count once."""
+    column = publication.manifest.weight_column
+    if column is None:
+        return {}
+    weights = tally.weights * publication.weight_unit
+    return {"weight_column": column, "cluster_weights": weights.tolist()}
 
 
 def _about_images(manifest: Manifest) -> dict[str, Any]:

@@ -17,7 +17,8 @@ def fit_summary(metrics: dict[str, Any], folder: str) -> str:
     speed = f", {rate:,.0f} images/s" if rate else ""
     lines = {
         "images": f"{metrics['num_images']:,} of {metrics['num_features']:,} {of}"
-        + _labelled(metrics, "; {} of them have a label"),
+        + _labelled(metrics, "; {} of them have a label")
+        + (f"; weighted by {metrics['weight_column']}" if "weight_column" in metrics else ""),
         "clusters": f"{metrics['num_clusters']:,}",
         "iterations": f"{metrics['iterations']:,}, {stopped}{speed}",
     }

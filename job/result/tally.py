@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csc_array
 
-from job.kmeans.exact_sum import exact_sum, no_terms, rounded
+from job.kmeans.exact_sum import exact_weighted_sum, no_terms, rounded
 from job.kmeans.sums import ClusterSums, inertia
 from job.result.assigner import Measured
 from pipeline.shards.pixel_scale import Units
@@ -17,10 +17,14 @@ class Tally(NamedTuple):
     Every field is a sum, so merging, saving and loading treat all fields alike.
 
     Attributes:
-      sums: sums of pixels by cluster, float64 [k, d]; [k, 0] for float32 images.
+      sums: sums of pixels by cluster, each times its image's weight, float64 [k, d]; [k, 0] for
+        float32 images.
       counts: numbers of images by cluster, int64 [k].
-      squared_norm_total: Σ‖x‖², pixels², float64; 0 for float32 images.
-      squared_distances: Σ squared distance to the own centroid, published units²: an `exact_sum`.
+      weights: sums of the images' weights by cluster, in their unit, int64 [k]; the numbers of
+        images where all count once.
+      squared_norms: Σ weight · ‖x‖², pixels²: an `exact_sum`; 0 for float32 images.
+      squared_distances: Σ weight · squared distance to the own centroid, published units²: an
+        `exact_sum`.
       distances: Σ distance to the own centroid by cluster, published units, float64 [k].
       silhouettes: Σ simplified silhouette of the images, float64.
       contingency: numbers of images by cluster and label, int64 [k, labels], of those that
@@ -29,7 +33,8 @@ class Tally(NamedTuple):
 
     sums: np.ndarray
     counts: np.ndarray
-    squared_norm_total: np.ndarray
+    weights: np.ndarray
+    squared_norms: np.ndarray
     squared_distances: np.ndarray
     distances: np.ndarray
     silhouettes: np.ndarray
@@ -41,7 +46,8 @@ class Tally(NamedTuple):
         return cls(
             sums=np.zeros((num_clusters, num_features)),
             counts=np.zeros(num_clusters, np.int64),
-            squared_norm_total=np.zeros(()),
+            weights=np.zeros(num_clusters, np.int64),
+            squared_norms=no_terms(),
             squared_distances=no_terms(),
             distances=np.zeros(num_clusters),
             silhouettes=np.zeros(()),
@@ -55,30 +61,38 @@ class Tally(NamedTuple):
         """
         return Tally(*(np.add(mine, its) for mine, its in zip(self, other, strict=True)))
 
-    def add(self, measured: Measured) -> "Tally":
-        """Adds the images of one more block to this tally, and returns it."""
+    def add(self, measured: Measured, weights: np.ndarray | None = None) -> "Tally":
+        """Adds the images of one more block to this tally, and returns it.
+
+        Args:
+          weights: of the images, whole multiples of a unit, float64 [B]; None: all count once.
+        """
         assigned = measured.assigned
         block, clusters = assigned.block, assigned.clusters
         k = len(self.counts)
         self.counts[:] += np.bincount(clusters, minlength=k)
-        self.squared_distances[:] += exact_sum(assigned.squared_distances)
+        self.weights[:] += np.bincount(clusters, weights, k).astype(np.int64)
+        self.squared_distances[:] += exact_weighted_sum(assigned.squared_distances, weights)
         self.distances[:] += np.bincount(clusters, np.sqrt(assigned.squared_distances), minlength=k)
         self.silhouettes[...] += measured.silhouettes.sum()
         if block.labels is not None:
             known = block.labels >= 0
             np.add.at(self.contingency, (clusters[known], block.labels[known]), 1)
         if block.pixels.dtype == np.uint8:
-            self.squared_norm_total[...] += measured.squared_norms.sum()
+            self.squared_norms[:] += exact_weighted_sum(measured.squared_norms, weights)
             # Only of clusters that are in the block: [k, d] may be far larger than a block.
             present, own = np.unique(clusters, return_inverse=True)
-            self.sums[present] += _sums_by_cluster(block.pixels, own, len(present))
+            self.sums[present] += _sums_by_cluster(block.pixels, own, len(present), weights)
         return self
 
     def inertia(self, centroids: np.ndarray, units: Units) -> float:
-        """Computes Σ squared distances to the own centroids float64 [k, d], published units²."""
+        """Computes Σ weight · squared distance to the own centroids float64 [k, d].
+
+        It is in published units², and in the unit of the weights.
+        """
         if units.step:
-            total = ClusterSums(self.sums, self.counts)
-            return inertia(float(self.squared_norm_total), total, centroids, units)
+            total = ClusterSums(self.sums, self.weights)
+            return inertia(rounded(self.squared_norms), total, centroids, units)
         return rounded(self.squared_distances)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -91,10 +105,13 @@ class Tally(NamedTuple):
         return cls(*(arrays[name] for name in cls._fields))
 
 
-def _sums_by_cluster(pixels: np.ndarray, clusters: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Sums pixels uint8 [B, d] by cluster [B]; whole numbers as floats [k, d]."""
-    # A product with a matrix of one 1 in each column; it is exact while sums stay below this.
-    exact = np.float32 if 255 * len(pixels) <= 1 << 24 else np.float64
-    ones, ends = np.ones(len(pixels), exact), np.arange(len(pixels) + 1)
-    own = csc_array((ones, clusters, ends), shape=(num_clusters, len(pixels)))
+def _sums_by_cluster(
+    pixels: np.ndarray, clusters: np.ndarray, num_clusters: int, weights: np.ndarray | None
+) -> np.ndarray:
+    """Sums pixels uint8 [B, d] by cluster [B], times their weights; whole numbers, float [k, d]."""
+    # A product with a matrix of one entry in each column; it is exact while sums stay below this.
+    exact = np.float32 if weights is None and 255 * len(pixels) <= 1 << 24 else np.float64
+    each = np.ones(len(pixels), exact) if weights is None else weights
+    ends = np.arange(len(pixels) + 1)
+    own = csc_array((each, clusters, ends), shape=(num_clusters, len(pixels)))
     return own @ pixels.astype(exact)

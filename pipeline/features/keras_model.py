@@ -4,6 +4,8 @@ TensorFlow takes seconds to load, so it is imported where a model is loaded, not
 """
 
 import dataclasses
+import functools
+import hashlib
 import math
 import os
 import shutil
@@ -179,12 +181,31 @@ def load_embedding(
         local = os.path.join(folder, f"model{ending}")
         with storage.open_read(path) as source, open(local, "wb") as target:
             shutil.copyfileobj(source, target)
-        model = _load(local, path)
+        with open(local, "rb") as copied:
+            digest = hashlib.file_digest(copied, "sha256").hexdigest()
+        return _embedding(Copy(digest, local, path), image_shape, dtype, one_by_one)
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy:
+    """A model's file on disk; copies of the same content are equal."""
+
+    digest: str
+    local: str = dataclasses.field(compare=False)
+    path: str = dataclasses.field(compare=False)
+
+
+# The length of its vectors is asked for, by each part of a chain, before it is applied; and where
+# it lies meanwhile changes. Loading takes seconds, so the last one is kept.
+@functools.lru_cache(maxsize=1)
+def _embedding(copy: Copy, image_shape: tuple[int, ...], dtype: str, one_by_one: bool) -> Embedding:
+    """Loads the model in `copy`; raises as `load_embedding`."""
+    model = _load(copy.local, copy.path)
     try:
         return Embedding(model, image_shape, dtype, one_by_one)
     except Exception as error:  # its layers may raise anything
         raise UserError(
-            f"--transform keras:{path}: no model for these images: {first_line(error)}"
+            f"--transform keras:{copy.path}: no model for these images: {first_line(error)}"
         ) from error
 
 

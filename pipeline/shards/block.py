@@ -28,19 +28,22 @@ class Block(NamedTuple):
       labels: int64 [B], −1 where an image has none; or None in an unlabelled set.
       pixels: uint8 or float32 [B, d], a flattened image in each row.
       thumbnails: B small pictures, files of PNG or WebP, where the pixels are none or large.
+      weights: float64 [B], ≥ 0; or None in an unweighted set.
     """
 
     ids: list[str]
     labels: np.ndarray | None
     pixels: np.ndarray
     thumbnails: list[bytes] | None = None
+    weights: np.ndarray | None = None
 
     def split(self, size: int) -> "Iterator[Block]":
         """Cuts the block into blocks of up to `size` images, which share its memory."""
         for start, stop in plan.spans(0, len(self.ids), size):
             labels = None if self.labels is None else self.labels[start:stop]
             thumbnails = None if self.thumbnails is None else self.thumbnails[start:stop]
-            yield Block(self.ids[start:stop], labels, self.pixels[start:stop], thumbnails)
+            weights = None if self.weights is None else self.weights[start:stop]
+            yield Block(self.ids[start:stop], labels, self.pixels[start:stop], thumbnails, weights)
 
 
 def split(found: Iterable[Any], size: int) -> Iterator[Any]:
@@ -70,14 +73,20 @@ def regrouped(found: Iterable[Any], size: int) -> Iterator[Any]:
 
 
 def joined(blocks: Sequence[Block]) -> Block:
-    """Joins the images of blocks that all have labels or none, and thumbnails or none."""
+    """Joins the images of blocks that all have labels, thumbnails and weights, or none has."""
     if len(blocks) == 1:
         return blocks[0]
     ids = [image_id for block in blocks for image_id in block.ids]
-    labels = [block.labels for block in blocks if block.labels is not None]
     pixels = np.concatenate([block.pixels for block in blocks])
     thumbnails = [one for block in blocks for one in block.thumbnails or ()]
-    return Block(ids, np.concatenate(labels) if labels else None, pixels, thumbnails or None)
+    labels, weights = (
+        np.concatenate(parts) if parts else None
+        for parts in (
+            [block.labels for block in blocks if block.labels is not None],
+            [block.weights for block in blocks if block.weights is not None],
+        )
+    )
+    return Block(ids, labels, pixels, thumbnails or None, weights)
 
 
 class Fingerprint:
@@ -89,12 +98,16 @@ class Fingerprint:
     def add(self, block: Block) -> None:
         """Adds the images of `block`."""
         labels = block.labels if block.labels is not None else np.full(len(block.ids), -1)
-        for image_id, label, row in zip(block.ids, labels.tolist(), block.pixels, strict=True):
+        weights = [b""] * len(block.ids)
+        if block.weights is not None:
+            weights = [struct.pack("<d", weight) for weight in block.weights.tolist()]
+        for image_id, label, weight, row in zip(
+            block.ids, labels.tolist(), weights, block.pixels, strict=True
+        ):
             name = image_id.encode()
             # The length first: without it, the end of an id could pass for pixels.
-            digest = hashlib.blake2b(
-                struct.pack("<qq", len(name), label) + name, digest_size=_FINGERPRINT_BYTES
-            )
+            head = struct.pack("<qq", len(name), label) + weight + name
+            digest = hashlib.blake2b(head, digest_size=_FINGERPRINT_BYTES)
             digest.update(row)
             self._total += int.from_bytes(digest.digest(), "little")
 
@@ -146,6 +159,8 @@ def encode_block(block: Block) -> bytes:
         feature["labels"].int64_list.value.extend(block.labels.tolist())
     if block.thumbnails is not None:
         feature["thumbnails"].bytes_list.value.extend(block.thumbnails)
+    if block.weights is not None:  # as bytes, since a list of floats would round them to float32
+        feature["weights"].bytes_list.value.append(block.weights.astype("<f8").tobytes())
     return example.SerializeToString(deterministic=True)
 
 
@@ -171,7 +186,11 @@ def decode_block(data: bytes, manifest: Layout) -> Block:
     if labels is not None and not len(labels):
         labels = np.full(len(ids), -1)
     thumbnails = [*feature["thumbnails"].bytes_list.value] if "thumbnails" in feature else None
-    return Block(ids, labels, pixels.reshape(len(ids), manifest.num_features), thumbnails)
+    weights = None
+    if "weights" in feature:
+        weights = np.frombuffer(feature["weights"].bytes_list.value[0], "<f8")
+    pixels = pixels.reshape(len(ids), manifest.num_features)
+    return Block(ids, labels, pixels, thumbnails, weights)
 
 
 def read_shard(folder: str, shard: Shard, manifest: Manifest) -> Iterator[Block]:

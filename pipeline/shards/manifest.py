@@ -53,6 +53,21 @@ class TransformFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class WeightsEntry:
+    """The manifest's entry for the weights of the images.
+
+    Attributes:
+      column: the value of `--weight-column`.
+      largest: the largest weight.
+      are_whole: whether all are whole numbers.
+    """
+
+    column: str
+    largest: float
+    are_whole: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The content of manifest.json.
 
@@ -63,10 +78,11 @@ class Manifest:
       num_rejected: images that could not be read and are in no shard.
       num_skipped: files that lie among the images and are of no kind that is read.
       source: the input and the options that it was read with.
-      fingerprint: hash of the set of (id, label, pixels), independent of order and shards, and of
-        the transform.
+      fingerprint: hash of the set of (id, label, weight, pixels), independent of order and shards,
+        and of the transform.
       transform: None where the shards hold the images themselves.
       thumbnails: the value of `--thumbnails`.
+      weights: None where all images count alike.
     """
 
     image_shape: tuple[int, ...]
@@ -82,12 +98,19 @@ class Manifest:
     transform: TransformFile | None = None
     num_skipped: int = 0
     thumbnails: int = 0
+    weights: WeightsEntry | None = None
+
+    @property
+    def weight_column(self) -> str | None:
+        """The column that the weights were read from; None where there are none."""
+        return None if self.weights is None else self.weights.column
 
     def to_json(self) -> bytes:
         """Returns the text of manifest.json."""
         fields = dataclasses.asdict(self)
-        if self.transform is None:  # so that earlier versions, without the field, can read it
-            del fields["transform"]
+        for name in ("transform", "weights"):
+            if fields[name] is None:  # so that earlier versions, without the field, can read it
+                del fields[name]
         return json_text.encode(fields)
 
     @classmethod
@@ -110,11 +133,13 @@ class Manifest:
             )
         try:
             names = fields.pop("label_names")
+            weights = fields.pop("weights", None)
             return cls(
                 image_shape=tuple(fields.pop("image_shape")),
                 label_names=None if names is None else tuple(names),
                 shards=tuple(Shard(**shard) for shard in fields.pop("shards")),
                 transform=TransformFile.from_fields(fields.pop("transform", None)),
+                weights=None if weights is None else WeightsEntry(**weights),
                 **fields,
             )
         except (KeyError, TypeError) as error:

@@ -59,6 +59,15 @@ def check_label_shape(shape: tuple[int, ...], num_images: int, where: str) -> No
         )
 
 
+def check_weight_shape(shape: tuple[int, ...], num_images: int, where: str) -> None:
+    """Raises UserError unless an array of `shape` has a row for each image."""
+    if not shape or shape[0] != num_images:
+        raise UserError(
+            f"{where}: weights of shape {shape} for {num_images} images; give one for each image, "
+            f"shape ({num_images},)"
+        )
+
+
 def check_finite(pixels: np.ndarray, ids: list[str], where: str) -> None:
     """Raises UserError, naming the image, if any of `pixels` [B, d] is NaN or infinite."""
     good = np.isfinite(pixels).all(axis=1)

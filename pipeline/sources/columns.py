@@ -76,6 +76,19 @@ def label_column(names: Sequence[str], request: Request, path: str) -> str | Non
     return usual[0] if usual else None
 
 
+def weight_column(names: Sequence[str], request: Request, path: str) -> str | None:
+    """Returns the column of weights; None if none is wanted.
+
+    Raises:
+      UserError: it is not there.
+    """
+    if not request.wants_weights:
+        return None
+    asked = str(request.weight_column)
+    _check_there(asked, names, "--weight-column", path)
+    return asked
+
+
 def shown(names: Sequence[str]) -> str:
     """Lists names, for messages."""
     text = ", ".join(names) or "nothing"

@@ -40,6 +40,7 @@ class Format:
       opens: function (Request, paths) → Source.
       takes_folders: whether the module is given a folder as a whole, not the files in it.
       has_columns: whether images and labels have names, which may be chosen.
+      has_weights: whether one of the columns may hold weights.
       has_splits: whether one file holds several splits, or the module finds the splits.
     """
 
@@ -50,6 +51,7 @@ class Format:
     takes_folders: bool = False
     has_columns: bool = False
     has_splits: bool = False
+    has_weights: bool = False
 
     def matches(self, path: str) -> bool:
         """Whether the end of a file's name says that it is of this format."""
@@ -72,6 +74,7 @@ FORMATS = (
         "pipeline.sources.arrays.npz:open_npz",
         has_columns=True,
         has_splits=True,
+        has_weights=True,
     ),
     Format("npy", ".npy", r"\.npy", "pipeline.sources.arrays.npy:open_npy"),
     Format(
@@ -83,7 +86,12 @@ FORMATS = (
         has_splits=True,
     ),
     Format(
-        "CSV", ".csv", r"\.csv(\.gz)?", "pipeline.sources.arrays.csv:open_csv", has_columns=True
+        "CSV",
+        ".csv",
+        r"\.csv(\.gz)?",
+        "pipeline.sources.arrays.csv:open_csv",
+        has_columns=True,
+        has_weights=True,
     ),
     Format(
         "TFRecord",
@@ -91,6 +99,7 @@ FORMATS = (
         r"(\.(tfrecords?|tfrec|record)(\.(gz|zlib))?(-\d+-of-\d+)?(\.(gz|zlib))?|-\d{5}-of-\d{5})",
         "pipeline.sources.records.source:open_tfrecords",
         has_columns=True,
+        has_weights=True,
     ),
     Format(
         "Parquet",
@@ -98,6 +107,7 @@ FORMATS = (
         r"\.(parquet|pq)",
         "pipeline.sources.tables.source:open_tables",
         has_columns=True,
+        has_weights=True,
     ),
     Format(
         "Arrow",
@@ -105,6 +115,7 @@ FORMATS = (
         r"\.(arrow|feather)",
         "pipeline.sources.tables.source:open_tables",
         has_columns=True,
+        has_weights=True,
     ),
     Format(
         "archive",

@@ -59,6 +59,7 @@ def open_request(request: Request) -> Planned | Listed:
     inputs = request.inputs
     if len(inputs) == 1 and inputs[0] in NAMED_SETS:
         _refuse_columns(request, "a named set")
+        _refuse_weights(request, "a named set")
         # Not at the top: it loads arrays' and images' modules, which other formats do not need.
         from pipeline.sources.builtin import open_named
 
@@ -73,6 +74,8 @@ def open_request(request: Request) -> Planned | Listed:
     (only,) = formats.values()
     if not only.has_columns:
         _refuse_columns(request, only.name)
+    if not only.has_weights:
+        _refuse_weights(request, only.name)
     if not (only.has_splits or all(each.are_split for each in found)):
         request.refuse_test_split()
     source = loaded(only.opens)(request, [path for each in found for path in each.paths])
@@ -89,6 +92,16 @@ def _refuse_columns(request: Request, what: str) -> None:
         if value is not None and (name == "image_column" or request.wants_labels):
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} {value}: {request} ({what}) has no columns; leave it out")
+
+
+def _refuse_weights(request: Request, what: str) -> None:
+    """Raises UserError if a column of weights is named of images that have none."""
+    if request.wants_weights:
+        kinds = ", ".join(each.name for each in FORMATS if each.has_weights)
+        raise UserError(
+            f"--weight-column {request.weight_column}: {request} ({what}) has no column of "
+            f"weights; those of {kinds} are read: write one of these, or leave it out"
+        )
 
 
 def _files(path: str, request: Request) -> Files:

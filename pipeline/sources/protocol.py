@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it loads numpy, which the formats in the help text do not n
 AUTO, RGB, GRAY = COLORS = ("auto", "rgb", "gray")
 STRETCH, CROP, PAD = RESIZES = ("stretch", "crop", "pad")
 NO_LABELS = "none"  # a value of --label-column
+NO_WEIGHTS = "none"  # a value of --weight-column
 MAX_PIXELS = 1 << 26  # of an image, be it read or made
 
 
@@ -35,6 +36,7 @@ class Request:
       color: "rgb", "gray", or "auto": grey where all images are grey, else RGB for all.
       image_column, label_column: names of columns, features or arrays; None: the usual ones.
         `label_column` may be NO_LABELS.
+      weight_column: name of the column, feature or array of weights; None or NO_WEIGHTS: none.
       thumbnails: pixels of their longer side; 0: none are made.
       default_size: (h, w) that uint8 images get without `image_size`; None: they keep theirs.
       becomes_vectors: whether a transform makes vectors of the images.
@@ -47,6 +49,7 @@ class Request:
     color: str = AUTO
     image_column: str | None = None
     label_column: str | None = None
+    weight_column: str | None = None
     thumbnails: int = 0
     default_size: tuple[int, int] | None = None
     becomes_vectors: bool = False
@@ -72,6 +75,11 @@ class Request:
         """Whether labels are to be read."""
         return self.label_column != NO_LABELS
 
+    @property
+    def wants_weights(self) -> bool:
+        """Whether weights are to be read."""
+        return self.weight_column not in (None, NO_WEIGHTS)
+
     def describe(self) -> dict[str, Any]:
         """The request as the field `source` of a manifest."""
         fields: dict[str, Any] = {"split": self.split}
@@ -80,6 +88,8 @@ class Request:
         for name in ("resize", "color", "image_column", "label_column"):
             if (value := getattr(self, name)) not in (STRETCH, AUTO, None):
                 fields[name] = value
+        if self.wants_weights:
+            fields["weight_column"] = self.weight_column
         return {"input": self.inputs[0] if len(self.inputs) == 1 else list(self.inputs), **fields}
 
     def refuse_test_split(self) -> None:

@@ -37,11 +37,13 @@ class Item(NamedTuple):
       label: its number; −1: it has none.
       content: of an image file, or only its head; or pixels, uint8 or float32; or why there are
         none.
+      weight: None in an unweighted set.
     """
 
     id: str
     label: int
     content: "bytes | Head | np.ndarray | Unreadable"
+    weight: float | None = None
 
 
 class Head(NamedTuple):
@@ -62,12 +64,14 @@ class Row(NamedTuple):
       label: its number; −1: it has none.
       pixels: uint8 [h, w] or [h, w, 3], or numbers of any shape.
       thumbnail: where the request asks for that of the original.
+      weight: None in an unweighted set.
     """
 
     id: str
     label: int
     pixels: np.ndarray
     thumbnail: bytes | None = None
+    weight: float | None = None
 
 
 class Settled(NamedTuple):
@@ -102,7 +106,8 @@ def decoded(item: Item, request: Request, shape: tuple[int, ...] = ()) -> Row | 
       shape: that numbers must have; (): any.
     """
     try:
-        return Row(item.id, item.label, *_shown(item.content, request, shape))
+        found = _shown(item.content, request, shape)
+        return Row(item.id, item.label, *found, item.weight)
     except Unreadable as error:
         return Rejection(item.id, str(error))
 
@@ -229,8 +234,10 @@ def _block(rows: list[Row], labelled: bool, request: Request) -> Block:
     if pixels.dtype != np.uint8:
         check_finite(pixels, ids, str(request))
     labels = np.array([row.label for row in rows], np.int64) if labelled else None
+    weights = np.array([row.weight for row in rows]) if request.wants_weights else None
     thumbnails = [row.thumbnail for row in rows if row.thumbnail is not None]
-    return Block(ids, labels, pixels, thumbnails if len(thumbnails) == len(rows) else None)
+    whole = thumbnails if len(thumbnails) == len(rows) else None
+    return Block(ids, labels, pixels, whole, weights)
 
 
 def _different(shapes: collections.Counter[tuple[int, ...]], request: Request) -> str:

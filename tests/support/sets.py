@@ -36,6 +36,9 @@ def read(source) -> Block:
         [image_id for block in blocks for image_id in block.ids],
         labels,
         np.concatenate([block.pixels for block in blocks]),
+        weights=np.concatenate([b.weights for b in blocks])
+        if source.request.wants_weights
+        else None,
     )
 
 
@@ -139,7 +142,10 @@ def read_set(folder: Path | str) -> tuple[Manifest, Block]:
         labels = np.concatenate([block.labels for block in blocks if block.labels is not None])
         labels = labels[order]
     pixels = np.concatenate([block.pixels for block in blocks])[order]
-    return manifest, Block([ids[i] for i in order], labels, pixels)
+    weights = None
+    if manifest.weights is not None:
+        weights = np.concatenate([block.weights for block in blocks])[order]
+    return manifest, Block([ids[i] for i in order], labels, pixels, weights=weights)
 
 
 def contents(folder: Path | str) -> dict[str, bytes]:

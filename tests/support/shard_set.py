@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import storage
+from pipeline.pieces import SeenWeights
 from pipeline.shards import plan
 from pipeline.shards.block import Block, Fingerprint, ShardWriter
-from pipeline.shards.manifest import MANIFEST, Manifest, shard_file
+from pipeline.shards.manifest import MANIFEST, Manifest, WeightsEntry, shard_file
 
 
 def write(
@@ -18,11 +19,13 @@ def write(
     num_shards: int = 1,
     order: np.ndarray | None = None,
     block_rows: int = 100,
+    weights: np.ndarray | None = None,
 ) -> str:
     """Writes images [n, d] or [n, h, w] in the given `order` as a complete set; its folder.
 
     Args:
       labels: int64 [n].
+      weights: float64 [n].
       ids: of the images, by default those of `numbered`.
     """
     names, order = ids or numbered(len(pixels)), np.arange(len(pixels)) if order is None else order
@@ -35,7 +38,9 @@ def write(
             for start, stop in plan.spans(0, len(part), block_rows):
                 rows = part[start:stop]
                 given = None if labels is None else labels[rows]
-                writer.write(Block([names[row] for row in rows], given, flat[rows]))
+                own = None if weights is None else weights[rows]
+                ids_here = [names[row] for row in rows]
+                writer.write(Block(ids_here, given, flat[rows], weights=own))
         shards.append(writer.shard(name))
         fingerprint = fingerprint.merge(writer.fingerprint)
     manifest = Manifest(
@@ -48,6 +53,7 @@ def write(
         num_rejected=0,
         source={"input": "arrays"},
         fingerprint=fingerprint.hex(),
+        weights=None if weights is None else WeightsEntry("w", *SeenWeights.of(weights)),
     )
     storage.write_bytes(str(folder / MANIFEST), manifest.to_json())
     return str(folder)

@@ -22,11 +22,12 @@ from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import MAX_PIXEL, short_names
-from pipeline.sources.columns import LABEL_NAMES, label_column
+from pipeline.sources.columns import LABEL_NAMES, label_column, weight_column
 from pipeline.sources.labels import NONE, Label, Unnamed, names_of, number_of, plain
 from pipeline.sources.pictures.decode import Unreadable
 from pipeline.sources.protocol import AUTO, Request
 from pipeline.sources.rows import Item, blocks, settle
+from pipeline.sources.weights import weight_in_text
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Layout(NamedTuple):
       pixels: places of the columns of pixels; one, if its text holds all pixels.
       separator: between the pixels of an image.
       num_pixels: of an image.
+      weight: place of the column of weights; None if none are read.
     """
 
     delimiter: str
@@ -54,6 +56,7 @@ class Layout(NamedTuple):
     pixels: tuple[int, ...]
     separator: str
     num_pixels: int
+    weight: int | None = None
 
 
 class CsvFile(NamedTuple):
@@ -101,8 +104,12 @@ class CsvSource:
                 if file.layout.label is not None and self.label_names is not None:
                     label = _label(fields, file.layout, f"{file.path}: row {row}")
                     number = number_of(label, numbers)
-                content = self._pixels(fields, file.layout)
-                yield Item(f"{file.name}/{row:05d}", NONE if number is None else number, content)
+                yield Item(
+                    f"{file.name}/{row:05d}",
+                    NONE if number is None else number,
+                    self._pixels(fields, file.layout),
+                    _weight(fields, file.layout, f"{file.path}: row {row}"),
+                )
 
     def _pixels(self, fields: list[str], layout: Layout) -> np.ndarray | Unreadable:
         """Returns the pixels in a line, or why there are none."""
@@ -246,6 +253,14 @@ def _label(fields: list[str], layout: Layout, where: str) -> Label | None:
     return _plain(fields[layout.label], where)
 
 
+def _weight(fields: list[str], layout: Layout, where: str) -> float | None:
+    if layout.weight is None:
+        return None
+    if len(fields) != layout.num_columns:
+        return 0.0  # nor has it pixels
+    return weight_in_text(fields[layout.weight].strip(), where)
+
+
 def _plain(text: str, where: str) -> Label | None:
     """Returns a label in a CSV file: an integer where it can be one, else a name."""
     text = text.strip()
@@ -274,23 +289,26 @@ def _layout(path: str, request: Request) -> Layout:
         raise UserError(f"{path}: 0 images; nothing to cluster")
     names = rows[0] if has_header else [str(place) for place in range(len(rows[0]))]
     values = rows[-1] if has_header else rows[0]
-    label = _place_of_label(names, values, has_header, request, path)
+    named = weight_column(names, request, path)
+    weight = None if named is None else names.index(named)
+    label = _place_of_label(names, values, has_header, weight, request, path)
     if (place := _place_of_text(names, values, request, path)) is not None:
         num_pixels = len(values[place].split())
-        return Layout(delimiter, has_header, len(names), label, (place,), " ", num_pixels)
+        return Layout(delimiter, has_header, len(names), label, (place,), " ", num_pixels, weight)
     pixels = tuple(
         place
         for place, name in enumerate(names)
-        if place != label
+        if place not in (label, weight)
         and name.strip().lower() not in ("", "unnamed: 0")
         and _is_number(values, place)
     )
     if not pixels:
         raise UserError(f"{path}: no columns of numbers; each line has a label and pixels")
-    unread = [name for place, name in enumerate(names) if place not in (label, *pixels)]
+    unread = [name for place, name in enumerate(names) if place not in (label, weight, *pixels)]
     if unread:
         logger.warning(f"--input {request}: {path}: columns that are not read: {', '.join(unread)}")
-    return Layout(delimiter, has_header, len(names), label, pixels, delimiter, len(pixels))
+    places = label, pixels, delimiter, len(pixels), weight
+    return Layout(delimiter, has_header, len(names), *places)
 
 
 def _is_header(fields: Sequence[str]) -> bool:
@@ -307,18 +325,24 @@ def _is_number(fields: Sequence[str], place: int) -> bool:
 
 
 def _place_of_label(
-    names: list[str], values: list[str], has_header: bool, request: Request, path: str
+    names: list[str],
+    values: list[str],
+    has_header: bool,
+    weight: int | None,
+    request: Request,
+    path: str,
 ) -> int | None:
     name = label_column(names, request, path)
     if name is not None:
         return names.index(name)
     if has_header or not request.wants_labels:
         return None
-    if not _is_number(values, 0):
-        return 0
+    first, *others = (place for place in range(len(names)) if place != weight)
+    if not _is_number(values, first):
+        return first
     # Without a header, one column more than an image has pixels is a label.
-    sizes = (_is_image(len(names), request), _is_image(len(names) - 1, request))
-    return 0 if sizes == (False, True) else None
+    sizes = (_is_image(1 + len(others), request), _is_image(len(others), request))
+    return first if sizes == (False, True) else None
 
 
 def _is_image(num_pixels: int, request: Request) -> bool:

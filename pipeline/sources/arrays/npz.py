@@ -49,11 +49,13 @@ def open_npz(request: Request, paths: list[str]) -> Planned:
         keys = [_key(name) for name in members]
         for image in _images(keys, path, members, request):
             label = _labels(keys, image, path, request)
+            weight = _weights(keys, image, path, request)
             parts.append(
                 make_part(
                     folder + (image.split or _WHOLE),
                     Array(path, members[image.name]),
                     Array(path, members[label.name]) if label else None,
+                    Array(path, members[weight.name]) if weight else None,
                 )
             )
     return converted(make_source(request, parts))
@@ -102,15 +104,28 @@ def _labels(keys: Sequence[Key], image: Key, path: str, request: Request) -> Key
     """Chooses the array of labels that belongs to an array of images."""
     if not request.wants_labels:
         return None
-    of_split = [key for key in keys if key.split == image.split and key is not image]
     if asked := request.label_column:
-        found = [key for key in of_split if key.name == asked or key.role == asked.lower()]
-        found = found or [key for key in keys if key.name == asked]
-        if not found:
-            raise UserError(_missing("--label-column", asked, path, keys))
-        return found[0]
+        return _named("--label-column", asked, keys, image, path)
+    of_split = [key for key in keys if key.split == image.split and key is not image]
     found = _first_of_each_split(of_split, _LABELS, request)
     return found[0] if found else None
+
+
+def _weights(keys: Sequence[Key], image: Key, path: str, request: Request) -> Key | None:
+    """Returns the array of weights that belongs to an array of images; None if none is wanted."""
+    if not request.wants_weights:
+        return None
+    return _named("--weight-column", str(request.weight_column), keys, image, path)
+
+
+def _named(flag: str, asked: str, keys: Sequence[Key], image: Key, path: str) -> Key:
+    """Finds the array that is asked for by its name, or by it without the split of `image`."""
+    of_split = [key for key in keys if key.split == image.split and key is not image]
+    found = [key for key in of_split if key.name == asked or key.role == asked.lower()]
+    found = found or [key for key in keys if key.name == asked]
+    if not found:
+        raise UserError(_missing(flag, asked, path, keys))
+    return found[0]
 
 
 def _first_of_each_split(keys: Sequence[Key], roles: Sequence[str], request: Request) -> list[Key]:

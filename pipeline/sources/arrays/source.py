@@ -17,11 +17,13 @@ from pipeline.sources.checks import (
     check_finite,
     check_images,
     check_label_shape,
+    check_weight_shape,
     short_names,
     stored_dtype,
 )
 from pipeline.sources.labels import NONE, names_in, numbered, plain_array
 from pipeline.sources.protocol import Request
+from pipeline.sources.weights import weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +36,17 @@ class ArrayPart:
     images: Array
     labels: Array | None
     num_images: int
+    weights: Array | None = None
 
     def load_labels(self) -> np.ndarray:
         """Reads the labels as integers [n], −1 where there is none, or as texts [n]."""
         if self.labels is None:
             return np.full(self.num_images, NONE)
         return plain_array(self.labels.load(), str(self.labels))
+
+    def load_weights(self) -> np.ndarray | None:
+        """Reads the weights, float64 [n]; None in an unweighted set."""
+        return None if self.weights is None else weights_of(self.weights.load(), str(self.weights))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +70,20 @@ class ArraySource:
         for index, start, stop in plan.overlaps(piece, sizes):
             part = self.parts[index]
             labels = numbered(part.load_labels(), self.label_names) if self.label_names else None
+            weights = part.load_weights()
             for a, b, pixels in part.images.rows(start, stop, plan.images_per_block(image_bytes)):
                 ids = numbered_ids(part.prefix, a, b)
                 if pixels.dtype != np.uint8:
                     check_finite(pixels, ids, str(part.images))
-                yield Block(ids, None if labels is None else labels[a:b], pixels)
+                own = (None if column is None else column[a:b] for column in (labels, weights))
+                labels_here, weights_here = own
+                yield Block(ids, labels_here, pixels, weights=weights_here)
 
 
-def make_part(prefix: str, images: Array, labels: Array | None) -> ArrayPart:
-    """Makes a part, and checks its images and labels; raises UserError."""
+def make_part(
+    prefix: str, images: Array, labels: Array | None, weights: Array | None = None
+) -> ArrayPart:
+    """Makes a part, and checks its images, labels and weights; raises UserError."""
     shape, dtype = images.header()
     check_images(shape, str(images))
     stored = stored_dtype(dtype, images.limits, str(images))
@@ -80,7 +92,11 @@ def make_part(prefix: str, images: Array, labels: Array | None) -> ArrayPart:
         images = dataclasses.replace(images, stored=stored)
     if labels is not None:
         check_label_shape(labels.header()[0], shape[0], str(labels))
-    return ArrayPart(prefix, images, labels, shape[0])
+    if weights is not None:
+        check_weight_shape(weights.header()[0], shape[0], str(weights))
+    part = ArrayPart(prefix, images, labels, shape[0], weights)
+    part.load_weights()  # what is wrong with one is said before anything is written
+    return part
 
 
 def make_source(request: Request, parts: list[ArrayPart]) -> ArraySource:

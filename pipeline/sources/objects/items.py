@@ -18,11 +18,12 @@ from pipeline.shards.block import Block
 from pipeline.shards.ids import numbered_ids
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import stored_dtype, text_of
-from pipeline.sources.columns import image_column, label_column
+from pipeline.sources.columns import image_column, label_column, weight_column
 from pipeline.sources.labels import NONE, Label, Unnamed, names_of, number_of, plain
 from pipeline.sources.pictures.decode import Unreadable
 from pipeline.sources.protocol import AUTO, Request
 from pipeline.sources.rows import Item, blocks, settle
+from pipeline.sources.weights import weight_of
 
 PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # of Pillow's images
 
@@ -33,6 +34,7 @@ class Given(NamedTuple):
     id: str
     image: Any
     label: Any
+    weight: Any = None
 
 
 class Kept(NamedTuple):
@@ -41,6 +43,7 @@ class Kept(NamedTuple):
     Attributes:
       size: in bytes; 0: there is no image.
       is_file: whether it is an encoded image; else an array.
+      weight: None in an unweighted set.
     """
 
     id: str
@@ -48,6 +51,7 @@ class Kept(NamedTuple):
     start: int
     size: int
     is_file: bool
+    weight: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,7 @@ class ItemSource:
         for kept in self.kept[piece.start : piece.stop]:
             number = NONE if self.label_names is None else number_of(kept.label, numbers)
             assert number is not None  # all labels are known
-            yield Item(kept.id, number, self._content(kept))
+            yield Item(kept.id, number, self._content(kept), kept.weight)
 
     def _content(self, kept: Kept) -> bytes | np.ndarray | Unreadable:
         if not kept.size:
@@ -180,13 +184,17 @@ def _by_column(rows: Iterable[Any], request: Request) -> Iterator[tuple[Given, s
     """Reads dictionaries; yields images and the name of the column of labels."""
     image: str | None = None
     label: str | None = None
+    weight: str | None = None
     for number, row in enumerate(rows):
         if image is None:
             names = [*row]
             fitting = [name for name, value in row.items() if _may_be_image(value)]
             image = image_column(names, fitting, request, str(request))
             label = label_column(names, request, str(request))
-        yield Given(_id(number), row[image], None if label is None else row[label]), label
+            weight = weight_column(names, request, str(request))
+        given_label = None if label is None else row[label]
+        given_weight = None if weight is None else row[weight]
+        yield Given(_id(number), row[image], given_label, given_weight), label
 
 
 def _may_be_image(value: Any) -> bool:
@@ -218,7 +226,8 @@ def _keep(given: Given, file: IO[bytes], dtypes: set[str], request: Request) -> 
         array = _array(image, where)
         dtypes.add(array.dtype.name)
         np.save(file, array, allow_pickle=False)
-    return Kept(given.id, label, start, file.tell() - start, is_file)
+    weight = weight_of(given.weight, where) if request.wants_weights else None
+    return Kept(given.id, label, start, file.tell() - start, is_file, weight)
 
 
 def _array(image: Any, where: str) -> np.ndarray:

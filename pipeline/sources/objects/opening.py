@@ -65,6 +65,8 @@ def opened(images: Any, request: Request) -> Iterator[Planned]:
         from pipeline.sources.objects import items
 
         if _is_of(images, "tensorflow"):
+            if not isinstance(images.element_spec, dict):
+                _refuse_weights(request)
             found = items.of_tensorflow(images, request)
         elif _is_of(images, "datasets"):
             found = items.of_rows(images, request)
@@ -95,7 +97,18 @@ def _is_pair(images: Any) -> bool:
 def _refuse_choice(request: Request, columns: bool = False) -> None:
     """Raises UserError if a split is chosen where there is none, or a column."""
     request.refuse_test_split()
+    if columns:
+        _refuse_weights(request)
     for name in ("image_column", "label_column") if columns else ():
         value = getattr(request, name)
         if value is not None and (name == "image_column" or request.wants_labels):
             raise UserError(f"{name} {value!r}: {request} has no columns; leave it out")
+
+
+def _refuse_weights(request: Request) -> None:
+    """Raises UserError if a column of weights is named of images that come without any."""
+    if request.wants_weights:
+        raise UserError(
+            f"weight_column {request.weight_column!r}: {request} has no columns; give "
+            "dictionaries, a datasets.Dataset or a file of npz, CSV, TFRecord, Parquet or Arrow"
+        )

@@ -16,6 +16,7 @@ from pipeline.sources.columns import IMAGE_NAMES, LABEL_NAMES, shown
 from pipeline.sources.labels import Label, plain
 from pipeline.sources.pictures.decode import Unreadable, shape_text
 from pipeline.sources.protocol import NO_LABELS, Request
+from pipeline.sources.weights import weight_of
 
 IMAGE_KEYS = ("image/encoded", "image/raw", "image_raw", *IMAGE_NAMES)
 LABEL_KEYS = ("image/class/label", *LABEL_NAMES)
@@ -119,6 +120,21 @@ def label_in(feature: Any, request: Request, where: str) -> Label | None:
             if label not in (None, ""):
                 return label
     return None
+
+
+def weight_in(feature: Any, request: Request, where: str) -> float | None:
+    """Returns the weight of an image; None in an unweighted set.
+
+    Raises:
+      UserError: it is missing, or no weight.
+    """
+    if not request.wants_weights:
+        return None
+    asked = request.weight_column
+    if asked not in feature:
+        raise UserError(f"--weight-column {asked}: {where} has only {shown(sorted(feature))}")
+    values = _values(feature[asked])
+    return weight_of(values[0] if len(values) == 1 else values or None, where)
 
 
 def _values(feature: Any) -> list[Any]:

@@ -40,6 +40,7 @@ from pipeline.sources.records.examples import (
     content_of,
     id_of,
     label_in,
+    weight_in,
 )
 from pipeline.sources.records.inflate import ZlibReader
 from pipeline.sources.rows import Item, blocks, settle
@@ -114,6 +115,7 @@ class ExampleSource:
                     image_id,
                     NONE if label_number is None else label_number,
                     content_of(feature, self.request, where),
+                    weight_in(feature, self.request, where),
                 )
 
     def label(self, feature: Any, where: str) -> Label | None:

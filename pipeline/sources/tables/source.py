@@ -18,7 +18,7 @@ from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.rejected import Rejection
 from pipeline.sources.checks import short_names, stored_dtype
-from pipeline.sources.columns import image_column, label_column
+from pipeline.sources.columns import image_column, label_column, weight_column
 from pipeline.sources.labels import (
     MAX_LABEL,
     NONE,
@@ -33,6 +33,7 @@ from pipeline.sources.protocol import AUTO, Request
 from pipeline.sources.rows import Item, blocks, settle
 from pipeline.sources.tables import arrow, parquet
 from pipeline.sources.tables.cells import is_encoded, is_numbers, numbers_in
+from pipeline.sources.weights import weight_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +108,22 @@ class TableSource:
         numbers = {name: index for index, name in enumerate(self.label_names or ())}
         for index, start, stop in plan.overlaps(piece, (f.num_rows for f in self.files)):
             file = self.files[index]
-            columns = [self.column, *([file.label] if file.label is not None else [])]
+            weight = self.request.weight_column if self.request.wants_weights else None
+            columns = [name for name in (self.column, file.label, weight) if name is not None]
             values = reader_of(file.path).read_rows(file.path, columns, start, stop)
-            for row, (value, *label) in enumerate(values, start):
+            for row, (value, *others) in enumerate(values, start):
                 where = f"{file.path}: row {row}"
-                number = number_of(file.named(label[0], where), numbers) if label else NONE
+                number: int | None = NONE
+                if file.label is not None:
+                    number = number_of(file.named(others[0], where), numbers)
                 if number is None:
-                    raise UserError(f"{where}: label {label[0]} is new; do not change the file")
-                yield Item(f"{file.name}/{row:05d}", number, self._content(value, file.path))
+                    raise UserError(f"{where}: label {others[0]} is new; do not change the file")
+                yield Item(
+                    f"{file.name}/{row:05d}",
+                    number,
+                    self._content(value, file.path),
+                    None if weight is None else weight_of(others[-1], where),
+                )
 
     def _content(self, value: Any, path: str) -> bytes | np.ndarray | Unreadable:
         """Returns an image as it is stored, or why there is none.
@@ -145,6 +154,7 @@ def open_tables(request: Request, paths: list[str]) -> TableSource:
         num_rows, schema = reader_of(path).read_schema(path)
         label = label_column(schema.names, request, path)
         _check_once(label, schema, path)
+        _check_once(weight_column(schema.names, request, path), schema, path)
         label_type = None if label is None else schema.field(label).type
         names = _class_names(schema, label)
         files.append(TableFile(path, name, num_rows, label, label_type, names))
@@ -218,7 +228,7 @@ def _say_unlabelled(
 ) -> None:
     """Logs a line where images have no label though there may be some to read."""
     bare = [file.path for file in files if file.label is None]
-    others = {name for schema in schemas for name in schema.names} - {column}
+    others = {name for schema in schemas for name in schema.names} - {column, request.weight_column}
     if not request.wants_labels:
         return
     if bare and len(bare) < len(files):

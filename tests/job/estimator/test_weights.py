@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from job.distribute.replicas import local_replicas
-from job.estimator import weights as weighing
-from job.estimator.weights import Inertia, images_of, in_units
-from job.images.array import Graphs
+from job.estimator.weights import Inertia, images_of
+from job.images import weighted as weighing
+from job.images.array import Graphs, weights_entry
+from job.images.weighted import in_units, unit_of
 from job.kmeans.init import random_images
 from kmeans_job import KMeans
 
@@ -18,6 +19,12 @@ SETS = {
     "floats": (RNG.normal(size=(300, 6)) * 3 + 50).astype(np.float32),
     "far away": RNG.normal(size=(300, 6)) + 1e9,
 }
+
+
+def on_grid(weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights in their unit, and the unit."""
+    unit = unit_of(weights_entry(weights), len(weights))
+    return in_units(weights, unit), unit
 
 
 def bits(kmeans: KMeans) -> tuple:
@@ -61,13 +68,13 @@ def test_weights_of_one_are_none(cpus):
 def test_other_weights(cpus, name, init):
     X, weights = SETS[name], RNG.random(300)
     kmeans = KMeans(30, init=init).fit(X, sample_weight=weights)
-    units, _ = in_units(weights)
+    units, unit = on_grid(weights)
     for cluster in range(30):
         rows = kmeans.labels_ == cluster
         mean = np.average(X[rows].astype(np.float64), axis=0, weights=units[rows])
         np.testing.assert_allclose(kmeans.cluster_centers_[cluster], mean, rtol=1e-6)
     squared = np.square(X[:, None].astype(np.float64) - kmeans.cluster_centers_).sum(axis=2)
-    inertia = (squared.min(axis=1) * weights).sum()
+    inertia = (squared.min(axis=1) * units).sum() * unit
     assert kmeans.inertia_ == pytest.approx(inertia, rel=1e-9)
     assert kmeans.history_[-1]["inertia"] == pytest.approx(inertia, rel=1e-5)
     halved = KMeans(30, init=init, replicas=2).fit(X, sample_weight=weights / 2)
@@ -95,7 +102,7 @@ def test_many_copies_are_weights(cpus, monkeypatch):
 
 def test_rows_are_drawn_in_proportion_to_their_weights(cpus):
     pixels, weights = np.arange(3, dtype=np.uint8)[:, None], np.array([0.5, 1.5, 6])
-    images, _ = images_of(pixels, weights, Graphs(local_replicas(1)), None)
+    images = images_of(pixels, weights, Graphs(local_replicas(1)), None)
     drawn = [random_images(images, 1, seed, "draw")[0, 0] for seed in range(400)]
     # Of 400 draws 25, 75 and 300 are expected; the bounds are five standard deviations away.
     found = np.bincount(drawn, minlength=3)
@@ -103,13 +110,17 @@ def test_rows_are_drawn_in_proportion_to_their_weights(cpus):
 
 
 def test_the_grid():
-    units, unit = in_units(np.array([3.0, 0, 7]))
+    units, unit = on_grid(np.array([3.0, 0, 7]))
     assert (units.tolist(), unit) == ([3, 0, 7], 1)
-    units, unit = in_units(np.array([0.75, 1e-9, 0.1]))
+    units, unit = on_grid(np.array([0.75, 1e-9, 0.1]))
     assert unit == 2.0**-20
     assert units.tolist() == [0.75 * 2**20, 0, round(0.1 * 2**20)]
-    units, unit = in_units(np.array([2.0**30, 1]))
+    units, unit = on_grid(np.array([2.0**30, 1]))
     assert (units.tolist(), unit) == ([2**19, 0], 2.0**11)
+    # Sums of the bytes of very many rows stay exact.
+    entry = weights_entry(np.array([3.0, 2**20]))
+    assert [unit_of(entry, rows) for rows in (1 << 25, 1 << 26)] == [1, 4]
+    assert unit_of(weights_entry(np.array([0.75])), 1 << 30) == 2.0**-15
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])

@@ -60,7 +60,8 @@ def test_the_sums_of_a_block(dtype):
         assert tally.distances[cluster] == np.sqrt(squared[own]).sum()
         for label in range(LABELS):
             assert tally.contingency[cluster, label] == (own & (block.labels == label)).sum()
-    assert tally.squared_norm_total == norms.sum() * (dtype == np.uint8)
+    assert rounded(tally.squared_norms) == norms.sum() * (dtype == np.uint8)
+    np.testing.assert_array_equal(tally.weights, tally.counts)
     assert rounded(tally.squared_distances) == squared.sum()
     assert tally.silhouettes == silhouettes.sum()
 

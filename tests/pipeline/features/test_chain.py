@@ -7,7 +7,7 @@ import sets
 
 from job.cli import main
 from pipeline.errors import UserError
-from pipeline.features import FORMS, feature_of, first_feature, specification
+from pipeline.features import FORMS, feature_of, first_feature, keras_model, specification
 from pipeline.features.chain import ChainFeature, LearnedChainFeature
 from pipeline.features.kept import keep, read_kept
 from pipeline.features.pca import Pca
@@ -45,6 +45,28 @@ def test_specifications():
         specification("keras:a.keras,pca:x")
     with pytest.raises(UserError, match="--transform: pca:N can only be the last of several"):
         feature_of("pca:7,keras:a.keras")
+
+
+def test_a_model_is_loaded_once(tmp_path, monkeypatch, model):
+    import keras
+
+    loaded, load_model = [], keras_model._load
+    monkeypatch.setattr(
+        keras_model, "_load", lambda *paths: loaded.append(paths) or load_model(*paths)
+    )
+    keras_model._embedding.cache_clear()
+    chain = feature_of(f"keras:{model},pca:2")
+    assert chain.num_features((6, 5), "uint8") == 2
+    chain.save(path := str(tmp_path / chain.file), (6, 5), "uint8")
+    pixels = sets.digits(3)[0][:, :6, :5].reshape(3, 30)
+    vectors = chain.first(path, (6, 5), "uint8").apply(pixels)
+    assert len(loaded) == 1
+    # What decides is the content, not the path.
+    (altered := keras.models.load_model(model)).set_weights([w + 1 for w in altered.get_weights()])
+    altered.save(other := str(tmp_path / "model.keras"))
+    changed = feature_of(f"keras:{other}").load(other, (6, 5), "uint8").apply(pixels)
+    assert len(loaded) == 2
+    assert not np.array_equal(changed, vectors)
 
 
 def test_what_is_kept_between_two_passes(tmp_path):

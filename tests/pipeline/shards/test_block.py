@@ -40,6 +40,26 @@ def test_block_round_trip(tmp_path, labelled, dtype):
         assert after.labels is None
 
 
+def test_weights_keep_all_their_digits(tmp_path):
+    weights = np.array([0.1, 1 / 3, 0, 2.0**60, 1])
+    whole = block_of(5)._replace(weights=weights)
+    after = decode_block(encode_block(whole), write_set(tmp_path))
+    assert after.weights.tolist() == weights.tolist()
+    assert len(encode_block(whole)) < len(encode_block(block_of(5))) + 5 * 8 + 30
+    parts = list(whole.split(2))
+    assert [part.weights.tolist() for part in parts] == [[0.1, 1 / 3], [0, 2.0**60], [1]]
+    assert next(regrouped(parts, 5)).weights.tolist() == weights.tolist()
+
+
+def test_the_fingerprint_of_a_set_without_weights_stays_what_it_was():
+    plain, weighted, other = Fingerprint(), Fingerprint(), Fingerprint()
+    plain.add(block_of(3))
+    weighted.add(block_of(3)._replace(weights=np.ones(3)))
+    other.add(block_of(3)._replace(weights=np.array([1, 1, 2.0])))
+    assert plain.hex() == "267cf412ac1d2dd3a5c838193dff240a"
+    assert len({each.hex() for each in (plain, weighted, other)}) == 3
+
+
 def test_blocks_of_a_set_come_back(tmp_path):
     write_set(tmp_path)
     assert [len(b.ids) for b in read_all(tmp_path)] == [3, 1, 4, 1]
