@@ -114,7 +114,8 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
         {
             "k": metrics["num_clusters"],
             "folder": k_folder(metrics["num_clusters"]),
-            **{metric.name: metrics[metric.name] for metric in METRICS},
+            # Of an older version's results one may not be there, here and below.
+            **{metric.name: metrics.get(metric.name) for metric in METRICS},
             **{name: metrics[name] for name in ("iterations", "converged")},
             "seconds": sum(metrics["seconds"].values()),
         }
@@ -123,7 +124,6 @@ def compare(config: FitConfig, results: Sequence[dict[str, Any]]) -> dict[str, A
     ks = [metrics["num_clusters"] for metrics in results]
     about = ("num_images", "num_labelled", "num_features", "fingerprint", "weight_column")
     return {
-        # Of an older version's results one may not be there.
         **{name: results[0][name] for name in about if name in results[0]},
         "elbow": elbow(ks, [metrics["inertia"] for metrics in results]),
         "elbow_rule": ELBOW_RULE,

@@ -5,6 +5,8 @@ import result_folder
 
 from job import report, sweep
 from job.config import FitConfig
+from job.report import page as result_page
+from job.result.read import read_metrics
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 HOSTILE = "</title></script><script>window.broken = 1</script>\"'><img src=x onerror=broken=2>"
@@ -217,3 +219,31 @@ def test_text_stands_out_and_nothing_overflows(browser, tmp_path, theme, width):
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert inner <= outer
     assert worst >= 4.5
+
+
+def test_the_command_breaks_between_words_and_is_copied_as_it_is(browser, tmp_path):
+    result_folder.digits(tmp_path)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    show(browser, tmp_path)
+    broken, words, selected = browser.execute_script(
+        """
+        const code = document.querySelector("pre code");
+        const lines = (range) => new Set([...range.getClientRects()].map((box) => box.top)).size;
+        const range = document.createRange();
+        const broken = [...code.children].filter((word) => {
+          range.selectNodeContents(word);
+          return lines(range) > 1;
+        }).map((word) => word.textContent);
+        range.selectNodeContents(code);
+        getSelection().removeAllRanges();
+        getSelection().addRange(range);
+        return [broken, code.children.length, getSelection().toString()];
+        """
+    )
+    command = result_page.command(read_metrics(str(tmp_path))["config"])
+    assert selected == command
+    assert words == len(command.split(" ")) > 5
+    assert [word for word in broken if len(word) < 30] == []  # a long path may
