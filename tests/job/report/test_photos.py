@@ -88,7 +88,8 @@ def test_the_map_of_images_shows_them(result):
 def test_components_show_photos_and_drawn_centroids(result):
     page = page_of(result("--transform", "pca:2", "--image-size", "16x12").folder)
     assert "Pictures of centroids are drawn from these vectors." in page.text
-    assert decoded(page.all("img", "member")[0]["src"]).shape == (16, 12, 3)
+    # As they were before they were resized.
+    assert decoded(page.all("img", "member")[0]["src"]).shape == (96, 58, 3)
     assert page.all("img", "centroid")
 
 
