@@ -48,6 +48,10 @@ COLOURS = [
     "#c9c9c9",
 ]
 OTHER = "anything else"
+# As they follow each other, for the table and the picture.
+ORDER = ("importing", "sharding", "loading shards", "seeding", "tracing graphs", "iterating")
+ORDER += ("publishing", "drawing the report", OTHER)
+LEAST_SHOWN = 0.05  # seconds
 BAR, GAP, LEFT, WIDTH = 30, 26, 150, 620  # of the picture, in pixels
 
 
@@ -104,9 +108,10 @@ def write_inputs(folder: Path) -> dict[str, tuple[str, ...]]:
 
 def drawn(found: dict[str, dict[str, float]]) -> str:
     """Draws a bar for each run, as SVG."""
-    names = [name for name in (*STAGES, OTHER) if any(name in each for each in found.values())]
-    colours = dict(zip((*STAGES, OTHER), COLOURS, strict=True))
-    longest = max(sum(each.values()) for each in found.values())
+    each = [*found.values()]
+    names = [name for name in ORDER if max(one.get(name, 0) for one in each) >= LEAST_SHOWN]
+    colours = dict(zip(ORDER, COLOURS, strict=True))
+    longest = max(sum(one.values()) for one in each)
     parts = []
     for row, (title, seconds) in enumerate(found.items()):
         y, x = GAP + row * (BAR + GAP), float(LEFT)
@@ -156,7 +161,7 @@ def main() -> None:
         }
     print("| stage |" + "".join(f" {name} |" for name in found))
     print("|---|" + "--:|" * len(found))
-    for stage in (*STAGES, OTHER):
+    for stage in ORDER:
         print(f"| {stage} |" + "".join(f" {each.get(stage, 0):.1f} |" for each in found.values()))
     print("| **all** |" + "".join(f" {sum(each.values()):.1f} |" for each in found.values()))
     if options.picture:

@@ -120,9 +120,9 @@ def test_shards_hold_them_beside_vectors_and_large_images(tmp_path, flags):
 @pytest.mark.parametrize(
     ("flags", "shape"),
     [
-        (["--image-size", "40x40", "--transform", "pca:2"], (48, 96, 3)),
-        (["--image-size", "40x40", "--transform", "pca:2", "--color", "gray"], (48, 96)),
-        (["--image-size", "40x40", "--transform", "pca:2", "--resize", "crop"], (40, 40, 3)),
+        (["--image-size", "20x20", "--transform", "pca:2"], (48, 96, 3)),
+        (["--image-size", "20x20", "--transform", "pca:2", "--color", "gray"], (48, 96)),
+        (["--image-size", "20x20", "--transform", "pca:2", "--resize", "crop"], (20, 20, 3)),
         (["--image-size", "100x100"], (48, 96, 3)),
         (["--image-size", "64x64"], None),  # the images themselves are as small
     ],
