@@ -18,6 +18,9 @@ from job.cli import build_parser, main
 from pipeline.transforms.runner import check_beam_flags
 
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+# Many commands, each of which starts a process: a minute and more.
+LONG = {f"docs/{name}.md" for name in ("clustering", "engines", "estimator", "features")}
+SLOW = [pytest.param(page, marks=pytest.mark.slow) for page in sorted(LONG)]
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {"sh": ("", "parse", "make", "no-run"), "python": ("",)}
 
@@ -85,7 +88,7 @@ def check(words: list[str]) -> None:
     check_beam_flags(others, flags.parser.flags())
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*sorted({*PAGES} - LONG), *SLOW])
 def test_commands_run_as_they_are_written(page, cpus, inputs, tmp_path, monkeypatch, request):
     if "encoder.keras" in (ROOT / page).read_text(encoding="utf-8"):
         request.getfixturevalue("encoder")

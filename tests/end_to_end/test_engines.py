@@ -47,7 +47,10 @@ def on(cluster) -> tuple[str, ...]:
     return (*DASK, "--dask_client_address", cluster.scheduler.address)
 
 
-@pytest.mark.parametrize("kind", ["idx", "folder", "TFRecord", "Parquet"])
+SLOW_KINDS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("idx", "TFRecord")]
+
+
+@pytest.mark.parametrize("kind", ["folder", "Parquet", *SLOW_KINDS])
 def test_two_processes(tmp_path, kind):
     spec = images(tmp_path, kind)
     assert shard(spec, tmp_path / "one") == 0
