@@ -96,6 +96,7 @@ def view(result: Result) -> dict[str, Any]:
         "foot": formatting.foot(metrics),
         "rate": images_per_second(metrics),
         "num_labelled": 0 if contingency is None else int(contingency.sum()),
+        "weighted": "cluster_weights" in metrics,
         "measures": list(present(metrics)),
         "clusters": described,
         "look": look.look_at(result, names, len(found.merges) if found else 0),

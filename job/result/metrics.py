@@ -41,14 +41,16 @@ class Facts(NamedTuple):
     Attributes:
       sums: over all images.
       centroids: float64 [k, d], published units.
-      inertia: of all images, published units².
+      inertia: of all images, published units², each times its weight.
       are_unit: whether images are vectors of length 1, as `--normalize` makes them.
+      weight: of all images together; None: their number, since all count once.
     """
 
     sums: Sums
     centroids: np.ndarray
     inertia: float
     are_unit: bool = False
+    weight: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,8 @@ def cosine_distance(facts: Facts) -> float | None:
     centroid, a mean of such vectors, is shorter than 1: this is half the mean cosine distance of
     two images of a cluster.
     """
-    return facts.inertia / 2 / int(facts.sums.counts.sum()) if facts.are_unit else None
+    weight = facts.weight or int(facts.sums.counts.sum())
+    return facts.inertia / 2 / weight if facts.are_unit else None
 
 
 def are_unit(values: dict[str, Any]) -> bool:

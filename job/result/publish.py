@@ -265,14 +265,15 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
     centroids = publication.fitted.centroids.astype(np.float64)
     about = _about_images(manifest)
     inertia = tally.inertia(centroids, publication.units) * publication.weight_unit
-    facts = Facts(tally, centroids, inertia, are_unit(about))
+    weights = tally.weights * publication.weight_unit
+    facts = Facts(tally, centroids, inertia, are_unit(about), float(weights.sum()))
     return {
         **about,
         **_about_fit(publication),
         **all_metrics(facts, labelled),
         "num_labelled": int(tally.contingency.sum()),
         "cluster_sizes": tally.counts.tolist(),
-        **_about_weights(publication, tally),
+        **_about_weights(manifest, weights),
         "contingency": tally.contingency.tolist() if labelled else None,
         "versions": {
             "kmeans-job": __version__,
@@ -285,13 +286,11 @@ def _metrics(publication: Publication, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _about_weights(publication: Publication, tally: Tally) -> dict[str, Any]:
-    """Says what the images of each cluster weigh; nothing where all count once."""
-    column = publication.manifest.weight_column
-    if column is None:
+def _about_weights(manifest: Manifest, weights: np.ndarray) -> dict[str, Any]:
+    """Says what the images of each cluster weigh, [k]; nothing where all count once."""
+    if manifest.weight_column is None:
         return {}
-    weights = tally.weights * publication.weight_unit
-    return {"weight_column": column, "cluster_weights": weights.tolist()}
+    return {"weight_column": manifest.weight_column, "cluster_weights": weights.tolist()}
 
 
 def _about_images(manifest: Manifest) -> dict[str, Any]:

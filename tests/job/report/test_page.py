@@ -140,6 +140,16 @@ def test_an_unlabelled_set_does_not_mention_labels(tmp_path):
     assert len(page.all("img", "member")) == 350
 
 
+def test_the_page_says_what_counts_by_weights(tmp_path):
+    result_folder.digits(tmp_path)
+    assert "weight" not in re.sub("weighted", "", page_of(tmp_path).text)
+    weights = {"weight_column": "w<b>", "cluster_weights": [2.0] * 9 + [7.0]}
+    result_folder.digits(tmp_path, inertia=50.0, **weights)
+    text = page_of(tmp_path).text
+    assert "2.000 per unit of weight" in text
+    assert "Images count by their weights, from w<b>, in centroids and inertia" in text
+
+
 def test_the_page_says_how_many_images_have_a_label(tmp_path):
     said = "images have a label; shares and metrics of labels are over these"
     table = result_folder.digits(tmp_path)["contingency"]

@@ -88,6 +88,8 @@ def test_the_cosine_distance_of_unit_vectors():
     within = [apart[np.ix_(own, own)].mean() for own in (clusters == 0, clusters == 1)]
     # Half the mean over pairs within clusters, as the docs say.
     assert found["cosine_distance"] == pytest.approx(np.average(within, weights=[3, 2]) / 2)
+    weighed = metrics.Facts(sums, centroids, 4 * inertia, True, weight=20.0)
+    assert metrics.cosine_distance(weighed) == pytest.approx(found["cosine_distance"])
     other = metrics.all_metrics(metrics.Facts(sums, centroids, inertia), labelled=False)
     assert other["cosine_distance"] is None
     values = {"transform": {"spec": "pca:2,unit"}, "contingency": None, **found}
