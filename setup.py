@@ -15,6 +15,7 @@ HTTP = ["fsspec>=2024.10", "aiohttp>=3.9"]
 HEIC = ["pillow-heif>=0.16"]
 COMPLETION = ["argcomplete>=3.5"]
 SKLEARN = ["scikit-learn>=1.6"]
+MLFLOW = ["mlflow-skinny>=2.14"]
 WANDB = ["wandb>=0.17"]
 ONNX = ["onnx>=1.16"]
 TEST = [
@@ -32,6 +33,7 @@ TEST = [
     "hypothesis>=6.100",
     "ipykernel>=6.29",  # runs the notebooks of docs/
     "kubernetes-validate>=1.33",  # schemas of Kubernetes
+    *MLFLOW,
     "moto[s3,server]>=5.0.20",  # a server that speaks S3
     "mypy>=1.10",
     "nbclient>=0.10",
@@ -126,7 +128,7 @@ setup(
         "completion": COMPLETION,
         "onnx": ONNX,
         "sklearn": SKLEARN,
-        "mlflow": ["mlflow-skinny>=2.14"],
+        "mlflow": MLFLOW,
         "wandb": WANDB,
         "tensorboard": ["tensorboard>=2.18"],
         "dask": ["apache-beam[dask]"],

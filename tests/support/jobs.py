@@ -100,10 +100,10 @@ def fit(output: Path, *options, **variables: str) -> int:
     return wait(start(output, *options, **variables))[0]
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> bool:
-    """Whether `condition` became true before the process ended."""
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen | None = None) -> bool:
+    """Whether `condition` became true before the process, if one is given, ended."""
     end = time.monotonic() + PATIENCE_SECONDS
-    while process.poll() is None and time.monotonic() < end:
+    while (process is None or process.poll() is None) and time.monotonic() < end:
         if condition():
             return True
         time.sleep(0.002)
