@@ -32,6 +32,6 @@ class Weighted:
 
 
 def _moved_copies(images, squared_norm, state, shared, units, shape):
-    """A step: its partial sums are `moved_sums` of shape [k, d]; the state stays as it is."""
+    """A step: its partial sums are `moved_sums` of shape [k, d]; its state, the clusters now."""
     before, after, copies = state
     return after, list(moved_sums(images, before, after, shape, units, copies=copies))
