@@ -163,9 +163,10 @@ def test_the_same_file_may_be_assigned(fit, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", [WHOLE, SOME], ids=["whole", "some"])
-@pytest.mark.parametrize("init", ["random", "far.npy"])
-def test_workers_end_with_the_bits_of_one(tmp_path, weights, init):
+@pytest.mark.parametrize(
+    ("init", "weights"), [("random", SOME), ("far.npy", WHOLE)], ids=["some", "whole"]
+)
+def test_workers_end_with_the_bits_of_one(tmp_path, init, weights):
     shards = shards_of(tmp_path / "set", PIXELS, weights, 5)
     if init == "far.npy":  # most clusters are empty
         np.save(init := tmp_path / "far.npy", np.repeat(np.eye(2, 6), 15, axis=0))
