@@ -147,8 +147,15 @@ def mnist(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [10, 100])
-def test_mnist_has_one_answer(mnist, tmp_path, k):
+@pytest.mark.parametrize(
+    ("k", "together"),  # workers, replicas of each, memory
+    [
+        (10, [(2, 1, "resident"), (3, 1, "stream")]),
+        (100, [(2, 2, "stream"), (3, 2, "resident")]),
+    ],
+    ids=["10", "100"],
+)
+def test_mnist_has_one_answer(mnist, tmp_path, k, together):
     # As many iterations as it takes to see differences, if there were any.
     options = ("--shards", mnist, "--k", k, "--algorithm", "hamerly", "--max-iterations", 12)
     assert jobs.fit(tmp_path / "alone", *options) == 0
@@ -157,12 +164,7 @@ def test_mnist_has_one_answer(mnist, tmp_path, k):
         output = tmp_path / f"1-{replicas}-{memory}"
         assert jobs.fit(output, *options, "--replicas", replicas, "--memory", memory) == 0
         assert jobs.outcome(output) == wanted, output
-    for count, replicas, memory in [
-        (2, 1, "resident"),
-        (2, 2, "stream"),
-        (3, 1, "stream"),
-        (3, 2, "resident"),
-    ]:
+    for count, replicas, memory in together:
         given = ("--replicas", replicas, "--memory", memory)
         found = fit_together(tmp_path / f"{count}-{replicas}-{memory}", count, *options, *given)
         assert found == wanted, (count, replicas, memory)
