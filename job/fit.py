@@ -170,8 +170,7 @@ class Session:
             self._images = kind(config.shards, self.manifest, self.replicas)
             if column := self.manifest.weight_column:
                 with Progress("load", None, "images", self._quiet) as progress:
-                    figures = f"weighted by {column}"
-                    progress.update(self.manifest.num_images, figures)
+                    progress.update(self.manifest.num_images, f"weighted by {column}")
         self._images.forget_passes()
         return self._images
 

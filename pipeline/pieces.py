@@ -8,7 +8,7 @@ import numpy as np
 from pipeline import storage
 from pipeline.shards import ids
 from pipeline.shards.block import Block
-from pipeline.shards.manifest import Shard
+from pipeline.shards.manifest import SeenWeights, Shard
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import part_file, write_part
 from pipeline.sources import Rejection, Source
@@ -30,27 +30,6 @@ class SeenLabels(NamedTuple):
     def merge(self, other: "SeenLabels") -> "SeenLabels":
         """Returns the labels of both."""
         return SeenLabels(self.numbers | other.numbers, self.unnamed | other.unnamed)
-
-
-class SeenWeights(NamedTuple):
-    """What decides on which grid the weights of some images lie.
-
-    Attributes:
-      largest: the largest of them; 0 if there are none.
-      are_whole: whether all are whole numbers.
-    """
-
-    largest: float = 0.0
-    are_whole: bool = True
-
-    def merge(self, other: "SeenWeights") -> "SeenWeights":
-        """Returns the same of the weights of both."""
-        return SeenWeights(max(self.largest, other.largest), self.are_whole and other.are_whole)
-
-    @classmethod
-    def of(cls, weights: np.ndarray) -> "SeenWeights":
-        """Returns the same of weights float64 [B]."""
-        return cls(float(weights.max(initial=0)), bool((weights == np.rint(weights)).all()))
 
 
 class WrittenPiece(Protocol):

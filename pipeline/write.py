@@ -13,10 +13,17 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.features import Accumulator
 from pipeline.features.source import Transformed
-from pipeline.pieces import PieceReader, SeenLabels, SeenWeights, WrittenPiece
+from pipeline.pieces import PieceReader, SeenLabels, WrittenPiece
 from pipeline.rewrite import notes_are_gone, remove_id_notes, rewritten
 from pipeline.shards.block import Block, Fingerprint, ShardWriter
-from pipeline.shards.manifest import MANIFEST, Manifest, Shard, WeightsEntry, shard_file
+from pipeline.shards.manifest import (
+    MANIFEST,
+    Manifest,
+    SeenWeights,
+    Shard,
+    WeightsEntry,
+    shard_file,
+)
 from pipeline.shards.plan import Listing, Piece
 from pipeline.shards.rejected import (
     DEFAULT_FRACTION,

@@ -18,7 +18,7 @@ from pipeline.terminal import without_loading_lines
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
-TF32 = "NVIDIA_TF32_OVERRIDE"
+TF32 = "NVIDIA_TF32_OVERRIDE"  # 1 asks for products in TF32
 
 
 def prepare(group: WorkerGroup | None = None) -> None:

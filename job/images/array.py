@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.shards import plan
 from pipeline.shards.block import Block
 from pipeline.shards.ids import numbered_ids
-from pipeline.shards.manifest import Manifest, Shard, WeightsEntry
+from pipeline.shards.manifest import Manifest, SeenWeights, Shard, WeightsEntry
 
 # What messages call the array.
 NAME = "X"
@@ -220,8 +220,7 @@ def _rows_and_block(pixels: np.ndarray) -> tuple[int, int]:
 
 def weights_entry(weights: np.ndarray) -> WeightsEntry:
     """Describes the weights of an array, float64 [n]."""
-    are_whole = bool((weights == np.rint(weights)).all())
-    return WeightsEntry("sample_weight", float(weights.max()), are_whole)
+    return WeightsEntry("sample_weight", *SeenWeights.of(weights))
 
 
 def _manifest(pixels: np.ndarray, dtype: str, weights: np.ndarray | None = None) -> Manifest:

@@ -74,7 +74,7 @@ class Rows:
         self.digests[loaded.replica][loaded.rows] = hashing.digests(loaded.ids)
 
     def settle(self, replicas: Replicas) -> None:
-        """Is called in all workers when all rows are added: the attributes are then right."""
+        """Completes the attributes, once all rows are added; all workers call it together."""
 
     def by_image(self, values: list[np.ndarray]) -> list[np.ndarray]:
         """Converts values of the rows of each replica to those of its images."""
@@ -93,7 +93,9 @@ class Rows:
         return pixels
 
     def silence(self, replica: int, rows: slice, values: np.ndarray) -> None:
-        """Sets values [m, …] of rows without a weight to 0: no frame may be made for them."""
+        """Sets values [m, …] of rows of weight 0 to 0, since the frame, found without them, may not
+        hold them.
+        """
 
 
 def squared_pixel_norms(pixels: np.ndarray) -> np.ndarray:

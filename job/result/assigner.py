@@ -22,6 +22,7 @@ from pipeline.shards.block import Block
 from pipeline.shards.decisions import doubts_of
 from pipeline.shards.double_double import row_sums
 from pipeline.shards.pixel_scale import (
+    Units,
     middle_of,
     squared_norms,
     to_squared_distances,
@@ -54,7 +55,7 @@ class Measured(NamedTuple):
 
 
 def assigner_of(centroids: np.ndarray, dtype: str) -> Callable[[Block], Measured]:
-    """Makes what is quicker of both that find the nearest of centroids float32 [k, d]."""
+    """Makes the quicker one of both assigners for centroids float32 [k, d]."""
     if dtype == "uint8" and 8 * centroids.size <= CACHED_BYTES:
         return CachedAssigner(centroids)
     return Assigner(centroids, dtype)
@@ -117,17 +118,7 @@ class Assigner:
         exact = tf.constant(units.scale * wide)
         doubts = tf.constant(doubts_of(squares, units.scale, num_features))
 
-        def scores_of(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-            return exact_scores(images, weights, bias)
-
-        if (
-            units.step
-            and num_clusters >= MANY_CENTROIDS
-            and not tf.config.list_logical_devices("GPU")
-        ):
-            narrow = tf.cast(weights, tf.float32), tf.cast(bias, tf.float32)
-            margin = scorer_of(wide, units, FLOAT32).margin
-            scores_of = functools.partial(_leading_scores, (weights, bias), narrow, margin)
+        scores_of = _scores_of(wide, units, (weights, bias))
 
         def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
             differences = tf.math.squared_difference(images, tf.gather(exact, clusters))
@@ -173,6 +164,23 @@ class Assigner:
         """Clusters int32 [n], and squared distances float64 [n] to the two nearest centroids."""
         found = self._nearest_two(tf.constant(pixels), tf.constant(norms))
         return tuple(tensor.numpy() for tensor in found)
+
+
+def _scores_of(
+    centroids: np.ndarray, units: Units, exact: tuple[tf.Tensor, tf.Tensor]
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Makes what scores images float64 [B, d], with their ‖x‖² [B]; float64 [B, k].
+
+    Args:
+      centroids: float64 [k, d]; exact: their weights [k, d] and bias [k], float64.
+    """
+    # The margin is that of a CPU: a GPU may multiply in TF32, which rounds more.
+    on_gpu = tf.config.list_logical_devices("GPU")
+    if not units.step or len(centroids) < MANY_CENTROIDS or on_gpu:
+        return lambda images, _: exact_scores(images, *exact)
+    narrow = tuple(tf.cast(part, tf.float32) for part in exact)
+    margin = scorer_of(centroids, units, FLOAT32).margin
+    return functools.partial(_leading_scores, exact, narrow, margin)
 
 
 def _leading_scores(

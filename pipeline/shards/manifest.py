@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.errors import UserError
@@ -50,6 +52,27 @@ class TransformFile:
         if fields is None:
             return None
         return cls(**{**fields, "image_shape": tuple(fields["image_shape"])})
+
+
+class SeenWeights(NamedTuple):
+    """What decides on which grid the weights of some images lie.
+
+    Attributes:
+      largest: the largest of them; 0 if there are none.
+      are_whole: whether all are whole numbers.
+    """
+
+    largest: float = 0.0
+    are_whole: bool = True
+
+    def merge(self, other: "SeenWeights") -> "SeenWeights":
+        """Returns the same of the weights of both."""
+        return SeenWeights(max(self.largest, other.largest), self.are_whole and other.are_whole)
+
+    @classmethod
+    def of(cls, weights: np.ndarray) -> "SeenWeights":
+        """Returns the same of weights float64 [B]."""
+        return cls(float(weights.max(initial=0)), bool((weights == np.rint(weights)).all()))
 
 
 @dataclasses.dataclass(frozen=True)

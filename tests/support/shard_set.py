@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import storage
-from pipeline.pieces import SeenWeights
 from pipeline.shards import plan
 from pipeline.shards.block import Block, Fingerprint, ShardWriter
-from pipeline.shards.manifest import MANIFEST, Manifest, WeightsEntry, shard_file
+from pipeline.shards.manifest import MANIFEST, Manifest, SeenWeights, WeightsEntry, shard_file
 
 
 def write(

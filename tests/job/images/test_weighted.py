@@ -11,8 +11,7 @@ from job.images import weighted
 from job.images.resident import ResidentImages
 from job.images.streamed import StreamedImages
 from job.kmeans.init import random_images
-from pipeline.pieces import SeenWeights
-from pipeline.shards.manifest import Manifest, load_manifest
+from pipeline.shards.manifest import Manifest, SeenWeights, load_manifest
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (60, 5), dtype=np.uint8)
