@@ -134,10 +134,8 @@ def run_restarts(
         algorithm = Weighted(algorithm, images, config.k)
     state = state or State()
     while state.restart < config.restarts:
-        if state.centroids is None:
-            if not state.chosen and drawn:
-                state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
-            state = _seed(images, state, config, callback, clock)
+        if state.centroids is None and not state.chosen and drawn:
+            state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
         state, stopped = _iterate(images, algorithm, state, config, callback, clock)
         fitted = _fitted(state, images.frame)
         best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
@@ -191,11 +189,13 @@ def _iterate(
     callback: Callback,
     clock: Callable[[], float],
 ) -> tuple[State, bool]:
-    """Iterates to the end of the state's restart, or until the callback stops the fit.
+    """Seeds and iterates to the end of the state's restart, or until the callback stops the fit.
 
     Returns:
       The state there, and whether it was stopped.
     """
+    if state.centroids is None:
+        state = _seed(images, state, config, callback, clock)
     algorithm.start()
     if state.before is not None:
         # After a resume, the images get their clusters again. The state holds the sums of these.
@@ -219,8 +219,9 @@ def _step(
     """Runs one iteration; returns the state after it, and its record."""
     start, before = clock(), state.centroids
     assert before is not None
-    change = algorithm.assign(before)
-    total = change.sums if state.total is None else state.total.merge(change.sums)
+    sums, changed = algorithm.assign(before)
+    total = sums if state.total is None else state.total.merge(sums)
+    del sums  # of many clusters they are large
     num_empty = int((total.counts == 0).sum())
     filled, taken = total, list[Place]()
     if num_empty:
@@ -230,12 +231,12 @@ def _step(
     if inertia is None:
         inertia = _direct_inertia(images, algorithm.clusters, centroids, taken)
     inertia = images.frame.published_squared(inertia) * images.weight_unit
-    shift = images.frame.published_squared(float(np.square(centroids - before).sum()))
+    shift = images.frame.published_squared(_squared_shift(centroids, before))
     record = IterationRecord(
         state.restart,
         state.iteration + 1,
         inertia,
-        change.changed if images.weight_unit == 1 else change.changed * images.weight_unit,
+        changed if images.weight_unit == 1 else changed * images.weight_unit,
         shift,
         num_empty,
         clock() - start,
@@ -246,10 +247,16 @@ def _step(
         centroids=centroids,
         total=total,
         inertia=inertia,
-        converged=num_empty == 0 and bool(change.changed == 0 or shift <= config.tol),
+        converged=num_empty == 0 and bool(changed == 0 or shift <= config.tol),
         seconds=state.seconds._replace(fit=state.seconds.fit + record.seconds),
     )
     return after, record
+
+
+def _squared_shift(centroids: np.ndarray, before: np.ndarray) -> float:
+    """Computes Σ squared distances that centroids [k, d] moved."""
+    moves = centroids - before
+    return float(np.square(moves, out=moves).sum())
 
 
 def _fill_empty(

@@ -12,7 +12,7 @@ import numpy as np
 
 # A squared distance is rounding, and is taken for 0, if it is at most this share of ‖x‖².
 ZERO_DISTANCE = 2.0**-46
-
+PART_BYTES = 4 << 20  # of the rows of a matrix that `by_parts` takes at a time
 
 # A set lies far from 0 where its middle is so many times its spread away.
 FAR = 8.0
@@ -46,7 +46,12 @@ def units_of(dtype: np.dtype, num_features: int) -> Units:
 def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
     """Moves centroids [k, d] to the nearest multiples of `units.step`; float64."""
     centroids = np.asarray(centroids, np.float64)
-    return np.rint(centroids / units.step) * units.step if units.step else centroids
+    if not units.step:
+        return centroids
+    moved = centroids / units.step
+    np.rint(moved, out=moved)
+    moved *= units.step
+    return moved
 
 
 def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
@@ -70,12 +75,30 @@ def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
     """
     if not units.step:
         return np.einsum("kd,kd->k", centroids, centroids)
-    multiples = centroids / units.step  # integers
     half = 2.0 ** (round(-math.log2(units.step)) // 2 + 1)
-    high = np.floor(multiples / half)
-    low = multiples - high * half
-    squares = [np.einsum("kd,kd->k", a, b) for a, b in ((high, high), (high, low), (low, low))]
-    return ((squares[0] * half + 2 * squares[1]) * half + squares[2]) * units.step**2
+
+    def squares(part: np.ndarray) -> np.ndarray:
+        multiples = part / units.step  # integers
+        high = np.floor(multiples / half)
+        low = multiples - high * half
+        sums = [np.einsum("kd,kd->k", a, b) for a, b in ((high, high), (high, low), (low, low))]
+        return ((sums[0] * half + 2 * sums[1]) * half + sums[2]) * units.step**2
+
+    return by_parts(squares, centroids)
+
+
+def by_parts(function: Callable[..., np.ndarray], *matrices: np.ndarray) -> np.ndarray:
+    """Joins what `function` returns for some rows of matrices [k, d] at a time.
+
+    What it makes on the way stays small then, though there may be many clusters.
+    """
+    num_rows, width = matrices[0].shape
+    size = max(1, PART_BYTES // (8 * max(1, width)))
+    parts = [
+        function(*(matrix[start : start + size] for matrix in matrices))
+        for start in range(0, max(1, num_rows), size)
+    ]
+    return np.concatenate(parts)
 
 
 def to_squared_distances(

@@ -54,8 +54,8 @@ class ScreenUpkeep:
 
     def renew(self, centroids: np.ndarray, before: np.ndarray) -> None:
         """Projects all images into a new basis, made for centroids [k, d] and how they moved."""
-        self.basis = _basis_of(centroids, before, self.probes(), self._directions)
         self.rows = ()  # frees the memory of the old rows before the new ones are made
+        self.basis = _basis_of(centroids, before, self.probes(), self._directions)
         self.rows, _ = self._project((), self.basis)
         self._loss, self._fresh_share = 0.0, None
 
