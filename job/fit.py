@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
@@ -303,12 +304,12 @@ def _prepare(
         stack.enter_context(storage.locked(config.output))
         prepare_result(config.output, config.overwrite, also)
         saved = checkpoints.load()
-        return b"" if saved is None else encode_state({}, *saved)
+        return b"" if saved is None else b"".join(encode_state({}, *saved))
 
     data = made_by_first(replicas, ready)
     if not data:
         return None
-    _, state, history = decode_state(data)
+    _, state, history = decode_state(io.BytesIO(data))
     logger.info("resumes after restart %d, iteration %d", state.restart + 1, state.iteration)
     return state, history
 
