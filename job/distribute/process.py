@@ -15,22 +15,30 @@ from job.distribute import cluster
 from job.distribute.workers import WorkerGroup
 from pipeline.terminal import without_loading_lines
 
-KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
+KEPT_BYTES = 64 << 20  # of freed memory that is not given back to the system
+# Larger pieces are given back each: matrices of many centroids, but not a block of images.
+LARGE_BYTES = 24 << 20
+MANY_CLUSTERS = 4_000  # whose matrices are about as large as that
+SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
 TF32 = "NVIDIA_TF32_OVERRIDE"  # 1 asks for products in TF32
 
 
-def prepare(group: WorkerGroup | None = None) -> None:
+def prepare(k: int, group: WorkerGroup | None = None) -> None:
     """Imports TensorFlow and sets up this process for a fit.
 
     For the command line alone, and before anything else imports TensorFlow.
 
     Args:
+      k: clusters of the fit.
       group: the workers; None: this process is alone.
     """
     reach_without_proxy(group, os.environ)
     leave_out_keras(os.environ)
+    if k >= MANY_CLUSTERS:
+        # By default TensorFlow keeps what it once had, for tensors alone: several matrices then.
+        os.environ.setdefault(SYSTEM_ALLOCATOR, "1")
     import_tensorflow()
     keep_freed_memory()
 
@@ -98,5 +106,5 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc may have none
         if mallopt is not None:
-            for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-                mallopt(option, KEPT_BYTES)
+            mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

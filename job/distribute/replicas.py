@@ -149,6 +149,8 @@ class Replicas:
             state, partial = step(images, state, shared)
             if not partial:
                 return state, None
+            if self.count == 1:
+                return state, partial
             # The one all-reduce of an iteration: everything the replicas must agree on.
             packed, *more = partial
             if more:
@@ -163,7 +165,9 @@ class Replicas:
             state, packed = call(images, state, shared)
             if packed is None:
                 return state, []
-            total = self.parts(packed)[0].numpy()
+            if self.count == 1:
+                return state, self.all_reduce([np.asarray(part) for part in packed])
+            total = np.asarray(self.parts(packed)[0])
             return state, self.all_reduce(_unpack(total, shapes) if shapes else [total])
 
         return run

@@ -260,6 +260,9 @@ def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[list[tf.Tensor],
     """
     if isinstance(scorer.pieces, Halves):
         weights = [widened(half, images, 1) for half in scorer.pieces]
+    elif images.dtype == tf.uint8:
+        # The same: doubling is exact, and the grid is too coarse for numbers that float32 loses.
+        weights = [widened(-2 * tf.cast(scorer.centroids, tf.float32), images, 1)]
     else:
         weights = [tf.cast(exact_weights(scorer, images), tf.float32)]
     return weights, tf.cast(scorer.bias, tf.float32)

@@ -175,7 +175,9 @@ def moved_sums(
         return start + size, *_with_gains(sums, counts, parts, each, *own)
 
     width = images.shape[1] * len(units.quanta or (1,))
-    zeros = tf.zeros([num_clusters, width], tf.float64)
+    with tf.control_dependencies([moved]):  # or they would be made, and held, before all else
+        # Not tf.zeros: a constant must not be changed in place.
+        zeros = tf.raw_ops.Empty(shape=[num_clusters, width], dtype=tf.float64, init=True)
     _, sums, counts = tf.while_loop(
         lambda start, *_: start < tf.size(moved),
         body,
@@ -219,16 +221,16 @@ def _with_gains(
     first = segments != tf.concat([tf.constant([-1], tf.int64), segments[:-1]], 0)
     present = tf.gather(segments, tf.where(first)[:, 0])
     numbers = tf.cast(tf.cumsum(tf.cast(first, tf.float64)) - 1, tf.int64)
-    sign = tf.where(present < num_clusters, np.float64(-1), np.float64(1))
-    clusters = tf.math.floormod(present, num_clusters)[:, None]
-    count = tf.size(present)
-    moved = [
-        tf.cast(tf.sparse.segment_sum(part, rows, numbers, num_segments=count), tf.float64)
-        for part in parts
+    summed = [
+        tf.sparse.segment_sum(part, rows, numbers, num_segments=tf.size(present)) for part in parts
     ]
-    gains = tf.concat(moved, axis=1) * sign[:, None]
-    totals = tf.math.unsorted_segment_sum(tf.gather(each, rows), numbers, count) * sign
-    return (
-        tf.tensor_scatter_nd_add(sums, clusters, gains),
-        tf.tensor_scatter_nd_add(counts, clusters, totals),
+    moved = tf.cast(tf.concat(summed, axis=1), tf.float64)
+    # In place, one after the other: of each, no cluster comes twice.
+    lost = tf.math.count_nonzero(present < num_clusters)
+    losers, gainers = (
+        tf.cast(clusters, tf.int32) for clusters in (present[:lost], present[lost:] - num_clusters)
     )
+    sums = tf.raw_ops.InplaceSub(x=sums, i=losers, v=moved[:lost])
+    sums = tf.raw_ops.InplaceAdd(x=sums, i=gainers, v=moved[lost:])
+    totals = tf.math.unsorted_segment_sum(tf.gather(each, rows), segments, 2 * num_clusters)
+    return sums, counts + totals[num_clusters:] - totals[:num_clusters]
