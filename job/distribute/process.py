@@ -20,7 +20,7 @@ KEPT_BYTES = 64 << 20  # of freed memory that is not given back to the system
 LARGE_BYTES = 24 << 20
 MANY_CLUSTERS = 4_000  # whose matrices are about as large as that
 SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
 TF32 = "NVIDIA_TF32_OVERRIDE"  # 1 asks for products in TF32
 
@@ -40,7 +40,7 @@ def prepare(k: int, group: WorkerGroup | None = None) -> None:
         # By default TensorFlow keeps what it once had, for tensors alone: several matrices then.
         os.environ.setdefault(SYSTEM_ALLOCATOR, "1")
     import_tensorflow()
-    keep_freed_memory()
+    keep_freed_memory(k >= MANY_CLUSTERS)
 
 
 def leave(status: int) -> int:
@@ -98,13 +98,18 @@ def import_tensorflow() -> None:
     tf.config.experimental.enable_tensor_float_32_execution(asked)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(once: bool = False) -> None:
     """Tells glibc to keep the megabytes that each block frees, instead of faulting them in anew.
 
     Casting a block to float32 is otherwise spent half in page faults.
+
+    Args:
+      once: whether all threads share them, for each of which glibc else keeps as many.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc may have none
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
             mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+            if once:
+                mallopt(M_ARENA_MAX, 1)

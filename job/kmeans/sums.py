@@ -74,8 +74,12 @@ def pixel_sums(total: ClusterSums, units: Units) -> np.ndarray:
 
 def means(total: ClusterSums, units: Units) -> np.ndarray:
     """Computes the clusters' means, float64 [k, d], on the grid; 0 for empty clusters."""
-    counts = np.maximum(total.counts, 1)[:, None]
-    return on_grid(pixel_sums(total, units) / (units.scale * counts), units)
+
+    def of_some(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        pixels = pixel_sums(ClusterSums(sums, counts), units)
+        return on_grid(pixels / (units.scale * np.maximum(counts, 1)), units)
+
+    return by_parts(of_some, total.sums, total.counts[:, None])
 
 
 def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float | None:

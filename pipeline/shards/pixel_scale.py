@@ -61,10 +61,11 @@ def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
     scores lose few digits however far the set lies from 0. One centroid far away does not move it.
     Scores of images of bytes lose no digits anyway: it is 0.
     """
+    if units.step:
+        return np.zeros(centroids.shape[1])
     middle = np.median(centroids, axis=0)
     spread = np.median(np.abs(centroids - middle), axis=0)
-    is_far = np.abs(middle) > FAR * spread
-    return np.where(is_far & (units.step == 0), middle, 0.0)
+    return np.where(np.abs(middle) > FAR * spread, middle, 0.0)
 
 
 def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
@@ -94,11 +95,13 @@ def by_parts(function: Callable[..., np.ndarray], *matrices: np.ndarray) -> np.n
     """
     num_rows, width = matrices[0].shape
     size = max(1, PART_BYTES // (8 * max(1, width)))
-    parts = [
-        function(*(matrix[start : start + size] for matrix in matrices))
-        for start in range(0, max(1, num_rows), size)
-    ]
-    return np.concatenate(parts)
+    first = function(*(matrix[:size] for matrix in matrices))
+    found = np.empty((num_rows, *first.shape[1:]), first.dtype)
+    found[:size] = first
+    for start in range(size, num_rows, size):
+        own = slice(start, start + size)
+        found[own] = function(*(matrix[own] for matrix in matrices))
+    return found
 
 
 def to_squared_distances(
