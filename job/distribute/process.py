@@ -15,10 +15,11 @@ from job.distribute import cluster
 from job.distribute.workers import WorkerGroup
 from pipeline.terminal import without_loading_lines
 
-KEPT_BYTES = 64 << 20  # of freed memory that is not given back to the system
-# Larger pieces are given back each: matrices of many centroids, but not a block of images.
-LARGE_BYTES = 24 << 20
-MANY_CLUSTERS = 4_000  # whose matrices are about as large as that
+KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
+# From so many clusters on there are many such pieces, or nearly: matrices of all centroids. Then
+# less is kept, though more than a block of images takes.
+MANY_CLUSTERS = 4_000
+KEPT_OF_MANY, LEFT_OF_MANY = 24 << 20, 12 << 20
 SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
@@ -40,7 +41,7 @@ def prepare(k: int, group: WorkerGroup | None = None) -> None:
         # By default TensorFlow keeps what it once had, for tensors alone: several matrices then.
         os.environ.setdefault(SYSTEM_ALLOCATOR, "1")
     import_tensorflow()
-    keep_freed_memory(k >= MANY_CLUSTERS)
+    keep_freed_memory(k)
 
 
 def leave(status: int) -> int:
@@ -98,18 +99,16 @@ def import_tensorflow() -> None:
     tf.config.experimental.enable_tensor_float_32_execution(asked)
 
 
-def keep_freed_memory(once: bool = False) -> None:
+def keep_freed_memory(k: int) -> None:
     """Tells glibc to keep the megabytes that each block frees, instead of faulting them in anew.
 
     Casting a block to float32 is otherwise spent half in page faults.
-
-    Args:
-      once: whether all threads share them, for each of which glibc else keeps as many.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc may have none
         if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
-            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-            if once:
-                mallopt(M_ARENA_MAX, 1)
+            many = k >= MANY_CLUSTERS
+            mallopt(M_MMAP_THRESHOLD, KEPT_OF_MANY if many else KEPT_BYTES)
+            mallopt(M_TRIM_THRESHOLD, LEFT_OF_MANY if many else KEPT_BYTES)
+            if many:
+                mallopt(M_ARENA_MAX, 1)  # or glibc keeps as much for each thread

@@ -25,6 +25,8 @@ from job.kmeans.pieces import largest_piece
 from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
+LARGE_BYTES = 16 << 20  # of an array that is not to be copied
+NARROWED_BYTES = 4 << 20  # of an array that is worth a look at how it may travel
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
 # sums: float64 tensors that are added over all replicas).
 Step = Callable[..., tuple[Any, list[tf.Tensor]]]
@@ -86,11 +88,33 @@ class Replicas:
     def all_reduce(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Sums `arrays`, all float64 or all int64, over the workers.
 
+        Large ones of whole numbers travel as int32, in half the bytes, where no sum can overflow.
+
         Raises:
           JobError: a worker is gone.
         """
-        if self._sum_over_workers is None or self._group is None:
+        if self._sum_over_workers is None:
             return list(arrays)
+        places = range(len(arrays))
+        large = [place for place in places if arrays[place].nbytes >= NARROWED_BYTES]
+        narrow = list[int]()
+        if large and arrays[0].dtype == np.float64:
+            # All workers must agree on it.
+            (bounds,) = self._reduce([np.array([_largest(arrays[place]) for place in large])])
+            narrow = [place for place, bound in zip(large, bounds, strict=True) if bound < 2**31]
+        totals = list(arrays)
+        for dtype in (np.dtype(np.int32), arrays[0].dtype):
+            own = [place for place in places if (place in narrow) == (dtype == np.int32)]
+            if own:
+                found = self._reduce([arrays[place].astype(dtype, copy=False) for place in own])
+                for place, total in zip(own, found, strict=True):
+                    totals[place] = total.astype(arrays[place].dtype, copy=False)
+        return totals
+
+    def _reduce(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Sums arrays of one dtype over the workers, in one collective operation."""
+        assert self._sum_over_workers is not None
+        assert self._group is not None
         dtype = arrays[0].dtype
         asked = np.array([self._asked_to_end], dtype)  # travels with every sum
         packed = np.concatenate([*(a.ravel() for a in arrays), asked])
@@ -162,6 +186,7 @@ class Replicas:
         call = self._graph(on_replica)
 
         def run(images, state, shared):
+            shared = tf.nest.map_structure(_uncopied, shared)
             state, packed = call(images, state, shared)
             if packed is None:
                 return state, []
@@ -181,10 +206,10 @@ class Replicas:
         call = self._graph(step)
 
         def run(images, state, shared):
-            outcome = call(images, state, shared)
+            outcome = call(images, state, tf.nest.map_structure(_uncopied, shared))
             parts = [self.parts(leaf) for leaf in tf.nest.flatten(outcome)]
             replicas = [
-                tf.nest.pack_sequence_as(outcome, [part[r].numpy() for part in parts])
+                tf.nest.pack_sequence_as(outcome, [np.asarray(part[r]) for part in parts])
                 for r in range(self.count)
             ]
             return [state for state, _ in replicas], [partial for _, partial in replicas]
@@ -208,6 +233,16 @@ def _unpack(packed: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.nd
     return [part.reshape(shape) for part, shape in parts]
 
 
+def _largest(array: np.ndarray) -> float:
+    """Returns the largest |x| of an array of whole numbers; infinity if it holds others."""
+    largest = 0.0
+    for part in np.array_split(array.ravel(), 1 + array.nbytes // NARROWED_BYTES):
+        if (part != np.rint(part)).any():
+            return math.inf
+        largest = max(largest, float(np.abs(part).max()))
+    return largest
+
+
 def _sum_over_workers(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:
     """Makes a function that sums this worker's flat array over all workers."""
 
@@ -221,7 +256,7 @@ def _sum_over_workers(across: tf.distribute.Strategy) -> Callable[[np.ndarray], 
         return tf.function(lambda value: across.run(on_worker, (value,)), signature)
 
     # One graph for each dtype, whatever the length: tracing takes longer than a sum.
-    graphs = {dtype: graph(dtype) for dtype in (tf.float64, tf.int64)}
+    graphs = {dtype: graph(dtype) for dtype in (tf.float64, tf.int64, tf.int32)}
 
     def run(array):
         total = graphs[tf.as_dtype(array.dtype)](array)
@@ -301,6 +336,12 @@ def _make_cpus(count: int) -> bool:
         except RuntimeError:
             return False
     return True
+
+
+def _uncopied(value: Any) -> Any:
+    """Makes tensors of large arrays, if possible of their own memory; leaves all else."""
+    is_large = isinstance(value, np.ndarray) and value.nbytes >= LARGE_BYTES
+    return _tensor(value) if is_large else value
 
 
 def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from job import hashing
 from job.config import FitConfig
+from job.distribute.replicas import aligned_empty
 from job.images.frame import Frame
 from job.images.places import Place
 from job.images.protocol import Images
@@ -179,7 +180,9 @@ def _seed(
         callback.on_seeding(state.restart, num_centroids)
         callback.on_state(state._replace(chosen=tuple(chosen), seconds=seconds()))
 
-    centroids = init.initial_centroids(images, config, state.restart, progress, chosen)
+    found = init.initial_centroids(images, config, state.restart, progress, chosen)
+    centroids = aligned_empty(found.shape, "float64")  # of which TensorFlow needs no copy
+    centroids[:] = found
     return state._replace(chosen=(), centroids=centroids, seconds=seconds())
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from job.distribute.replicas import aligned_empty
 from job.kmeans.blocks import images_per_block, take
 from pipeline.shards.pixel_scale import Units, by_parts, on_grid, squared_norms
 
@@ -79,7 +80,10 @@ def means(total: ClusterSums, units: Units) -> np.ndarray:
         pixels = pixel_sums(ClusterSums(sums, counts), units)
         return on_grid(pixels / (units.scale * np.maximum(counts, 1)), units)
 
-    return by_parts(of_some, total.sums, total.counts[:, None])
+    num_clusters, width = total.sums.shape
+    shape = (num_clusters, width // len(units.quanta or (1,)))
+    out = aligned_empty(shape, "float64")  # of which TensorFlow needs no copy
+    return by_parts(of_some, total.sums, total.counts[:, None], out=out)
 
 
 def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float | None:

@@ -88,15 +88,20 @@ def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
     return by_parts(squares, centroids)
 
 
-def by_parts(function: Callable[..., np.ndarray], *matrices: np.ndarray) -> np.ndarray:
+def by_parts(
+    function: Callable[..., np.ndarray], *matrices: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
     """Joins what `function` returns for some rows of matrices [k, d] at a time.
 
     What it makes on the way stays small then, though there may be many clusters.
+
+    Args:
+      out: where to put it; None: into a new array.
     """
     num_rows, width = matrices[0].shape
     size = max(1, PART_BYTES // (8 * max(1, width)))
     first = function(*(matrix[:size] for matrix in matrices))
-    found = np.empty((num_rows, *first.shape[1:]), first.dtype)
+    found = np.empty((num_rows, *first.shape[1:]), first.dtype) if out is None else out
     found[:size] = first
     for start in range(size, num_rows, size):
         own = slice(start, start + size)

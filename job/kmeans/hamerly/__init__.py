@@ -35,6 +35,8 @@ FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
 GROUP = 25
 # A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
+# Float64 matrices of centroids that take from the memory that a screen may have.
+MATRICES = 5
 # Of a smaller set, making the graphs of a screen takes longer than a fit without one.
 LEAST_PIXELS = 10_000_000
 
@@ -46,7 +48,7 @@ def hamerly(images: Images, k: int) -> Algorithm:
         groups = min(k // GROUP, images.spare_row_bytes // 4) if many else 1
         return GroupedCentroids(images, k, max(1, groups))
     wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
-    columns = _screen_columns(images, wanted)
+    columns = _screen_columns(images, k, wanted)
     small = images.num_images * images.num_features < LEAST_PIXELS
     cheap = fits(images.precision.largest_piece, images.num_features) or pays(images.precision)
     if small or not columns or cheap:
@@ -54,8 +56,9 @@ def hamerly(images: Images, k: int) -> Algorithm:
     return (ManyCentroids if many else FewCentroids)(images, k, columns)
 
 
-def _screen_columns(images: Images, wanted: int) -> int:
+def _screen_columns(images: Images, k: int, wanted: int) -> int:
     """Returns how many of `wanted` dimensions a screen may have; 0 if too few to be worth it."""
     widest = images.num_features // 4
-    columns = min(wanted, widest, images.spare_row_bytes // 4 - 2)
+    taken = MATRICES * 8 * k * images.num_features // images.num_images  # bytes of each image
+    columns = min(wanted, widest, (images.spare_row_bytes - taken) // 4 - 2)
     return 0 if columns < min(LEAST_COLUMNS, widest) else columns

@@ -54,7 +54,9 @@ def in_new_process(code: str, **variables: str) -> dict:
     Args:
       variables: of its environment, beside those of this one.
     """
-    program = f"import gc, json, sys\nfrom job.distribute import process\nprocess.prepare()\n{code}"
+    program = (
+        f"import gc, json, sys\nfrom job.distribute import process\nprocess.prepare(k=10)\n{code}"
+    )
     environment = {name: os.environ[name] for name in os.environ if name != "TF_CONFIG"}
     done = subprocess.run(
         [sys.executable, "-c", program],
