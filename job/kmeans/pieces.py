@@ -92,7 +92,8 @@ def pieces_of(
     per_pixel = 2 / scale
     relative = per_pixel * (rests + ROUNDINGS * FLOAT32_ROUNDING * sizes)
     pieces = Pieces(
-        *columns,
+        columns[0],
+        columns[1],
         (bias / (per_pixel * unit)).astype(np.float32),
         np.float32(1 / parts),
         np.float32(per_pixel * unit),
