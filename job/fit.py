@@ -229,10 +229,8 @@ class Session:
         stack.push(_flushing(checkpoints))
         history = stack.enter_context(closing(History(config.output, lines)))
         progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
-        num_images = self.manifest.num_images
-        recorders: list[Callback] = [
-            Recording(num_images, config.k, history, progress, checkpoints)
-        ]
+        recording = Recording(self.manifest.num_images, config.k, history, progress, checkpoints)
+        recorders: list[Callback] = [recording]
         if config.tensorboard is not None:
             shape = self.manifest.image_shape
             summaries = tensorboard.Summaries(config.tensorboard, shape, config.restarts)

@@ -18,14 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from job.distribute import workers
+from job.distribute.arrays import tensor_of, uncopied
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
-from job.kmeans.pieces import largest_piece
+from job.kmeans.pieces import byte_products
 from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
-LARGE_BYTES = 16 << 20  # of an array that is not to be copied
 NARROWED_BYTES = 4 << 20  # of an array that is worth a look at how it may travel
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
 # sums: float64 tensors that are added over all replicas).
@@ -149,7 +149,7 @@ class Replicas:
 
         def own(context: tf.distribute.ReplicaContext) -> Any:
             value = values[context.replica_id_in_sync_group]
-            return tf.nest.map_structure(_tensor, value)
+            return tf.nest.map_structure(tensor_of, value)
 
         placed = self._strategy.experimental_distribute_values_from_function(own)
         if self.count > 1:
@@ -186,7 +186,7 @@ class Replicas:
         call = self._graph(on_replica)
 
         def run(images, state, shared):
-            shared = tf.nest.map_structure(_uncopied, shared)
+            shared = tf.nest.map_structure(uncopied, shared)
             state, packed = call(images, state, shared)
             if packed is None:
                 return state, []
@@ -206,7 +206,7 @@ class Replicas:
         call = self._graph(step)
 
         def run(images, state, shared):
-            outcome = call(images, state, tf.nest.map_structure(_uncopied, shared))
+            outcome = call(images, state, tf.nest.map_structure(uncopied, shared))
             parts = [self.parts(leaf) for leaf in tf.nest.flatten(outcome)]
             replicas = [
                 tf.nest.pack_sequence_as(outcome, [np.asarray(part[r]) for part in parts])
@@ -303,7 +303,8 @@ def _gpu_precision() -> Precision:
 
 def _cpu_precision() -> Precision:
     """Tells how products round on CPUs, and which integers this one multiplies."""
-    return FLOAT32._replace(largest_piece=largest_piece())
+    largest, speed = byte_products()
+    return FLOAT32._replace(largest_piece=largest, piece_speed=speed)
 
 
 def _worker_strategy(group: WorkerGroup) -> tf.distribute.Strategy:
@@ -336,33 +337,3 @@ def _make_cpus(count: int) -> bool:
         except RuntimeError:
             return False
     return True
-
-
-def _uncopied(value: Any) -> Any:
-    """Makes tensors of large arrays, if possible of their own memory; leaves all else."""
-    is_large = isinstance(value, np.ndarray) and value.nbytes >= LARGE_BYTES
-    return _tensor(value) if is_large else value
-
-
-def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:
-    """Makes a tensor on the current device, of the array's own memory where that is possible."""
-    if not isinstance(array, np.ndarray):
-        return tf.identity(array)
-    if is_usable(array):
-        # tf.identity moves it to the replica's device; between CPU devices it is the same memory.
-        return tf.identity(tf.experimental.dlpack.from_dlpack(array.__dlpack__()))
-    return tf.convert_to_tensor(array)
-
-
-def is_usable(array: np.ndarray) -> bool:
-    """Tells whether `place` can use the memory of an array without a copy."""
-    aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
-    return bool(aligned and array.size)
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Makes an uninitialised array that `place` can use without a copy."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from job import hashing
-from job.distribute.replicas import Replicas, aligned_empty
+from job.distribute.arrays import aligned_empty
+from job.distribute.replicas import Replicas
 from job.kmeans.exact_sum import exact_sum, no_terms, rounded
 from job.kmeans.precision import Precision
 from pipeline.errors import UserError
@@ -180,4 +181,6 @@ def least_of_all(replicas: Replicas, value: int) -> int:
 def common_precision(replicas: Replicas) -> Precision:
     """Returns the precision of the replicas, with pieces that the CPUs of all workers multiply."""
     own = replicas.precision
-    return own._replace(largest_piece=least_of_all(replicas, own.largest_piece))
+    every = replicas.all_gather(np.array([own.largest_piece, own.piece_speed]))
+    largest, speed = every.min(axis=0).tolist()
+    return own._replace(largest_piece=largest, piece_speed=speed)

@@ -8,7 +8,7 @@ import numpy as np
 
 from job import hashing
 from job.config import FitConfig
-from job.distribute.replicas import aligned_empty
+from job.distribute.arrays import aligned_empty
 from job.images.frame import Frame
 from job.images.places import Place
 from job.images.protocol import Images

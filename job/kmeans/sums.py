@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.distribute.replicas import aligned_empty
+from job.distribute.arrays import aligned_empty
 from job.kmeans.blocks import images_per_block, take
 from pipeline.shards.pixel_scale import Units, by_parts, on_grid, squared_norms
 
