@@ -125,7 +125,7 @@ def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, ki
 def test_centroids_take_from_the_memory_of_a_screen(k, columns):
     room = Room(784, 132)
     room.num_images = 1_000_000
-    assert hamerly.hamerly(room, k)._screen.columns == columns
+    assert hamerly.hamerly(room, k)._algorithm._screen.columns == columns
 
 
 # A screen so narrow is not worth it.
