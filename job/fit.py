@@ -86,12 +86,14 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         guard: Guard = unguarded,
         followers: Sequence[Follower] = (),
+        num_fits: int = 1,
     ):
         """Waits for the other workers; loads no image yet.
 
         Args:
           config: of the fit with the largest k.
           clock, guard, followers: as in `fit`.
+          num_fits: how many there may be; then the images make room for what is published.
 
         Raises:
           UserError: an option or the shards are at fault.
@@ -109,7 +111,7 @@ class Session:
         self._clock, self._guard = clock, guard
         self._followers = followers if self.replicas.worker == 0 else ()
         self._images: Images | None = None
-        self._draws = Draws()
+        self._draws, self._num_fits = Draws(), num_fits
 
     def settled(self, config: FitConfig) -> FitConfig:
         """Returns the config with the weights that are used, as the result records it."""
@@ -136,9 +138,9 @@ class Session:
         following = Following(self._followers, self.replicas.num_workers)
         tell = stack.enter_context(following.fit(recorded(config)))
         with self._guard(self.replicas.ask_to_end, checkpoints.flush):
-            images = self._load(config)
+            self._load(config)
             loaded = self._clock()
-            fitted, spent = self._find_centroids(images, config, checkpoints, saved, following)
+            fitted, spent = self._find_centroids(config, checkpoints, saved, following)
             writing = self._clock()
             publication = Publication(
                 config, self.manifest, fitted, self.replicas, following.stopped
@@ -162,8 +164,8 @@ class Session:
         folder = storage.join(config.output, CHECKPOINT)
         return Checkpoints(folder, same, config.checkpoint_seconds, self._clock)
 
-    def _load(self, config: FitConfig) -> Images:
-        """Returns the images; the first fit reads them."""
+    def _load(self, config: FitConfig) -> None:
+        """Reads the images, for the first fit."""
         if self._images is None:
             fits = memory.fits(config, self.manifest, self.replicas)
             logger.info("images are %s", "kept in memory" if fits else "read in every iteration")
@@ -172,23 +174,22 @@ class Session:
             if column := self.manifest.weight_column:
                 with Progress("load", None, "images", self._quiet) as progress:
                     progress.update(self.manifest.num_images, f"weighted by {column}")
-        self._images.forget_passes()
-        return self._images
 
     def _find_centroids(
         self,
-        images: Images,
         config: FitConfig,
         checkpoints: Checkpoints,
         saved: tuple[State, bytes] | None,
         following: Following,
     ) -> tuple[Fitted, Seconds]:
-        """Runs the loop; worker 0 also records it.
+        """Runs the loop on the images that are loaded; worker 0 also records it.
 
         Args:
           saved: the state to resume from and the history up to it.
         """
         state, lines = saved or (None, b"")
+        images, self._num_fits = self._images, self._num_fits - 1
+        assert images is not None
         with contextlib.ExitStack() as stack:
             callbacks: list[Callback] = [self._draws]
             if config.metrics_port is not None:
@@ -198,14 +199,12 @@ class Session:
                 callbacks.append(following)
             # Last, so that what the others keep of a state is kept before the fit ends there.
             callbacks.append(Ending(self.replicas))
-            return loop.run_restarts(
-                images,
-                config,
-                Callbacks(*callbacks),
-                self._clock,
-                state,
-                self._draws.by_restart,
-            )
+            told, drawn = Callbacks(*callbacks), self._draws.by_restart
+            found = loop.run_restarts(images, config, told, self._clock, state, drawn)
+            images.forget_passes()
+        if not self._num_fits:
+            self._images = None
+        return found
 
     def _monitor(self, port: int, stack: contextlib.ExitStack) -> Callback:
         """Serves the figures of this worker until `stack` is closed."""
