@@ -205,8 +205,8 @@ def _with_near_ties_decided(
     near_tie: tf.Tensor,
 ) -> tf.Tensor:
     """Decides anew, exactly, the clusters of the images `near_tie`, int64 [m]; int64 [n]."""
-    most = max(1, SCORED_BYTES // (8 * scorer.centroids.shape[0]))
-    size = min(images_per_block(images.shape[1]), most)
+    most = tf.maximum(SCORED_BYTES // (8 * tf.size(scorer.bias)), 1)
+    size = tf.minimum(images_per_block(images.shape[1]), most)
 
     def decide(start, clusters):
         index = near_tie[start : start + size]
