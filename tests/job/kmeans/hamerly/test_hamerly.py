@@ -162,7 +162,9 @@ def test_vectors_have_groups_as_the_memory_has_room_for(k, columns, groups):
     ("k", "speed", "has_screen"),
     [(10, 2, False), (599, 2, False), (600, 2, True), (600, 6, False), (1000, 5, True)],
 )
-def test_products_of_bytes_need_no_screen_unless_many_are_slow(k, speed, has_screen):
+def test_products_of_bytes_need_no_screen_unless_many_are_slow(monkeypatch, k, speed, has_screen):
+    monkeypatch.setattr(hamerly, "CHEAP_CENTROIDS", 600)
+    monkeypatch.setattr(hamerly, "CHEAP_SPEED", 6)
     room = Room(784, 500)
     room.precision = FLOAT32._replace(largest_piece=127, piece_speed=speed)
     assert isinstance(hamerly.hamerly(room, k), Screened) == has_screen
