@@ -134,6 +134,7 @@ class NearestCentroid:
         squares = squared_norms(around, self._units)
         self._bias = self._units.scale * squares
         self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
+        self._largest_doubts = self._doubts.max(axis=1)
         self._blas, self._threads = ThreadpoolController(), threads
         row_bytes = 8 * sum(around.shape)
         sharing = min(SHARING, SHARING_BYTES // row_bytes)
@@ -167,14 +168,31 @@ class NearestCentroid:
         scores = around @ self._weights  # [n, k]
         scores += self._bias
         norms = np.einsum("nd,nd->n", around, around)
-        margins = np.sqrt(norms)[:, None] * self._doubts[0] + self._doubts[1]
-        return _Scored(wide, norms, scores, margins)
+        return _Scored(wide, norms, scores, np.arange(len(wide)))
 
     def _nearest(self, scored: "_Scored") -> tuple[np.ndarray, np.ndarray]:
         """Finds clusters [n], and squared distances [n] in published units²."""
-        near = scored.scores - scored.margins <= _lowest(scored.scores + scored.margins)
-        clusters = nearest_of(scored.wide, self._units.scale * self._centroids, near)
+        clusters = scored.scores.argmin(axis=1)
+        doubt = self._in_doubt(scored, clusters)
+        if len(doubt):
+            scores = scored.scores[doubt]
+            margins = np.sqrt(scored.norms[doubt])[:, None] * self._doubts[0] + self._doubts[1]
+            near = scores - margins <= (scores + margins).min(axis=1, keepdims=True)
+            exact = self._units.scale * self._centroids
+            clusters[doubt] = nearest_of(scored.wide[doubt], exact, near)
         return clusters, self._squared(scored, clusters)
+
+    def _in_doubt(self, scored: "_Scored", clusters: np.ndarray) -> np.ndarray:
+        """Returns the images that may have a nearer centroid than `clusters`, of lowest scores."""
+        scores, own = scored.scores, (scored.rows, clusters)
+        lowest = scores[own]
+        scores[own] = np.inf
+        others = scores.min(axis=1)
+        scores[own] = lowest
+        # The largest margins of any centroid: those of each would take as long as the product.
+        # Three, since both scores may be off, and are rounded where they are compared.
+        margins = np.sqrt(scored.norms) * self._largest_doubts[0] + self._largest_doubts[1]
+        return np.flatnonzero(~(others > lowest + 3 * margins))
 
     def _nearest_two(self, scored: "_Scored") -> tuple[np.ndarray, ...]:
         """Finds clusters, squared distances to the nearest and second nearest, and norms: [n]."""
@@ -182,12 +200,12 @@ class NearestCentroid:
         if self.num_clusters == 1:
             return clusters, squared, squared, scored.norms
         # The own one is out of the question now.
-        np.put_along_axis(scored.scores, clusters[:, None], np.inf, axis=1)
+        scored.scores[scored.rows, clusters] = np.inf
         return clusters, squared, self._nearest(scored)[1], scored.norms
 
     def _squared(self, scored: "_Scored", clusters: np.ndarray) -> np.ndarray:
         if self._units.step:
-            lowest = np.take_along_axis(scored.scores, clusters[:, None], axis=1)[:, 0]
+            lowest = scored.scores[scored.rows, clusters]
             return to_squared_distances(lowest, scored.norms, self._units)
         return self._directly(scored.wide, clusters)
 
@@ -223,15 +241,10 @@ class _Scored(NamedTuple):
       wide: their pixels, float64 [n, d].
       norms: squared, seen from the middle of the centroids; float64 [n].
       scores: the lower, the nearer; float64 [n, k].
-      margins: how far scores may be off, [n, k].
+      rows: 0 … n − 1.
     """
 
     wide: np.ndarray
     norms: np.ndarray
     scores: np.ndarray
-    margins: np.ndarray
-
-
-def _lowest(scores: np.ndarray) -> np.ndarray:
-    """The lowest score of each image; [n, 1]."""
-    return scores.min(axis=1, keepdims=True)
+    rows: np.ndarray
