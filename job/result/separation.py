@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from pipeline.shards import plan
 
+# Threads of a product of up to so many centroids wait for each other longer than one thread takes.
+MANY = 1_000
 PAIR_BYTES = 8 << 20  # of distances between centroids at a time
 PAIRS = 4_096  # of which distances are summed up from differences at a time
 TINY = np.finfo(float).tiny
@@ -87,9 +90,11 @@ def _bounds(centroids: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarr
     wide = wide - wide.mean(axis=0)
     squares = np.square(wide).sum(axis=1)
     rounding = 2.0**-52 * (wide.shape[1] + 16)
+    blas, threads = ThreadpoolController(), 1 if len(wide) <= MANY else None
     for start, stop in plan.spans(0, len(wide), max(1, PAIR_BYTES // (8 * len(wide)))):
         sums = squares[start:stop, None] + squares
-        rough = sums - 2 * (wide[start:stop] @ wide.T)
+        with blas.limit(limits=threads, user_api="blas"):
+            rough = sums - 2 * (wide[start:stop] @ wide.T)
         rough[np.arange(stop - start), np.arange(start, stop)] = np.inf
         error = rounding * sums
         yield slice(start, stop), rough - error, np.maximum(rough + error, TINY)
