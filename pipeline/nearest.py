@@ -6,13 +6,15 @@ them, on every machine and in blocks of any size. For uint8 images the product i
 of float32 images are sums of squared differences in a fixed order. Both have the bits of `fit`.
 """
 
+import functools
 import hashlib
 import io
 import json
 import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -35,6 +37,7 @@ CANCELLED = 2.0**-16
 SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
 # Where centroids do not: so many images, if they fit, for each time that all centroids are read.
 SHARING, SHARING_BYTES = 128, 16 << 20
+PART_PRODUCTS = 1 << 26  # of numbers: handing work to a thread takes no time beside them
 
 
 class Model(NamedTuple):
@@ -121,7 +124,7 @@ class NearestCentroid:
     """
 
     def __init__(self, model: Model, threads: int | None = 1):
-        """Takes the model, and how many threads products may have; None: as many as there are.
+        """Takes the model, and how many threads share a block; None: as many as there are cores.
 
         An engine runs a worker on each core, so there more than one would only compete.
         """
@@ -139,6 +142,7 @@ class NearestCentroid:
         row_bytes = 8 * sum(around.shape)
         sharing = min(SHARING, SHARING_BYTES // row_bytes)
         self._rows = max(1, SCORED_BYTES // row_bytes, sharing)
+        self._part_rows = max(self._rows, PART_PRODUCTS // around.size)
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
@@ -153,13 +157,25 @@ class NearestCentroid:
     def _by_rows(
         self, pixels: np.ndarray, find: "Callable[[_Scored], tuple[np.ndarray, ...]]"
     ) -> list[np.ndarray]:
-        """Joins what `find` returns of so many images at a time as stay in the cache."""
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            parts = [
-                find(self._score(pixels[start:stop]))
-                for start, stop in plan.spans(0, max(1, len(pixels)), self._rows)
-            ]
+        """Joins what `find` returns of all images."""
+        parts = self._each(len(pixels), lambda rows: find(self._score(pixels[rows])))
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _each(self, count: int, function: Callable[[slice], Any]) -> list[Any]:
+        """Returns what `function` does of so many rows at a time as stay in the cache, in order."""
+
+        def part(span: tuple[int, int]) -> list[Any]:
+            return [function(slice(*rows)) for rows in plan.spans(*span, self._rows)]
+
+        spans = [*plan.spans(0, max(1, count), self._part_rows)]
+        each = map if len(spans) == 1 or self._threads == 1 else self._pool.map
+        # Threads of BLAS would share each small product, and wait for each other for longer.
+        with self._blas.limit(limits=1, user_api="blas"):
+            return [found for several in each(part, spans) for found in several]
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads or os.cpu_count())
 
     def _score(self, pixels: np.ndarray) -> "_Scored":
         wide = pixels.astype(np.float64)
@@ -216,9 +232,11 @@ class NearestCentroid:
     def squared_distances(self, pixels: np.ndarray) -> np.ndarray:
         """Computes squared distances [n, k] of pixels [n, d] to all centroids, published units²."""
         found = np.empty((len(pixels), self.num_clusters))
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            for start, stop in plan.spans(0, len(pixels), self._rows):
-                found[start:stop] = self._to_all(self._score(pixels[start:stop]))
+
+        def fill(rows: slice) -> None:
+            found[rows] = self._to_all(self._score(pixels[rows]))
+
+        self._each(len(pixels), fill)
         return found
 
     def _to_all(self, scored: "_Scored") -> np.ndarray:

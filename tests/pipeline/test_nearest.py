@@ -60,7 +60,9 @@ def test_floats_that_scores_cannot_tell_apart():
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize("threads", [None, 1])
-def test_distances_to_all_centroids(dtype, threads):
+def test_distances_to_all_centroids(monkeypatch, dtype, threads):
+    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 1)  # 128 images at a time
+    monkeypatch.setattr("pipeline.nearest.PART_PRODUCTS", 1)  # and for each thread
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (300, 7)).astype(dtype)
     images[100:] += np.zeros(7, dtype) if dtype == "uint8" else np.full(7, 2.0**15, dtype)
