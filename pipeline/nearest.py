@@ -6,7 +6,6 @@ them, on every machine and in blocks of any size. For uint8 images the product i
 of float32 images are sums of squared differences in a fixed order. Both have the bits of `fit`.
 """
 
-import functools
 import hashlib
 import io
 import json
@@ -168,14 +167,14 @@ class NearestCentroid:
             return [function(slice(*rows)) for rows in plan.spans(*span, self._rows)]
 
         spans = [*plan.spans(0, max(1, count), self._part_rows)]
-        each = map if len(spans) == 1 or self._threads == 1 else self._pool.map
-        # Threads of BLAS would share each small product, and wait for each other for longer.
-        with self._blas.limit(limits=1, user_api="blas"):
+        # Threads of BLAS would share each small product, and wait for each other for longer. The
+        # pool is made anew, since a process that forks later would have one without threads.
+        with (
+            self._blas.limit(limits=1, user_api="blas"),
+            ThreadPoolExecutor(self._threads or os.cpu_count()) as pool,
+        ):
+            each = map if len(spans) == 1 or self._threads == 1 else pool.map
             return [found for several in each(part, spans) for found in several]
-
-    @functools.cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads or os.cpu_count())
 
     def _score(self, pixels: np.ndarray) -> "_Scored":
         wide = pixels.astype(np.float64)
