@@ -1,10 +1,11 @@
 """How well clusters are apart, by distances to centroids."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from job.blas import one_thread
 from pipeline.shards import plan
 
 # Threads of a product of up to so many centroids wait for each other longer than one thread takes.
@@ -90,10 +91,10 @@ def _bounds(centroids: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarr
     wide = wide - wide.mean(axis=0)
     squares = np.square(wide).sum(axis=1)
     rounding = 2.0**-52 * (wide.shape[1] + 16)
-    blas, threads = ThreadpoolController(), 1 if len(wide) <= MANY else None
+    threads = one_thread if len(wide) <= MANY else nullcontext
     for start, stop in plan.spans(0, len(wide), max(1, PAIR_BYTES // (8 * len(wide)))):
         sums = squares[start:stop, None] + squares
-        with blas.limit(limits=threads, user_api="blas"):
+        with threads():
             rough = sums - 2 * (wide[start:stop] @ wide.T)
         rough[np.arange(stop - start), np.arange(start, stop)] = np.inf
         error = rounding * sums
