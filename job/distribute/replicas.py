@@ -21,7 +21,7 @@ from job.distribute import workers
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
-from job.kmeans.pieces import largest_piece
+from job.kmeans.pieces import byte_products
 from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
@@ -264,7 +264,8 @@ def _gpu_precision() -> Precision:
 
 def _cpu_precision() -> Precision:
     """Tells how products round on CPUs, and which integers this one multiplies."""
-    return FLOAT32._replace(largest_piece=largest_piece())
+    largest, speed = byte_products()
+    return FLOAT32._replace(largest_piece=largest, piece_speed=speed)
 
 
 def _worker_strategy(group: WorkerGroup) -> tf.distribute.Strategy:

@@ -180,4 +180,6 @@ def least_of_all(replicas: Replicas, value: int) -> int:
 def common_precision(replicas: Replicas) -> Precision:
     """Returns the precision of the replicas, with pieces that the CPUs of all workers multiply."""
     own = replicas.precision
-    return own._replace(largest_piece=least_of_all(replicas, own.largest_piece))
+    every = replicas.all_gather(np.array([own.largest_piece, own.piece_speed]))
+    largest, speed = every.min(axis=0).tolist()
+    return own._replace(largest_piece=largest, piece_speed=speed)

@@ -29,8 +29,8 @@ ROUNDINGS = 8
 # oneDNN makes a kernel for each number of rows, which takes some ms: so there are only few.
 ROWS = 256
 MOST_ROWS, PRODUCT_BYTES = 16_384, 16 << 20
-# Two products of bytes replace one of float32, and have to be worth it.
-WORTHWHILE = 1 / 3
+# Two products of bytes replace one of float32, for which pixels have to be cast.
+LEAST_SPEED = 2
 
 
 class Pieces(NamedTuple):
@@ -148,13 +148,19 @@ def padded(rows: tf.Tensor) -> tf.Tensor:
 
 
 @functools.cache
-def largest_piece() -> int:
-    """Finds the largest pieces that this process multiplies by exactly, and fast; 0: none."""
+def byte_products() -> tuple[int, int]:
+    """Finds which products of bytes this process computes exactly, and fast.
+
+    Returns:
+      The largest pieces, and how many times as fast they are multiplied as float32, rounded down.
+      0 and 0: none are worth it.
+    """
     try:
         with tf.device("CPU:0"):
-            return LARGEST_PIECE if is_exact(LARGEST_PIECE) and _is_fast() else 0
+            speed = _speed() if is_exact(LARGEST_PIECE) else 0
     except tf.errors.OpError:  # TensorFlow has no kernel for this CPU
-        return 0
+        speed = 0
+    return (LARGEST_PIECE, speed) if speed >= LEAST_SPEED else (0, 0)
 
 
 def is_exact(largest: int) -> bool:
@@ -184,13 +190,13 @@ def is_exact(largest: int) -> bool:
     return True
 
 
-def _is_fast() -> bool:
-    """Tells whether a product of bytes takes so little of the time of a float32 product."""
-    images, piece = np.ones((1024, 512), np.uint8), np.ones((512, 256), np.int8)
+def _speed() -> int:
+    """Measures how many times as fast a product of bytes is as one of float32, rounded down."""
+    images, piece = tf.ones((2048, 768), tf.uint8), tf.ones((768, 256), tf.int8)
     floats = [tf.cast(factor, tf.float32) for factor in (images, piece)]
     bias = np.zeros(256, np.float32)
     quick = _least_seconds(lambda: multiply(images, piece, bias, 1.0))
-    return quick < WORTHWHILE * _least_seconds(lambda: tf.linalg.matmul(*floats))
+    return int(_least_seconds(lambda: tf.linalg.matmul(*floats)) / quick)
 
 
 def _least_seconds(product: Callable[[], tf.Tensor]) -> float:

@@ -20,11 +20,13 @@ class Precision(NamedTuple):
       sums: rounding of each product and of each addition.
       largest_piece: the largest int8 that the device multiplies bytes by exactly, in a fraction of
         the time of float32; 0: it does not. See `pieces`.
+      piece_speed: how many times as fast that is as a product of float32, rounded down.
     """
 
     factors: float
     sums: float
     largest_piece: int = 0
+    piece_speed: int = 0
 
     def of_product(self, terms: int, rounded_factors: int) -> float:
         """Bounds |computed − exact| / Σ |aᵢ bᵢ| for a sum of `terms` products aᵢ bᵢ.

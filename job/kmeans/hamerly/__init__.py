@@ -8,12 +8,20 @@
    all others is the nearest. For most images that decides.
 3. Images still in doubt are assigned as Lloyd's algorithm does.
 
+A screen that leaves too many in doubt is given up, and groups.py goes on with a bound for each
+group of centroids.
+
 Every bound carries a margin for the rounding of float32, so that the assignments are the same bits
 as Lloyd's. Few and many centroids are best served by different bounds: see few.py and many.py.
-Where a screen does not pay, groups.py serves all, with a bound for each group of centroids.
-Vectors, such as embeddings, differ in too many directions; scores of bytes from small integers or
-in tensor cores are cheap; small sets take less time than it takes to make the graphs of a screen.
+Where none can pay, groups.py serves from the beginning: vectors, such as embeddings, differ in too
+many directions; scores of bytes from small integers or in tensor cores are cheap; small sets take
+less time than it takes to make the graphs of a screen.
 """
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from job.images.protocol import Images
 from job.kmeans import Algorithm
@@ -22,6 +30,7 @@ from job.kmeans.hamerly.few import FewCentroids
 from job.kmeans.hamerly.groups import GroupedCentroids
 from job.kmeans.hamerly.many import ManyCentroids
 from job.kmeans.pieces import fits
+from job.kmeans.sums import Change
 
 # From so many centroids on, it pays to compute an image's distances to a few of them only.
 MANY_CENTROIDS = 200
@@ -37,21 +46,59 @@ GROUP = 25
 LEAST_COLUMNS = 16
 # Of a smaller set, making the graphs of a screen takes longer than a fit without one.
 LEAST_PIXELS = 10_000_000
+# Products of bytes so many times as fast as those of float32 make scores of all centroids as cheap
+# as a screen. Others do for few centroids.
+CHEAP_SPEED = 6
 
 
 def hamerly(images: Images, k: int) -> Algorithm:
     """Makes the algorithm that suits k centroids, the device and the memory that is left."""
-    many = k >= MANY_CENTROIDS
-    if not images.units.step:
-        groups = min(k // GROUP, images.spare_row_bytes // 4) if many else 1
-        return GroupedCentroids(images, k, max(1, groups))
+    many, are_bytes, precision = k >= MANY_CENTROIDS, bool(images.units.step), images.precision
+    in_pieces = are_bytes and fits(precision.largest_piece, images.num_features)
+    in_halves = are_bytes and pays(precision)
+    # Scores from pieces or halves are not made group by group.
+    by_group = many and not in_pieces and not in_halves
+    groups = max(1, min(k // GROUP, images.spare_row_bytes // 4)) if by_group else 1
+    if not are_bytes:
+        return GroupedCentroids(images, k, groups)
     wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
     columns = _screen_columns(images, wanted)
-    small = images.num_images * images.num_features < LEAST_PIXELS
-    cheap = fits(images.precision.largest_piece, images.num_features) or pays(images.precision)
-    if small or not columns or cheap:
+    is_small = images.num_images * images.num_features < LEAST_PIXELS
+    is_cheap = in_halves or (in_pieces and (not many or precision.piece_speed >= CHEAP_SPEED))
+    if is_small or not columns or is_cheap:
         return GroupedCentroids(images, k, 1)
-    return (ManyCentroids if many else FewCentroids)(images, k, columns)
+    screened = (ManyCentroids if many else FewCentroids)(images, k, columns)
+    return Screened(screened, lambda: GroupedCentroids(images, k, groups))
+
+
+class Screened:
+    """Implements `Algorithm` with a screen, and without one as soon as a screen was no help."""
+
+    def __init__(
+        self,
+        screened: FewCentroids | ManyCentroids,
+        unscreened: Callable[[], GroupedCentroids],
+    ):
+        """Takes the algorithm that has a screen, and what makes the other, which needs memory."""
+        self._algorithm: FewCentroids | ManyCentroids | GroupedCentroids = screened
+        self._unscreened = unscreened
+        self._before: np.ndarray | None = None
+
+    @property
+    def clusters(self) -> Any:
+        return self._algorithm.clusters
+
+    def start(self) -> None:
+        self._algorithm.start()
+
+    def assign(self, centroids: np.ndarray) -> Change:
+        algorithm = self._algorithm
+        if not isinstance(algorithm, GroupedCentroids) and not algorithm.is_worthwhile:
+            assert self._before is not None  # the screen served once
+            self._algorithm = self._unscreened()
+            self._algorithm.resume(algorithm.clusters, self._before)
+        self._before = centroids
+        return self._algorithm.assign(centroids)
 
 
 def _screen_columns(images: Images, wanted: int) -> int:

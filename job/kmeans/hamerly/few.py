@@ -47,6 +47,10 @@ class FewCentroids:
     def clusters(self) -> Any:
         return self.bounds.clusters
 
+    @property
+    def is_worthwhile(self) -> bool:
+        return self._screen.is_worthwhile
+
     def start(self) -> None:
         self._screen.start()
         self._before: np.ndarray | None = None

@@ -65,6 +65,12 @@ class GroupedCentroids:
         self._before: np.ndarray | None = None
         self.bounds = self._images.state(functools.partial(_unknown, self._num_groups))
 
+    def resume(self, clusters: Any, centroids: np.ndarray) -> None:
+        """Continues from clusters that another algorithm assigned by centroids [k, d]."""
+        self.start()
+        self.bounds = self.bounds._replace(clusters=clusters)
+        self._before, self._groups = centroids, groups_of(centroids, self._num_groups)
+
     def assign(self, centroids: np.ndarray) -> Change:
         scorer = scorer_of(centroids, self._images.units, self._images.precision)
         if self._before is None:

@@ -20,7 +20,7 @@ from job.images.protocol import Images
 from job.kmeans.blocks import by_rows
 from job.kmeans.hamerly.bounds import Bounds, known, moved, moves_of, unknown, updated
 from job.kmeans.hamerly.rivals import compared
-from job.kmeans.hamerly.screen import leading, lower_bounds, screen_of, screened_per_block
+from job.kmeans.hamerly.screen import lower_bounds, screen_of, screened_per_block
 from job.kmeans.hamerly.upkeep import ScreenUpkeep
 from job.kmeans.scores import Scorer, nearest_centroids, scorer_of
 from job.kmeans.sums import Change, change_of, moved_sums
@@ -38,13 +38,16 @@ class ManyCentroids:
         self._images = images
         self._screen = ScreenUpkeep(images, k, columns)
         self._guess = images.compile(_guess, images.units, images.precision)
-        self._all = images.compile(_assign_all, images.units)
         self._in_doubt = images.compile(_assign_in_doubt, images.units, images.precision)
         self.start()
 
     @property
     def clusters(self) -> Any:
         return self.bounds.clusters
+
+    @property
+    def is_worthwhile(self) -> bool:
+        return self._screen.is_worthwhile
 
     def start(self) -> None:
         self._screen.start()
@@ -59,8 +62,6 @@ class ManyCentroids:
             return self._assign_first(centroids, scorer)
         if screen.is_due:
             screen.renew(centroids, before)
-        if screen.basis is None:
-            return self._assign_all(scorer)
         return self._assign_in_doubt(centroids, before, scorer)
 
     def _assign_first(self, centroids: np.ndarray, scorer: Scorer) -> Change:
@@ -72,13 +73,6 @@ class ManyCentroids:
         corrected = self._assign_in_doubt(centroids, centroids, scorer)
         sums = change_of(totals).sums.merge(corrected.sums)
         return Change(sums, self._images.num_images)
-
-    def _assign_all(self, scorer: Scorer) -> Change:
-        """Assigns every image as Lloyd's algorithm does, where no screen helps."""
-        shared = (scorer, self._screen.probes().astype(np.float32))
-        self.bounds, (*totals, directions) = self._all(self.bounds, shared)
-        self._screen.note_full_pass(directions)
-        return change_of(totals)
 
     def _assign_in_doubt(self, centroids: np.ndarray, before: np.ndarray, scorer: Scorer) -> Change:
         """Assigns the images whose bounds overlap now that centroids moved from `before`."""
@@ -103,18 +97,6 @@ def _guess(images, squared_norm, state, shared, units, precision):
     (clusters,) = by_rows(block, tf.size(squared_norm), screened_per_block(screen), [tf.int64])
     sums = moved_sums(images, bounds.clusters, clusters, scorer.centroids.shape, units)
     return (bounds._replace(clusters=clusters), rows), list(sums)
-
-
-def _assign_all(images, squared_norm, bounds, shared, units):
-    """A step: assigns every image as Lloyd's algorithm does.
-
-    The partial sums end with the images' leading directions, for the next screen.
-    """
-    scorer, probes = shared
-    found = nearest_centroids(images, squared_norm, scorer, units)
-    shape = scorer.centroids.shape
-    sums = moved_sums(images, bounds.clusters, found.clusters, shape, units)
-    return known(found), [*sums, leading(images, probes)]
 
 
 def _assign_in_doubt(images, squared_norm, state, shared, units, precision):

@@ -1,4 +1,4 @@
-"""Decides when a screen is made anew: once the old one has lost as much as a new one costs."""
+"""Decides when a screen is made anew, once it has lost as much as a new one costs, or given up."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from job.kmeans.hamerly.screen import Basis, basis_of, project
 
 # The cost of reading an image, in products with one column.
 IMAGE_COST = 30
-# A screen that leaves more than this share of all images in doubt costs more than it saves.
+# A screen that leaves more than this share of all images in doubt saves less than bounds alone do.
 WORTHWHILE = 0.6
 
 _basis_of = traced(tf.function(basis_of, autograph=False))
@@ -27,6 +27,8 @@ class ScreenUpkeep:
       columns: dimensions of the screen, d'.
       basis: the one that images are projected into; None: there is no screen now.
       rows: of the screen: z, ‖r‖ and 1 for each image, float32 [n, d' + 2]; () without a screen.
+      is_worthwhile: False once a screen left too many images in doubt. For such images none is
+        likely to ever pay.
     """
 
     def __init__(self, images: Images, k: int, columns: int):
@@ -34,6 +36,10 @@ class ScreenUpkeep:
         self._num_images, self._num_features = images.num_images, images.num_features
         self._project = images.compile(project, images.units, images.precision)
         self._cost = images.num_images * (columns + IMAGE_COST) / (k + IMAGE_COST)
+        # Two products of bytes take the place of one of float32: scoring in full costs less then.
+        cheaper = min(1.0, 2 / max(1, images.precision.piece_speed))
+        self._most_cost = WORTHWHILE * cheaper * images.num_images
+        self.is_worthwhile = True
         # Directions of the images that the basis takes beyond the span of the centroids.
         self._directions: Any = self.probes()
         self.start()
@@ -43,14 +49,13 @@ class ScreenUpkeep:
         self.basis: Basis | None = None
         self.rows: Any = ()
         self._loss = 0.0  # what a fresh screen would have saved since this one was made
-        self._price = self._cost  # what a new screen has to save
         # Of the images screened, the share that had to be scored when the screen was fresh.
         self._fresh_share: float | None = None
 
     @property
     def is_due(self) -> bool:
         """Whether a new screen would pay."""
-        return self._loss > self._price
+        return self._loss > self._cost
 
     def renew(self, centroids: np.ndarray, before: np.ndarray) -> None:
         """Projects all images into a new basis, made for centroids [k, d] and how they moved."""
@@ -69,7 +74,7 @@ class ScreenUpkeep:
         self._loss += self._num_images
 
     def note_screened(self, num_screened: float, cost: float) -> None:
-        """Counts an assignment of the images in doubt, and gives up a screen that is no help.
+        """Counts an assignment of the images in doubt, and tells whether the screen was any help.
 
         Args:
           num_screened: images that were in doubt.
@@ -78,7 +83,4 @@ class ScreenUpkeep:
         share = cost / max(num_screened, 1)
         self._fresh_share = share if self._fresh_share is None else self._fresh_share
         self._loss += max(0.0, share - self._fresh_share) * num_screened
-        if cost > WORTHWHILE * self._num_images:
-            # For these images no screen may ever be worth it, so the next one has to save more.
-            self.basis, self.rows, self._loss = None, (), 0.0
-            self._price *= 2
+        self.is_worthwhile = self.is_worthwhile and cost <= self._most_cost

@@ -8,7 +8,7 @@ tf = pytest.importorskip("tensorflow")
 from job.distribute import replicas as replicas_module  # noqa: E402
 from job.distribute.preemption import InterruptedFit  # noqa: E402
 from job.distribute.replicas import aligned_empty, local_replicas  # noqa: E402
-from job.kmeans.pieces import largest_piece  # noqa: E402
+from job.kmeans.pieces import byte_products  # noqa: E402
 from job.kmeans.precision import FLOAT32, TF32  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402
 
@@ -104,7 +104,8 @@ def test_precision_is_that_of_the_process(cpus, allowed, precision):
     try:
         tf.config.experimental.enable_tensor_float_32_execution(allowed)
         own = local_replicas(1).precision
-        assert own == FLOAT32._replace(largest_piece=largest_piece())  # CPUs have no other
+        assert (own.largest_piece, own.piece_speed) == byte_products()
+        assert own._replace(largest_piece=0, piece_speed=0) == FLOAT32  # CPUs have no other
         assert replicas_module._gpu_precision() == precision
         assert tf.config.experimental.tensor_float_32_execution_enabled() == allowed
     finally:

@@ -90,10 +90,19 @@ def test_an_image_whose_distances_overflow_float32_is_refused(norm):
     rows.check_norms("a/set", [np.array([rows.MAX_SQUARED_NORM]), np.array([])])
 
 
-@pytest.mark.parametrize(("others", "common"), [([127, 127], 127), ([127, 0], 0)])
+@pytest.mark.parametrize(
+    ("others", "common"),
+    [
+        ([[127, 9], [127, 8]], (127, 3)),
+        ([[127, 2], [127, 9]], (127, 2)),
+        ([[127, 9], [0, 0]], (0, 0)),
+    ],
+)
 def test_all_workers_have_the_same_kind_of_scores(monkeypatch, others, common):
     """Or they would choose different algorithms, with different passes, and wait for each other."""
     worker = Worker()
-    worker.precision = FLOAT32._replace(largest_piece=127)
+    worker.precision = FLOAT32._replace(largest_piece=127, piece_speed=3)
     monkeypatch.setattr(worker, "all_gather", lambda own: np.array([own, *others]))
-    assert rows.common_precision(worker) == FLOAT32._replace(largest_piece=common)
+    largest, speed = common
+    expected = FLOAT32._replace(largest_piece=largest, piece_speed=speed)
+    assert rows.common_precision(worker) == expected

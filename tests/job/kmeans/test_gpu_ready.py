@@ -29,7 +29,7 @@ PASSES = {
     *("kmeans_parallel._approach", "kmeans_parallel._count_nearest"),
 }
 FEW_PASSES = {"screen.project", "few._assign_all", "few._assign_in_doubt"}
-MANY_PASSES = {"screen.project", "many._guess", "many._assign_all", "many._assign_in_doubt"}
+MANY_PASSES = {"screen.project", "many._guess", "many._assign_in_doubt"}
 WITHOUT_A_SCREEN = {"groups._assign"}
 ROWS = tf.TensorSpec([None], tf.int64)
 # NumPy decides between centroids that float64 cannot tell apart: rarely, for a few images.
@@ -182,7 +182,9 @@ def test_all_of_a_fit_runs_on_a_gpu(make_shards, tmp_path, monkeypatch, dtype, d
         loop.run_restarts(images, config, mock.Mock())
     of_bytes = MANY_PASSES if k == 40 else FEW_PASSES
     screened = dtype == "uint8" and precision is FLOAT32
-    assert images.passes.keys() == PASSES | (of_bytes if screened else WITHOUT_A_SCREEN)
+    expected = PASSES | (of_bytes if screened else WITHOUT_A_SCREEN)
+    # A screen may have been given up for what serves without one.
+    assert images.passes.keys() - (WITHOUT_A_SCREEN - expected) == expected
     assert all(images.passes.values())
     assert left_to_the_host(images) == {}
 

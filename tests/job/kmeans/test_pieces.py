@@ -122,23 +122,25 @@ def test_wrong_products_are_found(monkeypatch, product, largest):
 
 
 @pytest.mark.parametrize(
-    ("product", "seconds", "largest"),
+    ("product", "seconds", "found"),
     [
-        (emulated, (0.1, 1.0), 127),
-        (emulated, (0.5, 1.0), 0),  # two of them would take as long
-        (saturating, (0.1, 1.0), 0),
-        (missing, (0.1, 1.0), 0),
+        (emulated, (0.1, 1.05), (127, 10)),
+        (emulated, (0.4, 1.0), (127, 2)),
+        (emulated, (0.6, 1.0), (0, 0)),  # two of them would take longer
+        (saturating, (0.1, 1.0), (0, 0)),
+        (missing, (0.1, 1.0), (0, 0)),
     ],
 )
 def test_a_processor_without_fast_and_exact_products_falls_back(
-    monkeypatch, product, seconds, largest
+    monkeypatch, product, seconds, found
 ):
     times = iter(seconds)
     monkeypatch.setattr(pieces, "multiply", product)
     monkeypatch.setattr(pieces, "_least_seconds", lambda _: next(times))
-    assert pieces.largest_piece.__wrapped__() == largest
+    assert pieces.byte_products.__wrapped__() == found
 
 
 def test_the_probe_of_this_processor_ends_in_silence(capfd):
-    assert pieces.largest_piece.__wrapped__() in (0, 127)
+    largest, speed = pieces.byte_products.__wrapped__()
+    assert (largest, speed) == (0, 0) or (largest == 127 and speed >= pieces.LEAST_SPEED)
     assert capfd.readouterr() == ("", "")

@@ -7,6 +7,7 @@ from kmeans_graphs import BYTES, FLOATS, PRUNED
 from job.distribute.replicas import local_replicas
 from job.images.resident import ResidentImages
 from job.kmeans import hamerly
+from job.kmeans.hamerly import Screened
 from job.kmeans.hamerly.groups import GroupedCentroids
 from job.kmeans.precision import FLOAT32, TF32
 from pipeline.shards.manifest import load_manifest
@@ -61,21 +62,22 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
         clusters = algorithm.clusters.numpy()
         np.testing.assert_array_equal(clusters, distances.argmin(axis=1))
         own, second = np.sort(distances, axis=1)[:, :2].T
-        if isinstance(algorithm, GroupedCentroids):
-            places = algorithm._groups.members
-            gaps = algorithm.bounds.gaps.numpy()
+        bounds = screened(algorithm).bounds
+        if isinstance(screened(algorithm), GroupedCentroids):
+            places = screened(algorithm)._groups.members
+            gaps = bounds.gaps.numpy()
             own_place = np.eye(k + 1, dtype=bool)[clusters][:, places]  # [n, G, s]
             far = np.pad(distances, [(0, 0), (0, 1)], constant_values=np.inf)[:, places]
             others = np.where(own_place, np.inf, far).min(axis=2)
             assert (gaps <= others - own[:, None]).all()
             gaps = gaps.min(axis=1)
         elif many:
-            _, upper, lower = (part.numpy() for part in algorithm.bounds)
+            _, upper, lower = (part.numpy() for part in bounds)
             assert (upper >= own).all()
             assert (lower <= second).all()
             gaps = lower - upper
         else:
-            gaps = algorithm.bounds.gaps.numpy()
+            gaps = bounds.gaps.numpy()
             assert (gaps <= second - own).all()
         skipped.append((gaps > 0).mean())
     assert skipped[-1] > 0.5, skipped
@@ -115,8 +117,8 @@ class Room:
 )
 def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, kind, columns):
     algorithm = hamerly.hamerly(Room(num_features, room), k)
-    assert type(algorithm).__name__ == kind
-    assert algorithm._screen.columns == columns
+    assert type(screened(algorithm)).__name__ == kind
+    assert screened(algorithm)._screen.columns == columns
 
 
 # A screen so narrow is not worth it.
@@ -127,17 +129,15 @@ def test_without_a_screen_all_centroids_are_one_group(k, num_features, room):
     assert groups_in(Room(num_features, room), k) == 1
 
 
-@pytest.mark.parametrize(
-    ("num_features", "kind"), [(784, "FewCentroids"), (99, "GroupedCentroids")]
-)
+@pytest.mark.parametrize(("num_features", "kind"), [(784, Screened), (99, GroupedCentroids)])
 def test_a_small_set_has_no_screen(monkeypatch, num_features, kind):
     monkeypatch.setattr(hamerly, "LEAST_PIXELS", 100_000)
-    assert type(hamerly.hamerly(Room(num_features, 500), 10)).__name__ == kind
+    assert isinstance(hamerly.hamerly(Room(num_features, 500), 10), kind)
 
 
 def test_bytes_in_tensor_cores_have_no_screen():
     room = Room(784, 500)
-    assert type(hamerly.hamerly(room, 10)).__name__ == "FewCentroids"
+    assert isinstance(hamerly.hamerly(room, 10), Screened)
     room.precision = TF32
     assert groups_in(room, 10) == 1
 
@@ -158,10 +158,35 @@ def test_vectors_have_groups_as_the_memory_has_room_for(k, columns, groups):
     assert groups_in(room, k) == groups
 
 
-def test_products_of_bytes_need_no_screen():
+@pytest.mark.parametrize(("speed", "many"), [(hamerly.CHEAP_SPEED, False), (3, True)])
+def test_products_of_bytes_need_no_screen_unless_many_are_slow(speed, many):
     room = Room(784, 500)
-    room.precision = FLOAT32._replace(largest_piece=127)
-    for k in (10, 1000):
-        assert groups_in(room, k) == 1
+    room.precision = FLOAT32._replace(largest_piece=127, piece_speed=speed)
+    assert groups_in(room, 10) == 1
+    assert isinstance(hamerly.hamerly(room, 1000), Screened) == many
     room.units = FLOATS
     assert groups_in(room, 1000) == 40
+
+
+@pytest.mark.parametrize(("speed", "groups"), [(0, 40), (3, 1)])
+def test_a_screen_that_is_no_help_is_followed_by_bounds_alone(speed, groups):
+    """Groups of them where scores are made group by group."""
+    room = Room(784, 500)
+    room.precision = FLOAT32._replace(largest_piece=127 if speed else 0, piece_speed=speed)
+    algorithm = hamerly.hamerly(room, 1000)
+    centroids = np.zeros((1000, 784))
+    before = screened(algorithm)
+    before.assign = lambda _: before._screen.note_screened(1000, 1000)
+    algorithm.assign(centroids)
+    assert screened(algorithm) is before
+    with pytest.raises(TypeError):  # no pass is ever run
+        algorithm.assign(centroids)
+    assert isinstance(screened(algorithm), GroupedCentroids)
+    assert screened(algorithm).bounds.gaps.shape[1] == groups
+    assert (screened(algorithm).bounds.gaps == 0).all()
+    assert algorithm.clusters is before.clusters
+
+
+def screened(algorithm):
+    """The algorithm that serves now."""
+    return getattr(algorithm, "_algorithm", algorithm)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from job.kmeans.hamerly.upkeep import IMAGE_COST, WORTHWHILE, ScreenUpkeep
+from job.kmeans.precision import FLOAT32
 
 NUM_IMAGES, K, COLUMNS = 1000, 70, 20
 PRICE = NUM_IMAGES * (COLUMNS + IMAGE_COST) / (K + IMAGE_COST)  # of a screen: 500 images
@@ -13,7 +14,7 @@ class FakeImages:
     """Images of which only the number counts; a projection is the number of those before it."""
 
     num_images, num_features = NUM_IMAGES, 30
-    units = precision = None
+    units, precision = None, FLOAT32
 
     def __init__(self):
         self.projections = 0
@@ -73,16 +74,19 @@ def test_a_screen_is_due_once_it_leaves_more_in_doubt_than_when_it_was_fresh(upk
     assert not upkeep.is_due
 
 
-def test_a_screen_that_is_no_help_is_given_up_and_the_next_try_comes_later(upkeep):
+@pytest.mark.parametrize(("speed", "share"), [(0, 1.0), (2, 1.0), (4, 0.5)])
+def test_a_screen_that_is_no_help_is_not_worthwhile(images, speed, share):
+    """The less, the cheaper scores of all centroids are: of bytes they take two products."""
+    images.precision = FLOAT32._replace(piece_speed=speed)
+    upkeep = ScreenUpkeep(images, K, COLUMNS)
     renew(upkeep)
-    upkeep.note_screened(NUM_IMAGES, WORTHWHILE * NUM_IMAGES)
-    assert upkeep.basis is not None
-    upkeep.note_screened(NUM_IMAGES, WORTHWHILE * NUM_IMAGES + 1)
-    assert (upkeep.basis, upkeep.rows) == (None, ())
-    upkeep.note_full_pass(directions())
-    assert not upkeep.is_due  # 1000 = twice the price
-    upkeep.note_full_pass(directions())
-    assert upkeep.is_due
+    upkeep.note_screened(NUM_IMAGES, share * WORTHWHILE * NUM_IMAGES)
+    assert upkeep.is_worthwhile
+    upkeep.note_screened(NUM_IMAGES, share * WORTHWHILE * NUM_IMAGES + 1)
+    assert not upkeep.is_worthwhile
+    upkeep.note_screened(NUM_IMAGES, 0)
+    upkeep.start()
+    assert not upkeep.is_worthwhile  # for these images none is
 
 
 def test_a_restart_forgets_the_screen_and_what_it_costs(upkeep):
