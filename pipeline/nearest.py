@@ -12,7 +12,8 @@ import json
 import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -35,6 +36,7 @@ CANCELLED = 2.0**-16
 SCORED_BYTES = 2 << 20  # of float64 pixels and scores at a time: they stay in the cache
 # Where centroids do not: so many images, if they fit, for each time that all centroids are read.
 SHARING, SHARING_BYTES = 128, 16 << 20
+PART_PRODUCTS = 1 << 26  # of numbers: handing work to a thread takes no time beside them
 
 
 class Model(NamedTuple):
@@ -121,7 +123,7 @@ class NearestCentroid:
     """
 
     def __init__(self, model: Model, threads: int | None = 1):
-        """Takes the model, and how many threads products may have; None: as many as there are.
+        """Takes the model, and how many threads share a block; None: as many as there are cores.
 
         An engine runs a worker on each core, so there more than one would only compete.
         """
@@ -134,10 +136,12 @@ class NearestCentroid:
         squares = squared_norms(around, self._units)
         self._bias = self._units.scale * squares
         self._doubts = doubts_of(squares, self._units.scale, around.shape[1])
+        self._largest_doubts = self._doubts.max(axis=1)
         self._blas, self._threads = ThreadpoolController(), threads
         row_bytes = 8 * sum(around.shape)
         sharing = min(SHARING, SHARING_BYTES // row_bytes)
         self._rows = max(1, SCORED_BYTES // row_bytes, sharing)
+        self._part_rows = max(self._rows, PART_PRODUCTS // around.size)
 
     def __call__(self, block: Block) -> Assigned:
         """Assigns each image of `block` to its nearest centroid, the first of equally near ones."""
@@ -152,13 +156,25 @@ class NearestCentroid:
     def _by_rows(
         self, pixels: np.ndarray, find: "Callable[[_Scored], tuple[np.ndarray, ...]]"
     ) -> list[np.ndarray]:
-        """Joins what `find` returns of so many images at a time as stay in the cache."""
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            parts = [
-                find(self._score(pixels[start:stop]))
-                for start, stop in plan.spans(0, max(1, len(pixels)), self._rows)
-            ]
+        """Joins what `find` returns of all images."""
+        parts = self._each(len(pixels), lambda rows: find(self._score(pixels[rows])))
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _each(self, count: int, function: Callable[[slice], Any]) -> list[Any]:
+        """Returns what `function` does of so many rows at a time as stay in the cache, in order."""
+
+        def part(span: tuple[int, int]) -> list[Any]:
+            return [function(slice(*rows)) for rows in plan.spans(*span, self._rows)]
+
+        spans = [*plan.spans(0, max(1, count), self._part_rows)]
+        # Threads of BLAS would share each small product, and wait for each other for longer. The
+        # pool is made anew, since a process that forks later would have one without threads.
+        with (
+            self._blas.limit(limits=1, user_api="blas"),
+            ThreadPoolExecutor(self._threads or os.cpu_count()) as pool,
+        ):
+            each = map if len(spans) == 1 or self._threads == 1 else pool.map
+            return [found for several in each(part, spans) for found in several]
 
     def _score(self, pixels: np.ndarray) -> "_Scored":
         wide = pixels.astype(np.float64)
@@ -167,14 +183,31 @@ class NearestCentroid:
         scores = around @ self._weights  # [n, k]
         scores += self._bias
         norms = np.einsum("nd,nd->n", around, around)
-        margins = np.sqrt(norms)[:, None] * self._doubts[0] + self._doubts[1]
-        return _Scored(wide, norms, scores, margins)
+        return _Scored(wide, norms, scores, np.arange(len(wide)))
 
     def _nearest(self, scored: "_Scored") -> tuple[np.ndarray, np.ndarray]:
         """Finds clusters [n], and squared distances [n] in published units²."""
-        near = scored.scores - scored.margins <= _lowest(scored.scores + scored.margins)
-        clusters = nearest_of(scored.wide, self._units.scale * self._centroids, near)
+        clusters = scored.scores.argmin(axis=1)
+        doubt = self._in_doubt(scored, clusters)
+        if len(doubt):
+            scores = scored.scores[doubt]
+            margins = np.sqrt(scored.norms[doubt])[:, None] * self._doubts[0] + self._doubts[1]
+            near = scores - margins <= (scores + margins).min(axis=1, keepdims=True)
+            exact = self._units.scale * self._centroids
+            clusters[doubt] = nearest_of(scored.wide[doubt], exact, near)
         return clusters, self._squared(scored, clusters)
+
+    def _in_doubt(self, scored: "_Scored", clusters: np.ndarray) -> np.ndarray:
+        """Returns the images that may have a nearer centroid than `clusters`, of lowest scores."""
+        scores, own = scored.scores, (scored.rows, clusters)
+        lowest = scores[own]
+        scores[own] = np.inf
+        others = scores.min(axis=1)
+        scores[own] = lowest
+        # The largest margins of any centroid: those of each would take as long as the product.
+        # Three, since both scores may be off, and are rounded where they are compared.
+        margins = np.sqrt(scored.norms) * self._largest_doubts[0] + self._largest_doubts[1]
+        return np.flatnonzero(~(others > lowest + 3 * margins))
 
     def _nearest_two(self, scored: "_Scored") -> tuple[np.ndarray, ...]:
         """Finds clusters, squared distances to the nearest and second nearest, and norms: [n]."""
@@ -182,12 +215,12 @@ class NearestCentroid:
         if self.num_clusters == 1:
             return clusters, squared, squared, scored.norms
         # The own one is out of the question now.
-        np.put_along_axis(scored.scores, clusters[:, None], np.inf, axis=1)
+        scored.scores[scored.rows, clusters] = np.inf
         return clusters, squared, self._nearest(scored)[1], scored.norms
 
     def _squared(self, scored: "_Scored", clusters: np.ndarray) -> np.ndarray:
         if self._units.step:
-            lowest = np.take_along_axis(scored.scores, clusters[:, None], axis=1)[:, 0]
+            lowest = scored.scores[scored.rows, clusters]
             return to_squared_distances(lowest, scored.norms, self._units)
         return self._directly(scored.wide, clusters)
 
@@ -198,9 +231,11 @@ class NearestCentroid:
     def squared_distances(self, pixels: np.ndarray) -> np.ndarray:
         """Computes squared distances [n, k] of pixels [n, d] to all centroids, published units²."""
         found = np.empty((len(pixels), self.num_clusters))
-        with self._blas.limit(limits=self._threads, user_api="blas"):
-            for start, stop in plan.spans(0, len(pixels), self._rows):
-                found[start:stop] = self._to_all(self._score(pixels[start:stop]))
+
+        def fill(rows: slice) -> None:
+            found[rows] = self._to_all(self._score(pixels[rows]))
+
+        self._each(len(pixels), fill)
         return found
 
     def _to_all(self, scored: "_Scored") -> np.ndarray:
@@ -223,15 +258,10 @@ class _Scored(NamedTuple):
       wide: their pixels, float64 [n, d].
       norms: squared, seen from the middle of the centroids; float64 [n].
       scores: the lower, the nearer; float64 [n, k].
-      margins: how far scores may be off, [n, k].
+      rows: 0 … n − 1.
     """
 
     wide: np.ndarray
     norms: np.ndarray
     scores: np.ndarray
-    margins: np.ndarray
-
-
-def _lowest(scores: np.ndarray) -> np.ndarray:
-    """The lowest score of each image; [n, 1]."""
-    return scores.min(axis=1, keepdims=True)
+    rows: np.ndarray

@@ -4,8 +4,9 @@ import numpy as np
 
 from job.images.array import ArrayImages, Graphs, array_images, weights_entry
 from job.images.protocol import Images
+from job.images.rows import squared_pixel_norms
 from job.images.weighted import in_units, unit_of
-from job.kmeans.exact_sum import exact_weighted_sum, no_terms, rounded
+from job.kmeans.exact_sum import add_to_clusters, exact_weighted_sum, no_terms, rounded
 from job.kmeans.sums import ClusterSums
 from job.kmeans.sums import inertia as inertia_of_sums
 from pipeline.shards.assignments import Assigned
@@ -48,13 +49,15 @@ class Inertia:
 
     def add(self, found: Assigned, rows: slice) -> None:
         """Adds some of the rows."""
-        each = np.ones(len(found.clusters)) if self._weights is None else self._weights[rows]
+        each = None if self._weights is None else self._weights[rows]
         if not self._units.step:
             self._squares += exact_weighted_sum(found.squared_distances, each)
             return
-        wide = found.block.pixels.astype(np.float64)
-        self._norms += exact_weighted_sum(np.square(wide).sum(axis=1), each)
-        self._total = self._total.merge(_sums(wide, found.clusters, each, self._total.sums.shape))
+        pixels, clusters = found.block.pixels, found.clusters
+        self._norms += exact_weighted_sum(squared_pixel_norms(pixels), each)
+        add_to_clusters(self._total.sums, pixels, clusters, each)
+        counts = np.bincount(clusters, each, minlength=len(self._total.counts))
+        self._total.counts[:] += counts.astype(np.int64)
 
     def value(self) -> float:
         """Returns the sum, in the units of the rows."""
@@ -63,14 +66,3 @@ class Inertia:
         norms = rounded(self._norms)
         found = inertia_of_sums(norms, self._total, self._published, self._units)
         return found * self._units.scale**2 * self._unit
-
-
-def _sums(
-    pixels: np.ndarray, clusters: np.ndarray, weights: np.ndarray, shape: tuple[int, int]
-) -> ClusterSums:
-    """Adds up rows float64 [B, d] by cluster."""
-    sums = np.zeros(shape)
-    order = np.argsort(clusters, kind="stable")
-    present, starts = np.unique(clusters[order], return_index=True)
-    sums[present] = np.add.reduceat(pixels[order] * weights[order, None], starts, axis=0)
-    return ClusterSums(sums, np.bincount(clusters, weights, minlength=len(sums)))

@@ -22,7 +22,9 @@ class Algorithm(Protocol):
     """Assigns images to their nearest centroids, again and again as the centroids move.
 
     Made by calling its entry of ALGORITHMS with (images, number of clusters). All algorithms make
-    the same assignments; they differ in the work they avoid.
+    the same assignments; they differ in the work they avoid. Where one of their passes has partial
+    sums, a list, these begin with `moved_sums` from the clusters that are first in its old state to
+    those that are first in its new one: `weighted.counting` puts others in their place.
 
     Attributes:
       clusters: of each image, int64 [n_r] on its replica; −1 before the first assignment.

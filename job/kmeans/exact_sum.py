@@ -1,12 +1,14 @@
-"""Sums of float64 without any rounding, so that the order of their terms does not matter.
+"""Sums without any rounding, so that the order of their terms does not matter.
 
-A sum is kept as integers: for each exponent of float64 the sums of the upper and of the lower half
-of the mantissas that have it. Adding two of them adds integers, and the last step rounds once.
+Those of bytes are whole numbers that float64 holds. A sum of float64 is kept as integers: for each
+exponent the sums of the upper and of the lower half of the mantissas that have it. Adding two of
+them adds integers, and the last step rounds once.
 """
 
 from fractions import Fraction
 
 import numpy as np
+from scipy.sparse import csc_array
 
 LEAST_EXPONENT = -1073  # of a float64, as np.frexp has it
 NUM_EXPONENTS = 1024 - LEAST_EXPONENT + 1
@@ -54,3 +56,21 @@ def rounded(total: np.ndarray) -> float:
         high, low = (int(half[exponent]) for half in total)
         units += ((high << LOW_BITS) + low) << exponent
     return float(Fraction(units, 1 << (MANTISSA_BITS - LEAST_EXPONENT)))
+
+
+def add_to_clusters(
+    sums: np.ndarray, pixels: np.ndarray, clusters: np.ndarray, weights: np.ndarray | None
+) -> None:
+    """Adds pixels uint8 [B, d], times their weights, to the sums float64 [k, d] of their clusters.
+
+    Args:
+      clusters: int [B]; weights: whole numbers, float64 [B]; None: all 1.
+    """
+    # A product with a matrix of one entry in each column; it is exact while sums stay below this.
+    exact = np.float32 if weights is None and 255 * len(pixels) <= 1 << 24 else np.float64
+    each = np.ones(len(pixels), exact) if weights is None else weights
+    # Only of clusters that are in the block: [k, d] may be far larger than a block.
+    present, own = np.unique(clusters, return_inverse=True)
+    ends = np.arange(len(pixels) + 1)
+    matrix = csc_array((each, own, ends), shape=(len(present), len(pixels)))
+    sums[present] += matrix @ pixels.astype(exact)

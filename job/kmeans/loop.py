@@ -15,7 +15,7 @@ from job.images.protocol import Images
 from job.kmeans import ALGORITHMS, Algorithm, chosen_algorithm, init, load
 from job.kmeans.scores import scorer_of, squared_distances
 from job.kmeans.sums import ClusterSums, inertia_of_means, means, parts_of
-from job.kmeans.weighted import Weighted
+from job.kmeans.weighted import counting
 
 ADDED = 1 << 19  # numbers at a time
 
@@ -132,9 +132,7 @@ def run_restarts(
     Raises:
       UserError: fewer distinct images than k, or a bad file of initial centroids.
     """
-    algorithm = load(ALGORITHMS[chosen_algorithm(config)])(images, config.k)
-    if images.copies is not None:
-        algorithm = Weighted(algorithm, images, config.k)
+    algorithm = load(ALGORITHMS[chosen_algorithm(config)])(counting(images, config.k), config.k)
     state = state or State()
     while state.restart < config.restarts:
         if state.centroids is None and not state.chosen and drawn:

@@ -187,7 +187,8 @@ def is_exact(largest: int) -> bool:
         bias = bias.astype(np.float32)
         for fraction in (1.0, 2.0**-8):
             found = multiply(images, piece, bias, np.float32(fraction)).numpy()
-            product = fraction * (images.astype(np.float64) @ piece)
+            # In integers: threads of BLAS would wait for TensorFlow's.
+            product = fraction * (images.astype(np.int32) @ piece)
             most = ROUNDINGS / 2 * FLOAT32_ROUNDING * (np.abs(product) + bias)
             # Where TensorFlow has no kernel for this CPU, it may also return an empty matrix.
             if found.shape != product.shape or (np.abs(found - (product + bias)) > most).any():

@@ -1,37 +1,48 @@
 """Cluster sums of rows that stand for several equal images each."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
-import numpy as np
+import tensorflow as tf
 
-from job.images.protocol import Images
-from job.kmeans import Algorithm
-from job.kmeans.sums import Change, change_of, moved_sums
-
-
-class Weighted:
-    """Implements `Algorithm` with the assignments of another, whose sums count each row once."""
-
-    def __init__(self, algorithm: Algorithm, images: Images, k: int):
-        self._algorithm, self._images, self._copies = algorithm, images, images.copies
-        self._sum = images.compile(_moved_copies, images.units, (k, images.num_features))
-
-    @property
-    def clusters(self) -> Any:
-        return self._algorithm.clusters
-
-    def start(self) -> None:
-        self._algorithm.start()
-        # Its own: the algorithm may overwrite the clusters of its last assignment.
-        self._before = self._images.state(lambda count: np.full(count, -1))
-
-    def assign(self, centroids: np.ndarray) -> Change:
-        self._algorithm.assign(centroids)
-        self._before, totals = self._sum((self._before, self.clusters, self._copies), None)
-        return change_of(totals)
+from job.images.protocol import Images, Pass
+from job.kmeans.sums import moved_sums
 
 
-def _moved_copies(images, squared_norm, state, shared, units, shape):
-    """A step: its partial sums are `moved_sums` of shape [k, d]; its state, the clusters now."""
-    before, after, copies = state
-    return after, list(moved_sums(images, before, after, shape, units, copies=copies))
+def counting(images: Images, k: int) -> Images:
+    """Returns images whose passes count copies of rows in the sums of k clusters.
+
+    What algorithms say of their passes holds there: see `Algorithm`.
+    """
+    return images if images.copies is None else cast(Images, _Counting(images, k))
+
+
+class _Counting:
+    """Has all attributes of `images`, but other passes."""
+
+    def __init__(self, images: Images, k: int):
+        self._images, self._shape = images, (k, images.num_features)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._images, name)
+
+    def compile(self, step: Callable, *options: Any) -> Pass:
+        images = self._images
+        both = images.compile(_counted, step, images.units, self._shape, *options)
+
+        def run(state: Any, shared: Any) -> tuple[Any, list]:
+            (state, _), totals = both((state, images.copies), shared)
+            return state, totals
+
+        return run
+
+
+def _counted(images, squared_norm, state, shared, step, units, shape, *options):
+    """A step: what `step` does, in the same reading of the images, but for its `moved_sums`."""
+    before, copies = state
+    after, partial = step(images, squared_norm, before, shared, *options)
+    if partial:
+        # TensorFlow leaves out the sums whose place these take.
+        own, new = (tf.nest.flatten(each)[0] for each in (before, after))
+        partial[:3] = moved_sums(images, own, new, shape, units, copies=copies)
+    return (after, copies), partial

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import svds
-from threadpoolctl import ThreadpoolController
+
+from job.blas import one_thread
 
 SHORT = 1e-6  # of the largest spread: what is less is rounding
 MANY = 1_000  # vectors of as many numbers: their products take longer than looking for two axes
@@ -12,8 +13,7 @@ MANY = 1_000  # vectors of as many numbers: their products take longer than look
 def main_axes(rows: np.ndarray) -> np.ndarray:
     """Finds up to two unit vectors [., d] along the largest variance of centred rows [m, d]."""
     rows = np.asarray(rows, np.float64)
-    # More threads would wait for each other longer than one takes.
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
+    with one_thread():
         squared, axes = _two_largest(rows)
     lengths = np.sqrt(np.maximum(squared, 0.0))
     return axes[lengths > SHORT * max(lengths.max(initial=0.0), 1e-30)]

@@ -1,14 +1,11 @@
 """Finds the nearest published centroid of images, and how clearly it is the nearest."""
 
 import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from threadpoolctl import ThreadpoolController
 
 from job.images.rows import squared_pixel_norms
 from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
@@ -37,7 +34,6 @@ CANCELLED = 2.0**-16
 MANY_CENTROIDS = 1_000
 PAIRS_OF_AN_IMAGE = 16  # with more of them than that on average, one product of all is cheaper
 CACHED_BYTES = 4 << 20  # of centroids in float64
-PART_PRODUCTS = 1 << 26  # of numbers: handing work to a thread takes no time beside them
 
 
 class Measured(NamedTuple):
@@ -71,28 +67,13 @@ class CachedAssigner:
     def __init__(self, centroids: np.ndarray):
         """Takes centroids float32 [k, d] in published units."""
         model = Model("", centroids, centroids.shape[1:], "uint8")
-        self._nearest, self._blas = NearestCentroid(model), ThreadpoolController()
-        self._rows = max(1, PART_PRODUCTS // centroids.size)
+        self._nearest = NearestCentroid(model, threads=None)
 
     def __call__(self, block: Block) -> Measured:
         """Assigns the images of `block`; of equally near centroids the lowest has the image."""
-        spans = [*plan.spans(0, len(block.pixels), self._rows)]
-        # Out here too: threads that come and go would each restore what they found.
-        with self._blas.limit(limits=1, user_api="blas"):
-            each = self._pool.map if len(spans) > 1 else map
-            parts = [*each(lambda span: self._measure(block.pixels[slice(*span)]), spans)]
-        clusters, own, second, norms = (np.concatenate(each) for each in zip(*parts, strict=True))
-        found = Assigned(block, clusters, own)
-        return Measured(found, silhouettes(np.sqrt(own), np.sqrt(second)), norms)
-
-    def _measure(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Clusters int32 [n], squared distances to two centroids and squared norms float64 [n]."""
-        (_, clusters, own), second, norms = self._nearest.measure(Block([], None, pixels))
-        return clusters, own, second, norms
-
-    @functools.cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(os.cpu_count())
+        found, second, norms = self._nearest.measure(block)
+        own = np.sqrt(found.squared_distances)
+        return Measured(found, silhouettes(own, np.sqrt(second)), norms)
 
 
 class Assigner:

@@ -1,11 +1,15 @@
 """How well clusters are apart, by distances to centroids."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 
+from job.blas import one_thread
 from pipeline.shards import plan
 
+# Threads of a product of up to so many centroids wait for each other longer than one thread takes.
+MANY = 1_000
 PAIR_BYTES = 8 << 20  # of distances between centroids at a time
 PAIRS = 4_096  # of which distances are summed up from differences at a time
 TINY = np.finfo(float).tiny
@@ -87,9 +91,11 @@ def _bounds(centroids: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarr
     wide = wide - wide.mean(axis=0)
     squares = np.square(wide).sum(axis=1)
     rounding = 2.0**-52 * (wide.shape[1] + 16)
+    threads = one_thread if len(wide) <= MANY else nullcontext
     for start, stop in plan.spans(0, len(wide), max(1, PAIR_BYTES // (8 * len(wide)))):
         sums = squares[start:stop, None] + squares
-        rough = sums - 2 * (wide[start:stop] @ wide.T)
+        with threads():
+            rough = sums - 2 * (wide[start:stop] @ wide.T)
         rough[np.arange(stop - start), np.arange(start, stop)] = np.inf
         error = rounding * sums
         yield slice(start, stop), rough - error, np.maximum(rough + error, TINY)

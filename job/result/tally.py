@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csc_array
 
-from job.kmeans.exact_sum import exact_weighted_sum, no_terms, rounded
+from job.kmeans.exact_sum import add_to_clusters, exact_weighted_sum, no_terms, rounded
 from job.kmeans.sums import ClusterSums, inertia
 from job.result.assigner import Measured
 from pipeline.shards.pixel_scale import Units
@@ -80,9 +79,7 @@ class Tally(NamedTuple):
             np.add.at(self.contingency, (clusters[known], block.labels[known]), 1)
         if block.pixels.dtype == np.uint8:
             self.squared_norms[:] += exact_weighted_sum(measured.squared_norms, weights)
-            # Only of clusters that are in the block: [k, d] may be far larger than a block.
-            present, own = np.unique(clusters, return_inverse=True)
-            self.sums[present] += _sums_by_cluster(block.pixels, own, len(present), weights)
+            add_to_clusters(self.sums, block.pixels, clusters, weights)
         return self
 
     def inertia(self, centroids: np.ndarray, units: Units) -> float:
@@ -103,15 +100,3 @@ class Tally(NamedTuple):
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Tally":
         """Loads the tally that `arrays` saved; other names are ignored."""
         return cls(*(arrays[name] for name in cls._fields))
-
-
-def _sums_by_cluster(
-    pixels: np.ndarray, clusters: np.ndarray, num_clusters: int, weights: np.ndarray | None
-) -> np.ndarray:
-    """Sums pixels uint8 [B, d] by cluster [B], times their weights; whole numbers, float [k, d]."""
-    # A product with a matrix of one entry in each column; it is exact while sums stay below this.
-    exact = np.float32 if weights is None and 255 * len(pixels) <= 1 << 24 else np.float64
-    each = np.ones(len(pixels), exact) if weights is None else weights
-    ends = np.arange(len(pixels) + 1)
-    own = csc_array((each, clusters, ends), shape=(num_clusters, len(pixels)))
-    return own @ pixels.astype(exact)

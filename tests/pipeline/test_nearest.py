@@ -37,9 +37,32 @@ def test_floats(scale):
     np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
 
 
+def test_floats_that_scores_cannot_tell_apart():
+    """Centroids at the same distance in different directions, and one that makes margins large."""
+    rng = np.random.default_rng(0)
+    images = (0.5 + rng.random((60, 99)) / 2).astype(np.float32)  # multiples of 2⁻²⁴
+    images *= 2.0 ** (np.arange(99) % 14).astype(np.float32)  # so that sums of products round
+    near = np.repeat(images[:6], 5, axis=0)
+    near[np.arange(30), rng.integers(0, 99, 30)] += np.float32(2.0**-10)
+    centroids = np.concatenate([near, near[:3], np.full((1, 99), 1e5, np.float32)])
+    block = Block([""] * 60, None, images)
+    found = NearestCentroid(Model("", centroids, (99,), "float32")).measure(block)
+    whole, others = (
+        (2.0**24 * rows.astype(float)).astype(int).astype(object) for rows in (images, centroids)
+    )
+    apart = ((whole[:, None] - others) ** 2).sum(axis=2)
+    clusters = [row.index(min(row)) for row in apart.tolist()]
+    assert found.assigned.clusters.tolist() == clusters
+    first, second = np.sort(apart, axis=1)[:, :2].T.astype(float) / 2.0**48
+    np.testing.assert_allclose(found.assigned.squared_distances, first, rtol=1e-14)
+    np.testing.assert_allclose(found.second_squared_distances, second, rtol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize("threads", [None, 1])
-def test_distances_to_all_centroids(dtype, threads):
+def test_distances_to_all_centroids(monkeypatch, dtype, threads):
+    monkeypatch.setattr("pipeline.nearest.SCORED_BYTES", 1)  # 128 images at a time
+    monkeypatch.setattr("pipeline.nearest.PART_PRODUCTS", 1)  # and for each thread
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (300, 7)).astype(dtype)
     images[100:] += np.zeros(7, dtype) if dtype == "uint8" else np.full(7, 2.0**15, dtype)

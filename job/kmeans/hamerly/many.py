@@ -117,6 +117,7 @@ def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
         images, rows, squared_norm, doubt, before, scorer, screen, units
     )
     left = tf.where(found.upper >= found.lower)[:, 0]
+    left = tf.gather(left, tf.argsort(tf.gather(doubt, left)))  # in the order of the images
     scored = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
     found = updated(found, left, known(scored))
     cost += tf.cast(tf.size(left), tf.float64)

@@ -195,7 +195,7 @@ def test_weights_count_on_a_gpu(make_shards, largest):
     images = Traced(make_shards(pixels, weights=np.repeat([0, 1, largest, 1], 50)))
     config = FitConfig("", "", 3, init="k-means||", algorithm="lloyd", max_iterations=2)
     loop.run_restarts(images, config, mock.Mock())
-    assert "weighted._moved_copies" in images.passes
+    assert "weighted._counted" in images.passes
     assert left_to_the_host(images) == {}
 
 

@@ -7,6 +7,7 @@ from threadpoolctl import ThreadpoolController
 
 from job.result import assigner
 from job.result.assigner import Assigner, CachedAssigner, assigner_of
+from pipeline import nearest
 from pipeline.shards.block import Block
 from pipeline.shards.pixel_scale import on_grid, units_of
 
@@ -61,7 +62,9 @@ def test_blocks_of_any_size_give_the_same_bits(monkeypatch, dtype):
 @pytest.mark.parametrize("k", [1, 2, 7, 40])
 def test_in_the_cache_with_the_same_bits(monkeypatch, k):
     images, centroids = drawn(300, 5, k)
-    monkeypatch.setattr(assigner, "PART_PRODUCTS", 7 * centroids.size)  # 7 images for each thread
+    monkeypatch.setattr(nearest, "SCORED_BYTES", 1)
+    monkeypatch.setattr(nearest, "SHARING", 5)  # images at a time
+    monkeypatch.setattr(nearest, "PART_PRODUCTS", 7 * centroids.size)  # 7 images for each thread
     found = assigner_of(centroids, "uint8")(block_of(images))
     expected = Assigner(centroids, "uint8")(block_of(images))
     for name in ("clusters", "squared_distances"):
@@ -81,7 +84,8 @@ def test_who_assigns():
 
 def test_threads_leave_the_library_as_they_found_it(monkeypatch):
     images, centroids = drawn(3000, 5, 40)
-    monkeypatch.setattr(assigner, "PART_PRODUCTS", centroids.size)
+    monkeypatch.setattr(nearest, "SCORED_BYTES", 1)
+    monkeypatch.setattr(nearest, "PART_PRODUCTS", centroids.size)
     before = [each["num_threads"] for each in ThreadpoolController().info()]
     assigner_of(centroids, "uint8")(block_of(images))
     assert [each["num_threads"] for each in ThreadpoolController().info()] == before

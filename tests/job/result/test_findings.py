@@ -129,6 +129,15 @@ def test_groups_of_the_same_pixels_are_largest_first_and_cut(monkeypatch):
     assert (found["num_duplicate_groups"], found["num_duplicates"]) == (3, 4)
 
 
+def test_half_of_a_digest_makes_no_duplicates():
+    rows = rows_of([1.0] * 6)
+    rows.noted.digests[:] = [[7, 1], [7, 2], [3, 1], [7, 1], [0, 1], [7, 3]]
+    found = find(rows)
+    assert found["duplicates"] == [["00000", "00003"]]
+    rows.noted.digests[3] = [7, 0]
+    assert find(rows)["num_duplicate_groups"] == 0
+
+
 def test_a_label_is_suspect_only_in_a_cluster_of_nearly_one_label():
     labels = [0] * 9 + [1] + [0] * 8 + [1, 1] + [-1]
     rows = rows_of([1.0] * 21, clusters=[0] * 10 + [1] * 11, labels=labels)
