@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.distribute import workers
-from job.distribute.arrays import tensor_of, uncopied
+from job.distribute.arrays import give_back_memory, is_large, tensor_of, uncopied
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
@@ -186,8 +186,10 @@ class Replicas:
         call = self._graph(on_replica)
 
         def run(images, state, shared):
-            shared = tf.nest.map_structure(uncopied, shared)
-            state, packed = call(images, state, shared)
+            many = any(map(is_large, tf.nest.flatten(shared)))
+            state, packed = call(images, state, tf.nest.map_structure(uncopied, shared))
+            if many:
+                give_back_memory()
             if packed is None:
                 return state, []
             if self.count == 1:
