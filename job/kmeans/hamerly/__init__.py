@@ -45,7 +45,7 @@ GROUP = 25
 # A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
 # Float64 matrices of centroids that take from the memory that a state may have.
-MATRICES = 5
+MATRICES = 6
 # Of a smaller set, making the graphs of a screen takes longer than a fit without one.
 LEAST_PIXELS = 10_000_000
 # From products of bytes so many times as fast as those of float32, scores of all centroids are as

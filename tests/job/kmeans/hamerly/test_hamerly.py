@@ -121,7 +121,7 @@ def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, ki
     assert screened(algorithm)._screen.columns == columns
 
 
-@pytest.mark.parametrize(("k", "columns"), [(1000, 78), (10_000, 53), (14_000, 22)])
+@pytest.mark.parametrize(("k", "columns"), [(1000, 78), (10_000, 38), (12_000, 19)])
 def test_centroids_take_from_the_memory_of_a_screen(k, columns):
     room = Room(784, 132)
     room.num_images = 1_000_000
