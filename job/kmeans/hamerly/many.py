@@ -70,9 +70,9 @@ class ManyCentroids:
         screen.renew(centroids, centroids)
         state = (self.bounds, screen.rows)
         (self.bounds, screen.rows), totals = self._guess(state, (scorer, screen.basis))
+        guessed = change_of(totals)
         corrected = self._assign_in_doubt(centroids, centroids, scorer)
-        sums = change_of(totals).sums.merge(corrected.sums)
-        return Change(sums, self._images.num_images)
+        return Change(guessed.sums.merge(corrected.sums), guessed.changed)  # all, but once each
 
     def _assign_in_doubt(self, centroids: np.ndarray, before: np.ndarray, scorer: Scorer) -> Change:
         """Assigns the images whose bounds overlap now that centroids moved from `before`."""
