@@ -1,5 +1,7 @@
 """Which centroid is nearest to an image where scores in float32 cannot tell: within graphs."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -42,7 +44,9 @@ def nearest_exactly(
     # longer to make than all of them take.
     decided = tf.cond(
         tf.math.count_nonzero(near) > tf.size(only, tf.int64),
-        lambda: tf.numpy_function(nearest_of, [images, scale * centroids, near], tf.int64),
+        lambda: tf.numpy_function(
+            functools.partial(nearest_of, scale=scale), [images, centroids, near], tf.int64
+        ),
         lambda: only,
     )
     return tf.ensure_shape(decided, [None])

@@ -41,7 +41,7 @@ from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distanc
 
 # The most that a product of float32 loses where it is too small for a float32.
 FLOAT32_UNDERFLOW = 2.0**-125
-SCORED_BYTES = 16 << 20  # of scores in float64 at a time, where float32 cannot tell
+SCORED_BYTES = 4 << 20  # of scores in float64 at a time, where float32 cannot tell
 
 
 class Scorer(NamedTuple):

@@ -28,11 +28,14 @@ def doubts_of(squares: np.ndarray, scale: float, num_features: int) -> np.ndarra
     return relative * np.stack([2 * np.sqrt(squares), scale * squares])
 
 
-def nearest_of(images: np.ndarray, centroids: np.ndarray, near: np.ndarray) -> np.ndarray:
+def nearest_of(
+    images: np.ndarray, centroids: np.ndarray, near: np.ndarray, scale: float = 1.0
+) -> np.ndarray:
     """Finds the nearest centroids of images, of equally near ones the lowest; int64 [n].
 
     Args:
-      images: float64 [n, d]; centroids: float64 [k, d], in the same units: both exact.
+      images: float64 [n, d]; centroids: float64 [k, d]; `scale` times these is in units of the
+        images. All are exact.
       near: which centroids each image is compared with, at least one; bool [n, k].
     """
     clusters = near.argmax(axis=1)
@@ -41,7 +44,7 @@ def nearest_of(images: np.ndarray, centroids: np.ndarray, near: np.ndarray) -> n
     for start, stop in plan.spans(0, len(several), most):
         some = several[start:stop]
         rows, candidates = np.nonzero(near[some])
-        pairs = squared_distance(images[some[rows]], centroids[candidates], NUMPY)
+        pairs = squared_distance(images[some[rows]], scale * centroids[candidates], NUMPY)
         high, low = (part[:, 0] for part in pairs)
         first = np.searchsorted(rows, np.arange(len(some)))  # pair of each image
         # Subtracting nearly equal numbers is exact, so that the difference has the digits of `low`.
