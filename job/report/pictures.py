@@ -21,6 +21,7 @@ MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
 # Up to so many pixels a grey picture is written here: Pillow takes twice the time and more, and its
 # choice of filters makes digits a tenth larger and photos a tenth smaller.
 SMALL_PIXELS = 1_024
+SMALL_LEVEL = 3  # of zlib: its default takes a third more time for 2 % less bytes
 
 
 def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
@@ -65,7 +66,11 @@ def _small_png(picture: np.ndarray) -> bytes:
     rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter's number
     rows[:, 1:] = picture
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")
+    chunks = (
+        (b"IHDR", header),
+        (b"IDAT", zlib.compress(rows.tobytes(), SMALL_LEVEL)),
+        (b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
