@@ -4,6 +4,7 @@ Without blocks, TensorFlow would hold a float32 copy of all pixels and scores [n
 at once. Rows of bytes are padded to whole words (`stored`), so that a GPU can gather any of them.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -114,6 +115,26 @@ def between(images: tf.Tensor, start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
     width = images.shape[1]
     start, stop = (tf.cast(row, tf.int64) * width for row in (start, stop))
     return tf.reshape(tf.reshape(images, [-1])[start:stop], [-1, width])
+
+
+def reader(images: tf.Tensor, rows: tf.Tensor | None, count: tf.Tensor) -> Callable:
+    """Makes a function that reads rows of `stored` images: (start, stop) → [stop − start, width].
+
+    Args:
+      rows: which images; the first `count` in ascending order, more may follow. None: all.
+      count: int32 scalar.
+    """
+    if rows is None:
+        return functools.partial(between, images)
+    every = count == tf.shape(images)[0]
+
+    def read(start, stop):
+        # All images are read where they lie.
+        return tf.cond(
+            every, lambda: between(images, start, stop), lambda: take(images, rows[start:stop])
+        )
+
+    return read
 
 
 def take(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.kmeans.blocks import between, by_block, by_rows, images_per_block, take, widened
+from job.kmeans.blocks import (
+    between,
+    by_block,
+    by_rows,
+    images_per_block,
+    reader,
+    take,
+    widened,
+)
 from job.kmeans.decisions import TENSORFLOW, near_ones, nearest_exactly
 from job.kmeans.halves import Halves, halves_of, in_halves, pays
 from job.kmeans.lowest import LOWEST_TWO, lowest_two, nearest_two
@@ -119,7 +127,7 @@ def nearest_centroids(
       squared_norm: ‖x‖² in pixels², float64 [n].
       scorer: of the centroids.
       units: of the pixels.
-      rows: int32 or int64 [m]; None: all.
+      rows: int32 or int64 [m], ascending; None: all.
       groups: centroids of each group, int64 [G, s], k in empty places; each has two or more. None:
         all centroids are one group.
     """
@@ -167,9 +175,11 @@ def _lowest_of_floats(
         grouped, bias = grouped_weights(scorer, images, groups)
         weights = [grouped]
 
+    read = reader(images, rows, count)
+
     def lowest(start, stop):
-        part = between(images, start, stop) if rows is None else take(images, rows[start:stop])
-        found = nearest_two(tf.cast(part, tf.float32), weights, bias, num_groups)
+        part = tf.cast(read(start, stop), tf.float32)
+        found = nearest_two(part, weights, bias, num_groups)
         if num_groups == 1:
             return found
         places, scores, others = found
@@ -184,9 +194,10 @@ def _lowest_of_pieces(
     """Finds the lowest two of the scores of `count` images, of products of bytes; each [count]."""
     index = None if rows is None else padded(rows)
 
+    read = reader(images, index, count)
+
     def lowest(start, stop):
-        part = between(images, start, stop) if index is None else take(images, index[start:stop])
-        clusters, scores, others = lowest_two(products(part, pieces))
+        clusters, scores, others = lowest_two(products(read(start, stop), pieces))
         return [clusters, scores * pieces.unit, others * pieces.unit]
 
     size = rows_per_product(tf.size(pieces.bias))

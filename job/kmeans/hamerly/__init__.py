@@ -46,9 +46,9 @@ GROUP = 25
 LEAST_COLUMNS = 16
 # Of a smaller set, making the graphs of a screen takes longer than a fit without one.
 LEAST_PIXELS = 10_000_000
-# Products of bytes so many times as fast as those of float32 make scores of all centroids as cheap
-# as a screen. Others do for few centroids.
-CHEAP_SPEED = 6
+# From products of bytes so many times as fast as those of float32, scores of all centroids are as
+# cheap as a screen for any k; from slower ones, for fewer centroids than this.
+CHEAP_SPEED, CHEAP_CENTROIDS = 6, 600
 
 
 def hamerly(images: Images, k: int) -> Algorithm:
@@ -64,7 +64,9 @@ def hamerly(images: Images, k: int) -> Algorithm:
     wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
     columns = _screen_columns(images, wanted)
     is_small = images.num_images * images.num_features < LEAST_PIXELS
-    is_cheap = in_halves or (in_pieces and (not many or precision.piece_speed >= CHEAP_SPEED))
+    is_cheap = in_halves or (
+        in_pieces and (k < CHEAP_CENTROIDS or precision.piece_speed >= CHEAP_SPEED)
+    )
     if is_small or not columns or is_cheap:
         return GroupedCentroids(images, k, 1)
     screened = (ManyCentroids if many else FewCentroids)(images, k, columns)

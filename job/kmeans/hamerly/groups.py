@@ -29,6 +29,8 @@ from pipeline.shards.pixel_scale import Units
 
 # An image with more than this share of its groups open is scored in full.
 MOST_OPEN = 0.5
+# Where a larger share of the images is in doubt, all are scored: they need not be gathered.
+MOST_IN_DOUBT = 0.75
 POWER_ITERATIONS = 4
 
 
@@ -140,7 +142,9 @@ def _assign(images, squared_norm, bounds, shared, units):
     gaps = bounds.gaps - tf.gather_nd(losses, tf.maximum(clusters, 0)[:, None])
     if groups.members.shape[0] > 1:
         gaps = _compared(images, squared_norm, Assignment(clusters, gaps), scorer, groups, units)
-    left = tf.where(tf.reduce_any(gaps <= 0, axis=1))[:, 0]
+    in_doubt = tf.reduce_any(gaps <= 0, axis=1)
+    share = tf.reduce_mean(tf.cast(in_doubt, tf.float32))
+    left = tf.where(in_doubt | (share > MOST_IN_DOUBT))[:, 0]
     found = nearest_centroids(images, squared_norm, scorer, units, left, groups.members)
     before = tf.gather(clusters, left)
     sums = moved_sums(images, before, found.clusters, scorer.centroids.shape, units, left)

@@ -70,9 +70,9 @@ class ManyCentroids:
         screen.renew(centroids, centroids)
         state = (self.bounds, screen.rows)
         (self.bounds, screen.rows), totals = self._guess(state, (scorer, screen.basis))
+        guessed = change_of(totals)
         corrected = self._assign_in_doubt(centroids, centroids, scorer)
-        sums = change_of(totals).sums.merge(corrected.sums)
-        return Change(sums, self._images.num_images)
+        return Change(guessed.sums.merge(corrected.sums), guessed.changed)  # all, but once each
 
     def _assign_in_doubt(self, centroids: np.ndarray, before: np.ndarray, scorer: Scorer) -> Change:
         """Assigns the images whose bounds overlap now that centroids moved from `before`."""
@@ -117,6 +117,7 @@ def _assign_in_doubt(images, squared_norm, state, shared, units, precision):
         images, rows, squared_norm, doubt, before, scorer, screen, units
     )
     left = tf.where(found.upper >= found.lower)[:, 0]
+    left = tf.gather(left, tf.argsort(tf.gather(doubt, left)))  # in the order of the images
     scored = nearest_centroids(images, squared_norm, scorer, units, tf.gather(doubt, left))
     found = updated(found, left, known(scored))
     cost += tf.cast(tf.size(left), tf.float64)

@@ -40,10 +40,12 @@ def arrangements(images_of) -> tuple[np.ndarray, list]:
 
 @pytest.fixture(autouse=True)
 def screens_of_small_sets(monkeypatch):
-    """Lets small sets have a screen: those of the tests are small."""
+    """Lets small sets have a screen, since those of the tests are small, on any processor."""
     from job.kmeans import hamerly
 
     monkeypatch.setattr(hamerly, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(hamerly, "CHEAP_CENTROIDS", 0)
+    monkeypatch.setattr(hamerly, "CHEAP_SPEED", 1000)
 
 
 @pytest.fixture

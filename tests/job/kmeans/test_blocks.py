@@ -102,3 +102,16 @@ def test_gathered_bytes_keep_the_bits_of_any_float(order):
     words = [[0, 0, 160, 127], [1, 0, 128, 255], [0, 0, 128, 127], [1, 0, 0, 0], [255] * 4]
     images = np.array(words, np.uint8)[:, ::order].copy()
     np.testing.assert_array_equal(blocks.take(tf.constant(images), tf.range(5)), images)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("chosen", [None, range(50), range(1, 50, 3)])
+def test_a_reader_reads_the_chosen_rows_block_by_block(dtype, chosen):
+    """All of them, in order, are not gathered: they are the same pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 7)).astype(dtype)
+    images = blocks.stored(pixels)
+    rows = None if chosen is None else tf.constant(chosen, tf.int64)
+    expected = images if chosen is None else images[chosen]
+    read = blocks.reader(tf.constant(images), rows, tf.constant(len(expected)))
+    parts = [read(start, start + 16).numpy() for start in range(0, len(expected), 16)]
+    np.testing.assert_array_equal(np.concatenate(parts), expected)

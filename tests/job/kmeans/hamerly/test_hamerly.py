@@ -158,12 +158,18 @@ def test_vectors_have_groups_as_the_memory_has_room_for(k, columns, groups):
     assert groups_in(room, k) == groups
 
 
-@pytest.mark.parametrize(("speed", "many"), [(hamerly.CHEAP_SPEED, False), (3, True)])
-def test_products_of_bytes_need_no_screen_unless_many_are_slow(speed, many):
+@pytest.mark.parametrize(
+    ("k", "speed", "has_screen"),
+    [(10, 2, False), (599, 2, False), (600, 2, True), (600, 6, False), (1000, 5, True)],
+)
+def test_products_of_bytes_need_no_screen_unless_many_are_slow(monkeypatch, k, speed, has_screen):
+    monkeypatch.setattr(hamerly, "CHEAP_CENTROIDS", 600)
+    monkeypatch.setattr(hamerly, "CHEAP_SPEED", 6)
     room = Room(784, 500)
     room.precision = FLOAT32._replace(largest_piece=127, piece_speed=speed)
-    assert groups_in(room, 10) == 1
-    assert isinstance(hamerly.hamerly(room, 1000), Screened) == many
+    assert isinstance(hamerly.hamerly(room, k), Screened) == has_screen
+    if not has_screen:
+        assert groups_in(room, k) == 1
     room.units = FLOATS
     assert groups_in(room, 1000) == 40
 
