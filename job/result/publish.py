@@ -173,7 +173,7 @@ def publish_result(
 
 
 def _publish_found(publication: Publication) -> tuple[Tally, Columns]:
-    """Writes centroids, findings and examples; returns the tally of all images, and the examples."""
+    """Writes centroids, findings and examples; returns the tally of all images, and examples."""
     config, manifest = publication.config, publication.manifest
     tally, examples, noted = _collect(publication)
     write_centroids(config.output, publication.fitted.centroids)
