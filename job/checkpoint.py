@@ -7,14 +7,14 @@ Each file appears whole, under its final name, and begins with a digest of the r
 state whose digest is right is the one to resume from.
 """
 
+import functools
 import hashlib
-import io
 import json
 import logging
 import threading
 import zipfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,7 +28,12 @@ logger = logging.getLogger(__name__)
 KEPT = 2
 STATE, WRITTEN = "state-", "written-"
 DIGEST_BYTES = 32
+READ_BYTES = 1 << 20
 FLAGS = {"fingerprint": "the images", "init_file": "the file of --init"}
+
+
+# A file in parts, to be written one after the other: arrays are large, so none is copied.
+Parts = list[bytes | memoryview]
 
 
 class DamagedError(Exception):
@@ -69,8 +74,11 @@ class Checkpoints:
         for name in reversed(self._names()):
             path = storage.join(self.folder, name)
             self._number = max(self._number, int(name.removeprefix(STATE)))
+            if found is not None:
+                continue
             try:
-                found = found or decode_state(storage.read_bytes(path))
+                with storage.open_read(path) as file:
+                    found = decode_state(file)
             except DamagedError as error:
                 logger.warning(f"{path}: damaged ({error}); skipped")
         if found is None:
@@ -103,7 +111,7 @@ class Checkpoints:
             self._number += 1
             path = storage.join(self.folder, f"{STATE}{self._number:08d}")
             try:
-                storage.write_once(path, encode_state(self._identity, *unwritten))
+                storage.write_once(path, *encode_state(self._identity, *unwritten))
             except Conflict:
                 self._unwritten = None
                 raise
@@ -141,7 +149,7 @@ def flag_of(name: str) -> str:
     return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
-def encode_state(identity: dict[str, Any], state: State, history: bytes) -> bytes:
+def encode_state(identity: dict[str, Any], state: State, history: bytes) -> Parts:
     """Makes a file of a state of the loop and history.jsonl up to it."""
     best = state.best
     fields = {
@@ -167,13 +175,13 @@ def encode_state(identity: dict[str, Any], state: State, history: bytes) -> byte
     return encode(fields, arrays)
 
 
-def decode_state(data: bytes) -> tuple[dict[str, Any], State, bytes]:
+def decode_state(file: BinaryIO) -> tuple[dict[str, Any], State, bytes]:
     """Reads identity, state and history from a file made by `encode_state`.
 
     Raises:
       DamagedError: it is not such a file.
     """
-    fields, arrays = decode(data)
+    fields, arrays = decode(file)
     best = fields["best"] and Fitted(arrays["best"], *fields["best"])
     state = State(
         restart=fields["restart"],
@@ -190,31 +198,54 @@ def decode_state(data: bytes) -> tuple[dict[str, Any], State, bytes]:
     return fields["identity"], state, arrays["history"].tobytes()
 
 
-def encode(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """Makes a file of JSON values and arrays that begins with a digest of them."""
-    return b"".join(_parts(fields, arrays))
+def encode(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> Parts:
+    """Makes a file of JSON values and arrays that begins with a digest of them.
 
-
-def _parts(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[bytes, memoryview]:
-    """The digest with which a file begins, and the rest of it."""
-    file = io.BytesIO()
+    It is an .npz file behind the digest. The arrays must not change before it is written.
+    """
     text = np.frombuffer(json.dumps(fields).encode(), np.uint8)
-    np.savez(file, allow_pickle=False, **{**arrays, "fields": text})
-    payload = file.getbuffer()
-    return hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest(), payload
+    rest = _Kept()
+    with zipfile.ZipFile(rest, "w") as packed:  # type: ignore[call-overload]
+        for name, values in {**arrays, "fields": text}.items():
+            values = np.asarray(values, order="C")
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
+                header = np.lib.format.header_data_from_array_1_0(values)
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(values.reshape(-1).view(np.uint8).data)
+    return [_digest(rest.parts), *rest.parts]
 
 
-def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+class _Kept:
+    """A file to write that keeps what is written, without a copy."""
+
+    def __init__(self) -> None:
+        self.parts: Parts = []
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.parts.append(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+
+def _digest(parts: Iterable[bytes | memoryview]) -> bytes:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def decode(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Reads JSON values and arrays from a file made by `encode`.
 
     Raises:
       DamagedError: it is not such a file.
     """
-    digest, payload = data[:DIGEST_BYTES], memoryview(data)[DIGEST_BYTES:]
-    if hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() != digest:
-        raise DamagedError(f"its {len(data)} bytes have another checksum")
-    file = io.BytesIO(data)  # it shares the memory of `data`; a zip may lie behind other bytes
-    file.seek(DIGEST_BYTES)
+    digest = file.read(DIGEST_BYTES)
+    if _digest(iter(functools.partial(file.read, READ_BYTES), b"")) != digest:
+        raise DamagedError(f"its {file.tell()} bytes have another checksum")
+    file.seek(DIGEST_BYTES)  # a zip may lie behind other bytes
     try:
         with np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
@@ -235,10 +266,8 @@ class ShardNotes:
 
     def note(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Publishes the totals of the assignments of shard `number`."""
-        # Part by part: what is noted of images is large enough for its copies to count.
         with storage.publish(self.path(number)) as file:
-            for part in _parts({"key": self._key}, arrays):
-                file.write(part)
+            file.writelines(encode({"key": self._key}, arrays))
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """Returns what `note` was given for this shard; None where there is no valid note."""
@@ -246,7 +275,8 @@ class ShardNotes:
         if not storage.is_file(path):
             return None
         try:
-            fields, arrays = decode(storage.read_bytes(path))
+            with storage.open_read(path) as file:
+                fields, arrays = decode(file)
         except DamagedError as error:
             logger.warning(f"{path}: damaged ({error}); the shard is assigned again")
             return None

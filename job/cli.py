@@ -231,7 +231,7 @@ def _fit(flags: argparse.Namespace) -> None:
     # The output may hold the shards of this fit, where `run` puts them, but no other ones.
     of_run = os.path.normpath(storage.join(config.output, SHARDS))
     also = (SHARDS,) if os.path.normpath(config.shards) == of_run else ()
-    process.prepare(cluster.discover(config.cluster, os.environ))
+    process.prepare(config.k, cluster.discover(config.cluster, os.environ))
     from job import fit, sweep
 
     if len(flags.k) > 1:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
@@ -85,12 +86,14 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         guard: Guard = unguarded,
         followers: Sequence[Follower] = (),
+        num_fits: int = 1,
     ):
         """Waits for the other workers; loads no image yet.
 
         Args:
           config: of the fit with the largest k.
           clock, guard, followers: as in `fit`.
+          num_fits: how many there may be; then the images make room for what is published.
 
         Raises:
           UserError: an option or the shards are at fault.
@@ -108,7 +111,7 @@ class Session:
         self._clock, self._guard = clock, guard
         self._followers = followers if self.replicas.worker == 0 else ()
         self._images: Images | None = None
-        self._draws = Draws()
+        self._draws, self._num_fits = Draws(), num_fits
 
     def settled(self, config: FitConfig) -> FitConfig:
         """Returns the config with the weights that are used, as the result records it."""
@@ -135,9 +138,9 @@ class Session:
         following = Following(self._followers, self.replicas.num_workers)
         tell = stack.enter_context(following.fit(recorded(config)))
         with self._guard(self.replicas.ask_to_end, checkpoints.flush):
-            images = self._load(config)
+            self._load(config)
             loaded = self._clock()
-            fitted, spent = self._find_centroids(images, config, checkpoints, saved, following)
+            fitted, spent = self._find_centroids(config, checkpoints, saved, following)
             writing = self._clock()
             publication = Publication(
                 config, self.manifest, fitted, self.replicas, following.stopped
@@ -161,8 +164,8 @@ class Session:
         folder = storage.join(config.output, CHECKPOINT)
         return Checkpoints(folder, same, config.checkpoint_seconds, self._clock)
 
-    def _load(self, config: FitConfig) -> Images:
-        """Returns the images; the first fit reads them."""
+    def _load(self, config: FitConfig) -> None:
+        """Reads the images, for the first fit."""
         if self._images is None:
             fits = memory.fits(config, self.manifest, self.replicas)
             logger.info("images are %s", "kept in memory" if fits else "read in every iteration")
@@ -171,23 +174,22 @@ class Session:
             if column := self.manifest.weight_column:
                 with Progress("load", None, "images", self._quiet) as progress:
                     progress.update(self.manifest.num_images, f"weighted by {column}")
-        self._images.forget_passes()
-        return self._images
 
     def _find_centroids(
         self,
-        images: Images,
         config: FitConfig,
         checkpoints: Checkpoints,
         saved: tuple[State, bytes] | None,
         following: Following,
     ) -> tuple[Fitted, Seconds]:
-        """Runs the loop; worker 0 also records it.
+        """Runs the loop on the images that are loaded; worker 0 also records it.
 
         Args:
           saved: the state to resume from and the history up to it.
         """
         state, lines = saved or (None, b"")
+        images, self._num_fits = self._images, self._num_fits - 1
+        assert images is not None
         with contextlib.ExitStack() as stack:
             callbacks: list[Callback] = [self._draws]
             if config.metrics_port is not None:
@@ -197,14 +199,12 @@ class Session:
                 callbacks.append(following)
             # Last, so that what the others keep of a state is kept before the fit ends there.
             callbacks.append(Ending(self.replicas))
-            return loop.run_restarts(
-                images,
-                config,
-                Callbacks(*callbacks),
-                self._clock,
-                state,
-                self._draws.by_restart,
-            )
+            told, drawn = Callbacks(*callbacks), self._draws.by_restart
+            found = loop.run_restarts(images, config, told, self._clock, state, drawn)
+            images.forget_passes()
+        if not self._num_fits:
+            self._images = None
+        return found
 
     def _monitor(self, port: int, stack: contextlib.ExitStack) -> Callback:
         """Serves the figures of this worker until `stack` is closed."""
@@ -228,10 +228,8 @@ class Session:
         stack.push(_flushing(checkpoints))
         history = stack.enter_context(closing(History(config.output, lines)))
         progress = stack.enter_context(Progress("fit", None, "iterations", self._quiet))
-        num_images = self.manifest.num_images
-        recorders: list[Callback] = [
-            Recording(num_images, config.k, history, progress, checkpoints)
-        ]
+        recording = Recording(self.manifest.num_images, config.k, history, progress, checkpoints)
+        recorders: list[Callback] = [recording]
         if config.tensorboard is not None:
             shape = self.manifest.image_shape
             summaries = tensorboard.Summaries(config.tensorboard, shape, config.restarts)
@@ -303,12 +301,12 @@ def _prepare(
         stack.enter_context(storage.locked(config.output))
         prepare_result(config.output, config.overwrite, also)
         saved = checkpoints.load()
-        return b"" if saved is None else encode_state({}, *saved)
+        return b"" if saved is None else b"".join(encode_state({}, *saved))
 
     data = made_by_first(replicas, ready)
     if not data:
         return None
-    _, state, history = decode_state(data)
+    _, state, history = decode_state(io.BytesIO(data))
     logger.info("resumes after restart %d, iteration %d", state.restart + 1, state.iteration)
     return state, history
 

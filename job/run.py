@@ -46,12 +46,12 @@ def run(
         prepare_output(config.output, ks, config.overwrite, (SHARDS,))
         if complete_shards(shards) is None:
             with in_other_process(functools.partial(shard, shards), messages) as finish:
-                process.prepare()
+                process.prepare(config.k)
                 from job import fit, sweep  # with all that they import
 
                 finish()
         else:
-            process.prepare()
+            process.prepare(config.k)
             from job import fit, sweep
     if len(ks) > 1:
         return sweep.fit_each(config, ks, (SHARDS,), guard=guard)

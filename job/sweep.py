@@ -61,7 +61,7 @@ def fit_each(
     configs = sweep_configs(dataclasses.replace(config, overwrite=False), ks)
     if done := done_by_workers(config, lambda: read_sweep(config.output), k=sorted(ks)):
         return done
-    session = Session(config, clock, guard)
+    session = Session(config, clock, guard, num_fits=len(ks))
     config, configs = session.settled(config), [session.settled(each) for each in configs]
     check_same(session.replicas, {"--k": tuple(ks)})
     with contextlib.ExitStack() as stack:

@@ -16,23 +16,32 @@ from job.distribute.workers import WorkerGroup
 from pipeline.terminal import without_loading_lines
 
 KEPT_BYTES = 64 << 20  # larger pieces of memory go back to the system when they are freed
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+# From so many clusters on there are many such pieces, or nearly: matrices of all centroids. Then
+# less is kept, though more than a block of images takes.
+MANY_CLUSTERS = 4_000
+KEPT_OF_MANY, LEFT_OF_MANY = 24 << 20, 12 << 20
+SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 NO_PROXY = "no_grpc_proxy"  # hosts that gRPC reaches without one
 TF32 = "NVIDIA_TF32_OVERRIDE"  # 1 asks for products in TF32
 
 
-def prepare(group: WorkerGroup | None = None) -> None:
+def prepare(k: int, group: WorkerGroup | None = None) -> None:
     """Imports TensorFlow and sets up this process for a fit.
 
     For the command line alone, and before anything else imports TensorFlow.
 
     Args:
+      k: clusters of the fit.
       group: the workers; None: this process is alone.
     """
     reach_without_proxy(group, os.environ)
     leave_out_keras(os.environ)
+    if k >= MANY_CLUSTERS:
+        # By default TensorFlow keeps what it once had, for tensors alone: several matrices then.
+        os.environ.setdefault(SYSTEM_ALLOCATOR, "1")
     import_tensorflow()
-    keep_freed_memory()
+    keep_freed_memory(k)
 
 
 def leave(status: int) -> int:
@@ -90,7 +99,7 @@ def import_tensorflow() -> None:
     tf.config.experimental.enable_tensor_float_32_execution(asked)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(k: int) -> None:
     """Tells glibc to keep the megabytes that each block frees, instead of faulting them in anew.
 
     Casting a block to float32 is otherwise spent half in page faults.
@@ -98,5 +107,8 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc may have none
         if mallopt is not None:
-            for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-                mallopt(option, KEPT_BYTES)
+            many = k >= MANY_CLUSTERS
+            mallopt(M_MMAP_THRESHOLD, KEPT_OF_MANY if many else KEPT_BYTES)
+            mallopt(M_TRIM_THRESHOLD, LEFT_OF_MANY if many else KEPT_BYTES)
+            if many:
+                mallopt(M_ARENA_MAX, 1)  # or glibc keeps as much for each thread

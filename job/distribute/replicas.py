@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from job.distribute import workers
+from job.distribute.arrays import give_back_memory, is_large, tensor_of, uncopied
 from job.distribute.preemption import InterruptedFit
 from job.distribute.workers import WorkerGroup
 from job.kmeans.graphs import traced
@@ -25,6 +26,7 @@ from job.kmeans.pieces import byte_products
 from job.kmeans.precision import FLOAT32, TF32, Precision
 from pipeline.errors import UserError
 
+NARROWED_BYTES = 4 << 20  # of an array that is worth a look at how it may travel
 # A step: (the replica's images, its state, what all replicas share) → (its new state, partial
 # sums: float64 tensors that are added over all replicas).
 Step = Callable[..., tuple[Any, list[tf.Tensor]]]
@@ -86,11 +88,33 @@ class Replicas:
     def all_reduce(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Sums `arrays`, all float64 or all int64, over the workers.
 
+        Large ones of whole numbers travel as int32, in half the bytes, where no sum can overflow.
+
         Raises:
           JobError: a worker is gone.
         """
-        if self._sum_over_workers is None or self._group is None:
+        if self._sum_over_workers is None:
             return list(arrays)
+        places = range(len(arrays))
+        large = [place for place in places if arrays[place].nbytes >= NARROWED_BYTES]
+        narrow = list[int]()
+        if large and arrays[0].dtype == np.float64:
+            # All workers must agree on it.
+            (bounds,) = self._reduce([np.array([_largest(arrays[place]) for place in large])])
+            narrow = [place for place, bound in zip(large, bounds, strict=True) if bound < 2**31]
+        totals = list(arrays)
+        for dtype in (np.dtype(np.int32), arrays[0].dtype):
+            own = [place for place in places if (place in narrow) == (dtype == np.int32)]
+            if own:
+                found = self._reduce([arrays[place].astype(dtype, copy=False) for place in own])
+                for place, total in zip(own, found, strict=True):
+                    totals[place] = total.astype(arrays[place].dtype, copy=False)
+        return totals
+
+    def _reduce(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Sums arrays of one dtype over the workers, in one collective operation."""
+        assert self._sum_over_workers is not None
+        assert self._group is not None
         dtype = arrays[0].dtype
         asked = np.array([self._asked_to_end], dtype)  # travels with every sum
         packed = np.concatenate([*(a.ravel() for a in arrays), asked])
@@ -125,7 +149,7 @@ class Replicas:
 
         def own(context: tf.distribute.ReplicaContext) -> Any:
             value = values[context.replica_id_in_sync_group]
-            return tf.nest.map_structure(_tensor, value)
+            return tf.nest.map_structure(tensor_of, value)
 
         placed = self._strategy.experimental_distribute_values_from_function(own)
         if self.count > 1:
@@ -149,6 +173,8 @@ class Replicas:
             state, partial = step(images, state, shared)
             if not partial:
                 return state, None
+            if self.count == 1:
+                return state, partial
             # The one all-reduce of an iteration: everything the replicas must agree on.
             packed, *more = partial
             if more:
@@ -160,10 +186,15 @@ class Replicas:
         call = self._graph(on_replica)
 
         def run(images, state, shared):
-            state, packed = call(images, state, shared)
+            many = any(map(is_large, tf.nest.flatten(shared)))
+            state, packed = call(images, state, tf.nest.map_structure(uncopied, shared))
+            if many:
+                give_back_memory()
             if packed is None:
                 return state, []
-            total = self.parts(packed)[0].numpy()
+            if self.count == 1:
+                return state, self.all_reduce([np.asarray(part) for part in packed])
+            total = np.asarray(self.parts(packed)[0])
             return state, self.all_reduce(_unpack(total, shapes) if shapes else [total])
 
         return run
@@ -177,10 +208,10 @@ class Replicas:
         call = self._graph(step)
 
         def run(images, state, shared):
-            outcome = call(images, state, shared)
+            outcome = call(images, state, tf.nest.map_structure(uncopied, shared))
             parts = [self.parts(leaf) for leaf in tf.nest.flatten(outcome)]
             replicas = [
-                tf.nest.pack_sequence_as(outcome, [part[r].numpy() for part in parts])
+                tf.nest.pack_sequence_as(outcome, [np.asarray(part[r]) for part in parts])
                 for r in range(self.count)
             ]
             return [state for state, _ in replicas], [partial for _, partial in replicas]
@@ -204,6 +235,16 @@ def _unpack(packed: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.nd
     return [part.reshape(shape) for part, shape in parts]
 
 
+def _largest(array: np.ndarray) -> float:
+    """Returns the largest |x| of an array of whole numbers; infinity if it holds others."""
+    largest = 0.0
+    for part in np.array_split(array.ravel(), 1 + array.nbytes // NARROWED_BYTES):
+        if (part != np.rint(part)).any():
+            return math.inf
+        largest = max(largest, float(np.abs(part).max()))
+    return largest
+
+
 def _sum_over_workers(across: tf.distribute.Strategy) -> Callable[[np.ndarray], np.ndarray]:
     """Makes a function that sums this worker's flat array over all workers."""
 
@@ -217,7 +258,7 @@ def _sum_over_workers(across: tf.distribute.Strategy) -> Callable[[np.ndarray], 
         return tf.function(lambda value: across.run(on_worker, (value,)), signature)
 
     # One graph for each dtype, whatever the length: tracing takes longer than a sum.
-    graphs = {dtype: graph(dtype) for dtype in (tf.float64, tf.int64)}
+    graphs = {dtype: graph(dtype) for dtype in (tf.float64, tf.int64, tf.int32)}
 
     def run(array):
         total = graphs[tf.as_dtype(array.dtype)](array)
@@ -298,27 +339,3 @@ def _make_cpus(count: int) -> bool:
         except RuntimeError:
             return False
     return True
-
-
-def _tensor(array: np.ndarray | tf.Tensor) -> tf.Tensor:
-    """Makes a tensor on the current device, of the array's own memory where that is possible."""
-    if not isinstance(array, np.ndarray):
-        return tf.identity(array)
-    if is_usable(array):
-        # tf.identity moves it to the replica's device; between CPU devices it is the same memory.
-        return tf.identity(tf.experimental.dlpack.from_dlpack(array.__dlpack__()))
-    return tf.convert_to_tensor(array)
-
-
-def is_usable(array: np.ndarray) -> bool:
-    """Tells whether `place` can use the memory of an array without a copy."""
-    aligned = array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % 64 == 0
-    return bool(aligned and array.size)
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Makes an uninitialised array that `place` can use without a copy."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)

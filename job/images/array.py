@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
-from job.distribute.replicas import Replicas, aligned_empty, local_replicas
+from job.distribute.arrays import aligned_empty
+from job.distribute.replicas import Replicas, local_replicas
 from job.images import rows
 from job.images.frame import Extent
 from job.images.protocol import Pass, Step

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job.distribute.replicas import Replicas, aligned_empty, is_usable
+from job.distribute.arrays import aligned_empty, is_usable
+from job.distribute.replicas import Replicas
 from job.images import memory, places, rows
 from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, with_quanta
 from job.images.places import Place

@@ -282,7 +282,9 @@ def _store(state: Any, replica: int, rows: slice, part: Any) -> None:
 
 
 def _added(totals: list[np.ndarray], partial: list[np.ndarray]) -> list[np.ndarray]:
-    """Adds `partial` to `totals`, array by array; `totals` is empty before the first."""
+    """Adds `partial` to `totals`, in place; `totals` is empty before the first."""
     if not totals:
         return [np.array(part) for part in partial]
-    return [total + part for total, part in zip(totals, partial, strict=True)]
+    for total, part in zip(totals, partial, strict=True):
+        total += part
+    return totals

@@ -26,11 +26,14 @@ def near_ones(scores: tf.Tensor, norms: tf.Tensor, doubts: tf.Tensor) -> tf.Tens
     return scores - margin <= tf.reduce_min(scores + margin, axis=1, keepdims=True)
 
 
-def nearest_exactly(images: tf.Tensor, centroids: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
+def nearest_exactly(
+    images: tf.Tensor, centroids: tf.Tensor, near: tf.Tensor, scale: float
+) -> tf.Tensor:
     """Finds the nearest centroids of images, of equally near ones the lowest; int64 [B].
 
     Args:
-      images: float64 [B, d]; centroids: float64 [k, d], in the same units: both exact.
+      images: float64 [B, d]; centroids: float64 [k, d]; `scale` times these is in units of the
+        images. All are exact.
       near: which centroids may be the nearest, bool [B, k].
     """
     numbers = tf.range(tf.cast(tf.shape(near)[1], tf.float64))
@@ -39,7 +42,7 @@ def nearest_exactly(images: tf.Tensor, centroids: tf.Tensor, near: tf.Tensor) ->
     # longer to make than all of them take.
     decided = tf.cond(
         tf.math.count_nonzero(near) > tf.size(only, tf.int64),
-        lambda: tf.numpy_function(nearest_of, [images, centroids, near], tf.int64),
+        lambda: tf.numpy_function(nearest_of, [images, scale * centroids, near], tf.int64),
         lambda: only,
     )
     return tf.ensure_shape(decided, [None])

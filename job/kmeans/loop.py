@@ -8,6 +8,7 @@ import numpy as np
 
 from job import hashing
 from job.config import FitConfig
+from job.distribute.arrays import aligned_empty
 from job.images.frame import Frame
 from job.images.places import Place
 from job.images.protocol import Images
@@ -15,6 +16,8 @@ from job.kmeans import ALGORITHMS, Algorithm, chosen_algorithm, init, load
 from job.kmeans.scores import scorer_of, squared_distances
 from job.kmeans.sums import ClusterSums, inertia_of_means, means, parts_of
 from job.kmeans.weighted import counting
+
+ADDED = 1 << 19  # numbers at a time
 
 
 class IterationRecord(NamedTuple):
@@ -132,10 +135,8 @@ def run_restarts(
     algorithm = load(ALGORITHMS[chosen_algorithm(config)])(counting(images, config.k), config.k)
     state = state or State()
     while state.restart < config.restarts:
-        if state.centroids is None:
-            if not state.chosen and drawn:
-                state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
-            state = _seed(images, state, config, callback, clock)
+        if state.centroids is None and not state.chosen and drawn:
+            state = state._replace(chosen=tuple(drawn.get(state.restart, ()))[: config.k])
         state, stopped = _iterate(images, algorithm, state, config, callback, clock)
         fitted = _fitted(state, images.frame)
         best = state.best if state.best and state.best.inertia <= fitted.inertia else fitted
@@ -177,7 +178,9 @@ def _seed(
         callback.on_seeding(state.restart, num_centroids)
         callback.on_state(state._replace(chosen=tuple(chosen), seconds=seconds()))
 
-    centroids = init.initial_centroids(images, config, state.restart, progress, chosen)
+    found = init.initial_centroids(images, config, state.restart, progress, chosen)
+    centroids = aligned_empty(found.shape, "float64")  # of which TensorFlow needs no copy
+    centroids[:] = found
     return state._replace(chosen=(), centroids=centroids, seconds=seconds())
 
 
@@ -189,11 +192,13 @@ def _iterate(
     callback: Callback,
     clock: Callable[[], float],
 ) -> tuple[State, bool]:
-    """Iterates to the end of the state's restart, or until the callback stops the fit.
+    """Seeds and iterates to the end of the state's restart, or until the callback stops the fit.
 
     Returns:
       The state there, and whether it was stopped.
     """
+    if state.centroids is None:
+        state = _seed(images, state, config, callback, clock)
     algorithm.start()
     if state.before is not None:
         # After a resume, the images get their clusters again. The state holds the sums of these.
@@ -217,8 +222,9 @@ def _step(
     """Runs one iteration; returns the state after it, and its record."""
     start, before = clock(), state.centroids
     assert before is not None
-    change = algorithm.assign(before)
-    total = change.sums if state.total is None else state.total.merge(change.sums)
+    sums, changed = algorithm.assign(before)
+    total = sums if state.total is None else state.total.merge(sums)
+    del sums  # of many clusters they are large
     num_empty = int((total.counts == 0).sum())
     filled, taken = total, list[Place]()
     if num_empty:
@@ -228,12 +234,12 @@ def _step(
     if inertia is None:
         inertia = _direct_inertia(images, algorithm.clusters, centroids, taken)
     inertia = images.frame.published_squared(inertia) * images.weight_unit
-    shift = images.frame.published_squared(float(np.square(centroids - before).sum()))
+    shift = images.frame.published_squared(_squared_shift(centroids.ravel(), before.ravel()))
     record = IterationRecord(
         state.restart,
         state.iteration + 1,
         inertia,
-        change.changed if images.weight_unit == 1 else change.changed * images.weight_unit,
+        changed if images.weight_unit == 1 else changed * images.weight_unit,
         shift,
         num_empty,
         clock() - start,
@@ -244,10 +250,21 @@ def _step(
         centroids=centroids,
         total=total,
         inertia=inertia,
-        converged=num_empty == 0 and bool(change.changed == 0 or shift <= config.tol),
+        converged=num_empty == 0 and bool(changed == 0 or shift <= config.tol),
         seconds=state.seconds._replace(fit=state.seconds.fit + record.seconds),
     )
     return after, record
+
+
+def _squared_shift(centroids: np.ndarray, before: np.ndarray) -> float:
+    """Adds up the squares of centroids − before, which are as long; halves first, as numpy does."""
+    if len(centroids) <= ADDED:
+        return float(np.square(centroids - before).sum())
+    half = len(centroids) // 2
+    half -= half % 8
+    parts = (slice(half), slice(half, None))
+    first, second = (_squared_shift(centroids[part], before[part]) for part in parts)
+    return first + second
 
 
 def _fill_empty(

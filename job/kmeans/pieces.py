@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from job.kmeans.blocks import row_width
 from job.kmeans.precision import FLOAT32_ROUNDING
+from pipeline.shards.pixel_scale import by_parts
 
 LARGEST_PIECE = 127  # of int8, where pieces have either sign
 # Images of more pixels than this might overflow the int32 sums of their products.
@@ -67,19 +68,32 @@ def pieces_of(
       bias: of their scores, float64 [k].
       scale: pixels per published unit.
     """
-    pixels = centroids * scale
-    unit = max(float(np.abs(pixels).max()), 1.0) / largest
+    extremes = float(centroids.max()), -float(centroids.min())
+    unit = max(scale * max(extremes), 1.0) / largest
     parts = 2 * (largest + 1)  # r: |l| is at most a half of it
-    high = np.rint(pixels / unit)
-    rest = pixels - unit * high
-    low = np.clip(np.rint(rest * (parts / unit)), -largest, largest)
-    rest -= low * (unit / parts)
-    sizes = unit * (_norms(high) + _norms(low) / parts)
+    width = row_width(centroids.shape[1], np.dtype(np.uint8))
+    columns = np.zeros((2, width, len(centroids)), np.int8)  # as wide as `stored` images
+    done = 0
+
+    def cut(part: np.ndarray) -> np.ndarray:
+        """Fills columns; returns the norms of what is left of each centroid, and of its pieces."""
+        nonlocal done
+        pixels = part * scale
+        high = np.rint(pixels / unit)
+        rest = pixels - unit * high
+        low = np.clip(np.rint(rest * (parts / unit)), -largest, largest)
+        rest -= low * (unit / parts)
+        own = slice(done, done := done + len(part))
+        for column, piece in zip(columns, (high, low), strict=True):
+            column[: part.shape[1], own] = -piece.T
+        return np.stack([_norms(rest), unit * (_norms(high) + _norms(low) / parts)], axis=1)
+
+    rests, sizes = by_parts(cut, centroids).T
     per_pixel = 2 / scale
-    relative = per_pixel * (_norms(rest) + ROUNDINGS * FLOAT32_ROUNDING * sizes)
+    relative = per_pixel * (rests + ROUNDINGS * FLOAT32_ROUNDING * sizes)
     pieces = Pieces(
-        _columns(-high),
-        _columns(-low),
+        columns[0],
+        columns[1],
         (bias / (per_pixel * unit)).astype(np.float32),
         np.float32(1 / parts),
         np.float32(per_pixel * unit),
@@ -90,14 +104,6 @@ def pieces_of(
 
 def _norms(rows: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("kd,kd->k", rows, rows))
-
-
-def _columns(piece: np.ndarray) -> np.ndarray:
-    """Makes int8 [width, k] of whole numbers [k, d], as wide as `stored` images."""
-    num_clusters, num_features = piece.shape
-    columns = np.zeros((row_width(num_features, np.dtype(np.uint8)), num_clusters), np.int8)
-    columns[:num_features] = piece.T
-    return columns
 
 
 def fits(largest: int, num_features: int) -> bool:

@@ -41,6 +41,7 @@ from pipeline.shards.pixel_scale import Units, squared_norms, to_squared_distanc
 
 # The most that a product of float32 loses where it is too small for a float32.
 FLOAT32_UNDERFLOW = 2.0**-125
+SCORED_BYTES = 16 << 20  # of scores in float64 at a time, where float32 cannot tell
 
 
 class Scorer(NamedTuple):
@@ -215,16 +216,18 @@ def _with_near_ties_decided(
     near_tie: tf.Tensor,
 ) -> tf.Tensor:
     """Decides anew, exactly, the clusters of the images `near_tie`, int64 [m]; int64 [n]."""
-    size = images_per_block(images.shape[1])
+    most = tf.maximum(SCORED_BYTES // (8 * tf.size(scorer.bias)), 1)
+    size = tf.minimum(images_per_block(images.shape[1]), most)
 
     def decide(start, clusters):
         index = near_tie[start : start + size]
         pixels = tf.cast(
             take(images, index if rows is None else tf.gather(rows, index)), tf.float64
         )
-        scores = exact_scores(pixels, exact_weights(scorer, images), scorer.bias)
+        centroids = widened(scorer.centroids, images, 1)
+        scores = exact_scores(pixels, centroids, scorer.bias)
         near = near_ones(scores, tf.sqrt(tf.gather(squared_norm, index)), scorer.doubts)
-        decided = nearest_exactly(pixels, widened(units.scale * scorer.centroids, images, 1), near)
+        decided = nearest_exactly(pixels, centroids, near, units.scale)
         return start + size, tf.tensor_scatter_nd_update(clusters, index[:, None], decided)
 
     # Without a near-tie, as in most passes, the loop does not run at all.
@@ -258,11 +261,6 @@ def gap_of(squared: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
     return slack * tf.math.divide_no_nan(difference, root)
 
 
-def exact_weights(scorer: Scorer, images: tf.Tensor) -> tf.Tensor:
-    """Makes −2c, as wide as the `stored` images; float64 [k, width]."""
-    return widened(-2.0 * scorer.centroids, images, 1)
-
-
 def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Makes −2c, as wide as the `stored` images, and the bias.
 
@@ -271,8 +269,11 @@ def rounded_weights(scorer: Scorer, images: tf.Tensor) -> tuple[list[tf.Tensor],
     """
     if isinstance(scorer.pieces, Halves):
         weights = [widened(half, images, 1) for half in scorer.pieces]
+    elif images.dtype == tf.uint8:
+        # The same: doubling is exact, and the grid is too coarse for numbers that float32 loses.
+        weights = [widened(-2.0 * tf.cast(scorer.centroids, tf.float32), images, 1)]
     else:
-        weights = [tf.cast(exact_weights(scorer, images), tf.float32)]
+        weights = [tf.cast(-2.0 * scorer.centroids, tf.float32)]
     return weights, tf.cast(scorer.bias, tf.float32)
 
 
@@ -289,12 +290,14 @@ def grouped_weights(
     return weights, tf.gather(tf.pad(bias, [[0, 1]], constant_values=np.inf), members)
 
 
-def exact_scores(images: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Scores images [B, d] with a Scorer's exact weights [k, d] and bias [k]; float64 [B, k].
+def exact_scores(images: tf.Tensor, centroids: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Scores images [B, d] with a Scorer's centroids [k, d] and bias [k]; float64 [B, k].
 
     The bits are the same for any block shape where the images are uint8.
     """
-    return tf.linalg.matmul(tf.cast(images, tf.float64), weights, transpose_b=True) + bias
+    # The images are doubled, not the centroids, which may be far more; the products are the same.
+    images = -2.0 * tf.cast(images, tf.float64)
+    return tf.linalg.matmul(images, centroids, transpose_b=True) + bias
 
 
 def squared_distances(
@@ -308,13 +311,13 @@ def squared_distances(
     Returns:
       float64 [n], the same bits for any block shape.
     """
-    weights = exact_weights(scorer, images)
+    centroids = widened(scorer.centroids, images, 1)
 
     def own_score(start, stop):
         own = clusters[start:stop]
         rows = tf.cast(between(images, start, stop), tf.float64)
-        product = tf.reduce_sum(rows * tf.gather(weights, own), axis=1)
-        return [product + tf.gather(scorer.bias, own)]
+        product = tf.reduce_sum(rows * tf.gather(centroids, own), axis=1)
+        return [-2.0 * product + tf.gather(scorer.bias, own)]
 
     def direct(start, stop):
         own = tf.gather(scorer.centroids, clusters[start:stop])

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from job.distribute.arrays import aligned_empty
 from job.kmeans.blocks import images_per_block, take
-from pipeline.shards.pixel_scale import Units, on_grid, squared_norms
+from pipeline.shards.pixel_scale import Units, by_parts, on_grid, squared_norms
 
 # A difference that is a smaller share of what it was taken from has lost the 9th digit.
 MOST_CANCELLED = 1e-5
@@ -74,8 +75,15 @@ def pixel_sums(total: ClusterSums, units: Units) -> np.ndarray:
 
 def means(total: ClusterSums, units: Units) -> np.ndarray:
     """Computes the clusters' means, float64 [k, d], on the grid; 0 for empty clusters."""
-    counts = np.maximum(total.counts, 1)[:, None]
-    return on_grid(pixel_sums(total, units) / (units.scale * counts), units)
+
+    def of_some(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        pixels = pixel_sums(ClusterSums(sums, counts), units)
+        return on_grid(pixels / (units.scale * np.maximum(counts, 1)), units)
+
+    num_clusters, width = total.sums.shape
+    shape = (num_clusters, width // len(units.quanta or (1,)))
+    out = aligned_empty(shape, "float64")  # of which TensorFlow needs no copy
+    return by_parts(of_some, total.sums, total.counts[:, None], out=out)
 
 
 def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units) -> float | None:
@@ -84,13 +92,17 @@ def inertia_of_means(squared_norm_total: float, total: ClusterSums, units: Units
     Returns:
       None if this difference has lost too many digits, as it may for float32 images.
     """
-    sums = pixel_sums(total, units)
     # Added in an order that does not depend on the processor.
-    squares = np.square(sums).sum(axis=1) / np.maximum(total.counts, 1)
-    found = float(squared_norm_total - squares.sum())
+    squares = by_parts(lambda sums: np.square(sums).sum(axis=1), pixel_sums(total, units))
+    found = float(squared_norm_total - (squares / np.maximum(total.counts, 1)).sum())
     if not units.step and found < MOST_CANCELLED * squared_norm_total:
         return None
     return max(0.0, found) / units.scale**2
+
+
+def distances_moved(centroids: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Computes how far each of centroids [k, d] moved, rounded a few times; float64 [k]."""
+    return by_parts(lambda a, b: np.sqrt(np.square(a - b).sum(axis=1)), centroids, before)
 
 
 def inertia(
@@ -168,11 +180,12 @@ def moved_sums(
             each = tf.gather(copies, index)
             parts = [part * each[:, None] for part in parts]
         own = tf.gather(before, index), tf.gather(after, index)
-        part, count = _gains(parts, each, *own, num_clusters)
-        return start + size, sums + part, counts + count
+        return start + size, *_with_gains(sums, counts, parts, each, *own)
 
     width = images.shape[1] * len(units.quanta or (1,))
-    zeros = tf.zeros([num_clusters, width], tf.float64)
+    with tf.control_dependencies([moved]):  # or they would be made, and held, before all else
+        # Not tf.zeros: a constant must not be changed in place.
+        zeros = tf.raw_ops.Empty(shape=[num_clusters, width], dtype=tf.float64, init=True)
     _, sums, counts = tf.while_loop(
         lambda start, *_: start < tf.size(moved),
         body,
@@ -185,33 +198,47 @@ def moved_sums(
     return sums, counts, tf.cast(tf.size(moved), tf.float64)
 
 
-def _gains(
+def _with_gains(
+    sums: tf.Tensor,
+    counts: tf.Tensor,
     parts: list[tf.Tensor],
     each: tf.Tensor,
     before: tf.Tensor,
     after: tf.Tensor,
-    num_clusters: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums what each cluster gains from the images of one block, less what it loses.
+    """Adds what each cluster gains from the images of one block, less what it loses.
 
     Args:
+      sums: float64 [k, W d]; counts: float64 [k].
       parts: of the images, [m, d] each.
       each: how many images each counts for, float64 [m].
+      before, after: their clusters, int64 [m].
 
     Returns:
-      Sums float64 [k, W d] and counts float64 [k].
+      The new sums and counts.
     """
     # One segment sum makes both: segments 0 … k − 1 are losses, k … 2k − 1 gains.
+    num_clusters = counts.shape[0]
     segments = tf.concat([before, after + num_clusters], 0)
     # A sum over sorted segments costs the same for any k, unlike a product with one-hot rows.
     # Losses of no cluster, −1, are sorted to the front and cut off.
     order = tf.cast(tf.argsort(segments), tf.int64)[tf.math.count_nonzero(segments < 0) :]
     segments = tf.gather(segments, order)
     rows = tf.math.floormod(order, tf.size(before, tf.int64))
-    sums = [
-        tf.sparse.segment_sum(part, rows, segments, num_segments=2 * num_clusters) for part in parts
+    # Only of segments that are there: [2k, d] may be far larger than a block.
+    first = segments != tf.concat([tf.constant([-1], tf.int64), segments[:-1]], 0)
+    present = tf.gather(segments, tf.where(first)[:, 0])
+    numbers = tf.cast(tf.cumsum(tf.cast(first, tf.float64)) - 1, tf.int64)
+    summed = [
+        tf.sparse.segment_sum(part, rows, numbers, num_segments=tf.size(present)) for part in parts
     ]
-    counts = tf.math.unsorted_segment_sum(tf.gather(each, rows), segments, 2 * num_clusters)
-    gained, lost = slice(num_clusters, None), slice(num_clusters)
-    gains = tf.concat([part[gained] - part[lost] for part in sums], axis=1)
-    return tf.cast(gains, tf.float64), counts[gained] - counts[lost]
+    moved = tf.cast(tf.concat(summed, axis=1), tf.float64)
+    # In place, one after the other: of each, no cluster comes twice.
+    lost = tf.math.count_nonzero(present < num_clusters)
+    losers, gainers = (
+        tf.cast(clusters, tf.int32) for clusters in (present[:lost], present[lost:] - num_clusters)
+    )
+    sums = tf.raw_ops.InplaceSub(x=sums, i=losers, v=moved[:lost])
+    sums = tf.raw_ops.InplaceAdd(x=sums, i=gainers, v=moved[lost:])
+    totals = tf.math.unsorted_segment_sum(tf.gather(each, rows), segments, 2 * num_clusters)
+    return sums, counts + totals[num_clusters:] - totals[:num_clusters]

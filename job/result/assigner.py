@@ -92,26 +92,26 @@ class Assigner:
         # float32 values of 0 … 1 are on the grid: theirs is coarser, or they were on it before.
         wide = centroids.astype(np.float64)
         middle = middle_of(wide, units)
-        around = wide - middle
+        is_far = middle.any()
+        around = wide - middle if is_far else wide
         squares = squared_norms(around, units)
         # Tensors, which the graph refers to: it would hold arrays as constants of its own.
-        weights, bias = tf.constant(-2.0 * around), tf.constant(units.scale * squares)
-        exact = tf.constant(units.scale * wide)
+        exact, bias = tf.constant(wide), tf.constant(units.scale * squares)
         doubts = tf.constant(doubts_of(squares, units.scale, num_features))
+        scores_of = _scores_of(wide, units, (tf.constant(around) if is_far else exact, bias))
 
-        scores_of = _scores_of(wide, units, (weights, bias))
-
-        def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:
+        def distances(images: tf.Tensor, clusters: tf.Tensor) -> tf.Tensor:  # of float32 images
             differences = tf.math.squared_difference(images, tf.gather(exact, clusters))
             return row_sums(differences, TENSORFLOW)
 
         def nearest_two(images: tf.Tensor, norms: tf.Tensor) -> tuple[tf.Tensor, ...]:
             images = around_middle = tf.cast(images, tf.float64)
             if not units.step:
-                around_middle = images - middle if middle.any() else images
+                around_middle = images - middle if is_far else images
                 norms = tf.reduce_sum(tf.square(around_middle), axis=1)
             scores = scores_of(around_middle, norms)  # [B, k]
-            clusters = nearest_exactly(images, exact, near_ones(scores, tf.sqrt(norms), doubts))
+            near = near_ones(scores, tf.sqrt(norms), doubts)
+            clusters = nearest_exactly(images, exact, near, units.scale)
             own = second = tf.gather(scores, clusters, batch_dims=1)
             others = clusters
             if num_clusters > 1:
@@ -153,13 +153,13 @@ def _scores_of(
     """Makes what scores images float64 [B, d], with their ‖x‖² [B]; float64 [B, k].
 
     Args:
-      centroids: float64 [k, d]; exact: their weights [k, d] and bias [k], float64.
+      centroids: float64 [k, d]; exact: the same as seen from the middle, and the bias [k].
     """
     # The margin is that of a CPU: a GPU may multiply in TF32, which rounds more.
     on_gpu = tf.config.list_logical_devices("GPU")
     if not units.step or len(centroids) < MANY_CENTROIDS or on_gpu:
         return lambda images, _: exact_scores(images, *exact)
-    narrow = tuple(tf.cast(part, tf.float32) for part in exact)
+    narrow = tf.cast(exact[0], tf.float32), tf.cast(exact[1], tf.float32)
     margin = scorer_of(centroids, units, FLOAT32).margin
     return functools.partial(_leading_scores, exact, narrow, margin)
 
@@ -176,22 +176,24 @@ def _leading_scores(
     Products of float32 tell which may be, by the `margin` of a `Scorer`; mostly they are few.
 
     Args:
-      exact: weights [k, d] and bias [k], float64; narrow: both as float32.
+      exact: centroids [k, d] and bias [k], float64; narrow: both as float32.
       images: float64 [B, d], of bytes; norms: ‖x‖², float64 [B].
 
     Returns:
       float64 [B, k], infinite for all others.
     """
-    rough = tf.linalg.matmul(tf.cast(images, tf.float32), narrow[0], transpose_b=True) + narrow[1]
+    doubled = -2.0 * tf.cast(images, tf.float32)
+    rough = tf.linalg.matmul(doubled, narrow[0], transpose_b=True) + narrow[1]
     _, _, second = lowest_two(rough)
     limit = second + margin[0] * tf.cast(tf.sqrt(norms), tf.float32) + margin[1]
     pairs = tf.where(rough <= limit[:, None])  # [p, 2]
 
     def of_pairs() -> tf.Tensor:
-        (weights, bias), (rows, clusters) = exact, tf.unstack(pairs, axis=1)
-        products = tf.reduce_sum(tf.gather(images, rows) * tf.gather(weights, clusters), axis=1)
+        (centroids, bias), (rows, clusters) = exact, tf.unstack(pairs, axis=1)
+        products = tf.reduce_sum(tf.gather(images, rows) * tf.gather(centroids, clusters), axis=1)
+        found = tf.gather(bias, clusters) - 2.0 * products
         none = tf.fill(tf.shape(rough), tf.constant(np.inf, tf.float64))
-        return tf.tensor_scatter_nd_update(none, pairs, products + tf.gather(bias, clusters))
+        return tf.tensor_scatter_nd_update(none, pairs, found)
 
     few = tf.shape(pairs)[0] <= PAIRS_OF_AN_IMAGE * tf.shape(images)[0]
     return tf.cond(few, of_pairs, lambda: exact_scores(images, *exact))

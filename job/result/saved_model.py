@@ -94,9 +94,8 @@ def _answers(module: tf.Module, units: Units) -> Callable:
     def answer(rows: tf.Tensor) -> dict[str, tf.Tensor]:
         exact = tf.cast(module.centroids, tf.float64)
         around = rows - module.middle
-        # −2c is exact: these are the weights that `fit` used.
-        weights = -2.0 * (exact - module.middle)
-        scores = exact_scores(around, weights, units.scale * module.squares)  # [batch, k]
+        bias = units.scale * module.squares
+        scores = exact_scores(around, exact - module.middle, bias)  # [batch, k]
         norms = tf.reduce_sum(tf.square(around), axis=1)
         near = near_ones(scores, tf.sqrt(norms), module.doubts)
         clusters = _nearest_exactly(rows, units.scale * exact, near)

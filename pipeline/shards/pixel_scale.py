@@ -12,7 +12,7 @@ import numpy as np
 
 # A squared distance is rounding, and is taken for 0, if it is at most this share of ‖x‖².
 ZERO_DISTANCE = 2.0**-46
-
+PART_BYTES = 4 << 20  # of the rows of a matrix that `by_parts` takes at a time
 
 # A set lies far from 0 where its middle is so many times its spread away.
 FAR = 8.0
@@ -46,7 +46,12 @@ def units_of(dtype: np.dtype, num_features: int) -> Units:
 def on_grid(centroids: np.ndarray, units: Units) -> np.ndarray:
     """Moves centroids [k, d] to the nearest multiples of `units.step`; float64."""
     centroids = np.asarray(centroids, np.float64)
-    return np.rint(centroids / units.step) * units.step if units.step else centroids
+    if not units.step:
+        return centroids
+    moved = centroids / units.step
+    np.rint(moved, out=moved)
+    moved *= units.step
+    return moved
 
 
 def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
@@ -56,10 +61,11 @@ def middle_of(centroids: np.ndarray, units: Units) -> np.ndarray:
     scores lose few digits however far the set lies from 0. One centroid far away does not move it.
     Scores of images of bytes lose no digits anyway: it is 0.
     """
+    if units.step:
+        return np.zeros(centroids.shape[1])
     middle = np.median(centroids, axis=0)
     spread = np.median(np.abs(centroids - middle), axis=0)
-    is_far = np.abs(middle) > FAR * spread
-    return np.where(is_far & (units.step == 0), middle, 0.0)
+    return np.where(np.abs(middle) > FAR * spread, middle, 0.0)
 
 
 def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
@@ -70,12 +76,37 @@ def squared_norms(centroids: np.ndarray, units: Units) -> np.ndarray:
     """
     if not units.step:
         return np.einsum("kd,kd->k", centroids, centroids)
-    multiples = centroids / units.step  # integers
     half = 2.0 ** (round(-math.log2(units.step)) // 2 + 1)
-    high = np.floor(multiples / half)
-    low = multiples - high * half
-    squares = [np.einsum("kd,kd->k", a, b) for a, b in ((high, high), (high, low), (low, low))]
-    return ((squares[0] * half + 2 * squares[1]) * half + squares[2]) * units.step**2
+
+    def squares(part: np.ndarray) -> np.ndarray:
+        multiples = part / units.step  # integers
+        high = np.floor(multiples / half)
+        low = multiples - high * half
+        sums = [np.einsum("kd,kd->k", a, b) for a, b in ((high, high), (high, low), (low, low))]
+        return ((sums[0] * half + 2 * sums[1]) * half + sums[2]) * units.step**2
+
+    return by_parts(squares, centroids)
+
+
+def by_parts(
+    function: Callable[..., np.ndarray], *matrices: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Joins what `function` returns for some rows of matrices [k, d] at a time.
+
+    What it makes on the way stays small then, though there may be many clusters.
+
+    Args:
+      out: where to put it; None: into a new array.
+    """
+    num_rows, width = matrices[0].shape
+    size = max(1, PART_BYTES // (8 * max(1, width)))
+    first = function(*(matrix[:size] for matrix in matrices))
+    found = np.empty((num_rows, *first.shape[1:]), first.dtype) if out is None else out
+    found[:size] = first
+    for start in range(size, num_rows, size):
+        own = slice(start, start + size)
+        found[own] = function(*(matrix[own] for matrix in matrices))
+    return found
 
 
 def to_squared_distances(

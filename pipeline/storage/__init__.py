@@ -239,14 +239,14 @@ def copy(source: str, target: str) -> None:
         shutil.copyfileobj(read, written)
 
 
-def write_once(path: str, data: bytes) -> None:
-    """Publishes `data` at `path`, where nobody else may have published anything.
+def write_once(path: str, *data: bytes | memoryview) -> None:
+    """Publishes `data`, joined, at `path`, where nobody else may have published anything.
 
     Raises:
       Conflict: another has, meanwhile, and it is not the same. Not every storage tells, nor does a
         local file system, for which there is `locked`.
     """
-    storage_of(path).write_once(path, data)
+    storage_of(path).write_once(path, *data)
 
 
 def open_log(path: str, text: bytes) -> Log:

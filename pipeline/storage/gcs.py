@@ -146,10 +146,10 @@ class Objects:
             with self._explained(path, "write"):
                 self._upload(path, file)
 
-    def write_once(self, path: str, data: bytes) -> None:
+    def write_once(self, path: str, *data: bytes | memoryview) -> None:
         """Makes an object of `data`, unless another has made one there that is not the same."""
         with self._explained(path, "write"):
-            self._upload(path, io.BytesIO(data), only_new=True)
+            self._upload(path, io.BytesIO(b"".join(data)), only_new=True)
 
     def open_log(self, path: str, text: bytes) -> GrowingObject:
         """An object that begins with `text` and is made anew as it grows."""

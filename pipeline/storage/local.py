@@ -187,10 +187,10 @@ def publish(path: str) -> Iterator[BinaryIO]:
             raise
 
 
-def write_once(path: str, data: bytes) -> None:
-    """Publishes `data` at `path`; of several writers the last one wins."""
+def write_once(path: str, *data: bytes | memoryview) -> None:
+    """Publishes `data`, joined, at `path`; of several writers the last one wins."""
     with publish(path) as file:
-        file.write(data)
+        file.writelines(data)
 
 
 def open_log(path: str, text: bytes) -> BinaryIO:

@@ -75,8 +75,8 @@ class Storage(Protocol):
         """A file to write; it appears at `path` whole, when the block ends, or not at all."""
         ...
 
-    def write_once(self, path: str, data: bytes) -> None:
-        """Publishes `data` at `path`; a Conflict if another writer has published other bytes there.
+    def write_once(self, path: str, *data: bytes | memoryview) -> None:
+        """Publishes `data`, joined, at `path`; a Conflict if another has published other bytes.
 
         Storages without conditional writes let the last writer win.
         """

@@ -137,20 +137,21 @@ class RemoteFiles:
             with self._explained(path, "write"):
                 self._upload(file.name, path)
 
-    def write_once(self, path: str, data: bytes) -> None:
+    def write_once(self, path: str, *data: bytes | memoryview) -> None:
         if not self._scheme.creates_only:
             with self.publish(path) as file:
-                file.write(data)
+                file.writelines(data)
             return
+        whole = b"".join(data)
         with self._explained(path, "write"):
             files, short = self._at(path)
             try:
-                files.pipe_file(short, data, mode="create")
+                files.pipe_file(short, whole, mode="create")
             except OSError as error:
                 if not isinstance(error, FileExistsError) and _status(error) != 412:
                     raise
                 # The answer to a write that worked may have been lost: then the file is ours.
-                if self.read_bytes(path) != data:
+                if self.read_bytes(path) != whole:
                     raise conflict(f"{path}: cannot write") from None
 
     def open_log(self, path: str, text: bytes) -> Log:

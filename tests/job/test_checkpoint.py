@@ -1,7 +1,10 @@
 """States on disk, and a fit that resumes from every one of them."""
 
 import dataclasses
+import hashlib
+import io
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -47,7 +50,11 @@ def full_state() -> State:
 
 
 def same(a: State, b: State) -> bool:
-    return encode_state({}, a, b"") == encode_state({}, b, b"")
+    return written({}, a) == written({}, b)
+
+
+def written(identity, state: State, history: bytes = b"") -> bytes:
+    return b"".join(encode_state(identity, state, history))
 
 
 def seeding_state() -> State:
@@ -56,7 +63,7 @@ def seeding_state() -> State:
 
 @pytest.mark.parametrize("state", [full_state(), seeding_state(), State()])
 def test_a_state_comes_back_to_the_bit(state):
-    identity, found, history = decode_state(encode_state(OPTIONS, state, b"a\nb\n"))
+    identity, found, history = decode_state(io.BytesIO(written(OPTIONS, state, b"a\nb\n")))
     assert identity == OPTIONS
     assert history == b"a\nb\n"
     assert same(found, state)
@@ -64,15 +71,54 @@ def test_a_state_comes_back_to_the_bit(state):
 
 
 def test_any_altered_byte_is_found():
-    data = encode({"a": 1}, {"b": np.arange(3)})
+    data = b"".join(encode({"a": 1}, {"b": np.arange(3)}))
     for place in range(0, len(data), 7):
         altered = bytearray(data)
         altered[place] ^= 1
         with pytest.raises(DamagedError):
-            decode(bytes(altered))
+            decode(io.BytesIO(altered))
     for length in (0, 10, len(data) - 1):
         with pytest.raises(DamagedError):
-            decode(data[:length])
+            decode(io.BytesIO(data[:length]))
+
+
+def test_arrays_of_any_form_come_back():
+    table = np.arange(12.0).reshape(3, 4)
+    arrays = {
+        "turned": table.T,
+        "some": table[:, ::2],
+        "single": np.array(0.5),
+        "none": np.empty((0, 3)),
+        "words": np.array(["x", "yy"]),
+        "flags": table > 3,
+    }
+    fields, found = decode(io.BytesIO(b"".join(encode({"a": None}, arrays))))
+    assert fields == {"a": None}
+    assert found.keys() == arrays.keys()
+    for name, values in arrays.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_file_of_an_earlier_version_is_read():
+    np.savez(packed := io.BytesIO(), a=np.arange(3), fields=np.frombuffer(b"[1]", np.uint8))
+    digest = hashlib.blake2b(packed.getvalue(), digest_size=32).digest()
+    fields, arrays = decode(io.BytesIO(digest + packed.getvalue()))
+    assert (fields, arrays["a"].tolist()) == ([1], [0, 1, 2])
+
+
+def test_a_large_state_is_written_without_a_copy(tmp_path):
+    state = State(before=np.ones((1000, 784)), centroids=np.zeros((1000, 784)))
+    checkpoints = Checkpoints(str(tmp_path), OPTIONS, 0, lambda: 0.0)
+    tracemalloc.start()
+    try:
+        checkpoints.reached(state, b"")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < state.centroids.nbytes / 4
+    found, _ = Checkpoints(str(tmp_path), OPTIONS, 0, lambda: 0.0).load()
+    np.testing.assert_array_equal(found.before, state.before)
 
 
 def clock_of(seconds):
@@ -196,7 +242,7 @@ def resumes_from_any_state(folder, manifest, algorithm, initial):
     fitted, _ = loop.run_restarts(images, config, whole)
     assert len({state.restart for state, _ in whole.states}) == 3
     for state, num_records in whole.states[:: 3 if initial == "k-means++" else 1]:
-        _, loaded, _ = decode_state(encode_state({}, state, b""))
+        _, loaded, _ = decode_state(io.BytesIO(written({}, state)))
         rest = Recorder()
         again, _ = loop.run_restarts(images, config, rest, state=loaded)
         assert np.array_equal(again.centroids, fitted.centroids)

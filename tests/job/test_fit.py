@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -486,3 +487,29 @@ def test_floats_too_large_for_float32_distances_are_refused(make_shards, fit):
     shards = make_shards(np.array([[3e38, 0], [0, 1], [2, 1]], np.float32))
     with pytest.raises(UserError, match="norm 3e\\+38, whose distances float32 cannot hold"):
         fit(shards, 2, init="random")
+
+
+@pytest.mark.parametrize("memory", ["resident", "stream"])
+def test_images_are_dropped_before_the_last_result_is_published(
+    shards, new_folder, monkeypatch, memory
+):
+    """Both need much memory."""
+    made, held = [], []
+    for name in ("ResidentImages", "StreamedImages"):
+        kind = getattr(fitting, name)
+        monkeypatch.setattr(
+            fitting, name, lambda *args, kind=kind: (each := kind(*args), made.append(ref(each)))[0]
+        )
+    publish = fitting.publish_assignments
+
+    def noted(*args):
+        held.append(made[-1]() is not None)
+        publish(*args)
+
+    monkeypatch.setattr(fitting, "publish_assignments", noted)
+    config = FitConfig(shards, str(new_folder()), K, memory=memory, max_iterations=2)
+    fitting.fit(config)
+    assert held == [False]
+    sweep.fit_each(dataclasses.replace(config, output=str(new_folder())), [K, 3])
+    assert held == [False, True, False]
+    assert len(made) == 2

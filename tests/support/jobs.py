@@ -142,7 +142,7 @@ def check_whole(output: Path) -> None:
     for path in [path for path in output.rglob("*") if path.is_file()]:
         data = path.read_bytes()
         if path.parent.name == "checkpoint" and path.suffix != ".tmp":
-            decode(data)
+            decode(io.BytesIO(data))
         elif path.suffix == ".parquet":
             pq.read_table(io.BytesIO(data))
         elif path.suffix in (".npy", ".npz"):

@@ -44,6 +44,8 @@ FEW_COLUMNS, SOME_COLUMNS, MANY_COLUMNS = 46, 110, 78
 GROUP = 25
 # A screen of fewer dimensions, where memory is short, saves less than the pass that makes it costs.
 LEAST_COLUMNS = 16
+# Float64 matrices of centroids that take from the memory that a state may have.
+MATRICES = 6
 # Of a smaller set, making the graphs of a screen takes longer than a fit without one.
 LEAST_PIXELS = 10_000_000
 # From products of bytes so many times as fast as those of float32, scores of all centroids are as
@@ -58,11 +60,11 @@ def hamerly(images: Images, k: int) -> Algorithm:
     in_halves = are_bytes and pays(precision)
     # Scores from pieces or halves are not made group by group.
     by_group = many and not in_pieces and not in_halves
-    groups = max(1, min(k // GROUP, images.spare_row_bytes // 4)) if by_group else 1
+    groups = max(1, min(k // GROUP, _spare_row_bytes(images, k) // 4)) if by_group else 1
     if not are_bytes:
         return GroupedCentroids(images, k, groups)
     wanted = MANY_COLUMNS if many else SOME_COLUMNS if 2 * k > FEW_COLUMNS else FEW_COLUMNS
-    columns = _screen_columns(images, wanted)
+    columns = _screen_columns(images, k, wanted)
     is_small = images.num_images * images.num_features < LEAST_PIXELS
     is_cheap = in_halves or (
         in_pieces and (k < CHEAP_CENTROIDS or precision.piece_speed >= CHEAP_SPEED)
@@ -103,8 +105,14 @@ class Screened:
         return self._algorithm.assign(centroids)
 
 
-def _screen_columns(images: Images, wanted: int) -> int:
+def _screen_columns(images: Images, k: int, wanted: int) -> int:
     """Returns how many of `wanted` dimensions a screen may have; 0 if too few to be worth it."""
     widest = images.num_features // 4
-    columns = min(wanted, widest, images.spare_row_bytes // 4 - 2)
+    columns = min(wanted, widest, _spare_row_bytes(images, k) // 4 - 2)
     return 0 if columns < min(LEAST_COLUMNS, widest) else columns
+
+
+def _spare_row_bytes(images: Images, k: int) -> int:
+    """Returns how many bytes a state may take for each image, beside the centroids."""
+    taken = MATRICES * 8 * k * images.num_features // images.num_images
+    return images.spare_row_bytes - taken

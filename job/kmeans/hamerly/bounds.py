@@ -14,6 +14,7 @@ from job.kmeans.hamerly.screen import (
 )
 from job.kmeans.precision import FLOAT32_ROUNDING
 from job.kmeans.scores import Assignment
+from job.kmeans.sums import distances_moved
 from pipeline.shards.pixel_scale import Units
 
 FAST_SHARE = 0.2  # of the centroids: those that all images are screened against
@@ -55,13 +56,13 @@ class Moves(NamedTuple):
 
 def moves_of(centroids: np.ndarray, before: np.ndarray) -> Moves:
     """Measures how centroids [k, d] moved."""
-    moves = np.sqrt(np.square(centroids - before).sum(axis=1)) * LARGER
+    moves = distances_moved(centroids, before) * LARGER
     order = np.argsort(-moves, kind="stable")
     fast, slow = np.split(order, [max(1, round(FAST_SHARE * len(moves)))])
     places = np.full(len(moves), -1)
     places[fast] = np.arange(len(fast))
     of_slow = np.float32(moves[slow[0]]) if len(slow) else np.float32(0.0)
-    still = (centroids == before).all(axis=1)[fast, None]
+    still = (centroids[fast] == before[fast]).all(axis=1, keepdims=True)
     return Moves(moves.astype(np.float32), fast, still, places, of_slow)
 
 

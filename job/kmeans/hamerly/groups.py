@@ -24,7 +24,7 @@ from job.kmeans.scores import (
     nearest_centroids,
     scorer_of,
 )
-from job.kmeans.sums import Change, change_of, moved_sums
+from job.kmeans.sums import Change, change_of, distances_moved, moved_sums
 from pipeline.shards.pixel_scale import Units
 
 # An image with more than this share of its groups open is scored in full.
@@ -118,7 +118,7 @@ def losses_of(centroids: np.ndarray, before: np.ndarray, groups: Groups) -> np.n
 
     That is how far the cluster's centroid moved, and the farthest move of any other in the group.
     """
-    moves = np.sqrt(np.square(centroids - before).sum(axis=1))
+    moves = distances_moved(centroids, before)
     of_groups = np.append(moves, 0.0)[groups.members]  # [G, s]
     others = np.tile(of_groups.max(axis=1), (len(moves), 1))
     fastest = groups.members[np.arange(len(others[0])), of_groups.argmax(axis=1)]

@@ -29,15 +29,17 @@ GROUP = 32  # centroids of which only the lowest bound is looked at first
 
 
 class _Products(NamedTuple):
-    """The factors of ‖y − c‖² − ‖y‖², rounded: pixels times weights, plus the bias.
+    """What makes ‖y − c‖² − ‖y‖², rounded: pixels times weights plus the bias, over the scale.
 
     Attributes:
-      weights: −2c / scale, float32 [k, d], as wide as `stored` images.
-      bias: ‖c‖², float32 [k].
+      weights: −2c, float32 [k, d], as wide as `stored` images.
+      bias: scale · ‖c‖², float32 [k].
+      scale: pixels per published unit, float32.
     """
 
     weights: tf.Tensor
     bias: tf.Tensor
+    scale: np.floating
 
 
 class _Own(NamedTuple):
@@ -78,9 +80,8 @@ def compared(
       screened; and what the distances to their rivals cost, as a number of images that could have
       been scored in full at that cost. The last two are float64.
     """
-    scale = np.float32(units.scale)
     (weights,), bias = rounded_weights(scorer, images)  # never halves: see `hamerly`
-    products = _Products(weights / scale, bias / scale)
+    products = _Products(weights, bias, np.float32(units.scale))
     margin = scorer.margin * np.array([1, 1 / units.scale], np.float32)
     # Distances to more rivals than this cost more than scores of all centroids.
     most = (scorer.centroids.shape[0] + IMAGE_COST) / DISTANCE_COST
@@ -91,7 +92,7 @@ def compared(
         clusters, lower = before.clusters[start:stop], before.lower[start:stop]
         pixels = tf.cast(take(images, index), tf.float32)
         norms = image_norms(squared_norm, index, units)
-        scores = _own_products(pixels, clusters, products) + tf.gather(products.bias, clusters)
+        scores = _own_products(pixels, clusters, products)
         own = _Own(clusters, scores, norms, margin[0] * norms + margin[1])
         bounds = Bounds(clusters, at_most(norms, scores + own.margins), lower)
 
@@ -145,7 +146,7 @@ def _in_whole_groups(screen: Screen) -> Screen:
 
 
 def _own_products(pixels: tf.Tensor, own: tf.Tensor, products: _Products) -> tf.Tensor:
-    """Multiplies images [m, d] by the weights of their clusters `own`, ascending; [m].
+    """Computes ‖y − c‖² − ‖y‖² of images [m, d] and their clusters `own`, ascending; rounded, [m].
 
     One product of matrices with all clusters from the first to the last of them: these are few of
     all clusters, or the images are few.
@@ -154,7 +155,8 @@ def _own_products(pixels: tf.Tensor, own: tf.Tensor, products: _Products) -> tf.
     first = tf.concat([own, nowhere], 0)[0]
     last = tf.concat([nowhere, own], 0)[-1]
     found = tf.linalg.matmul(pixels, products.weights[first : last + 1], transpose_b=True)
-    return tf.gather(found, own - first, batch_dims=1)
+    found = tf.gather(found, own - first, batch_dims=1)
+    return (found + tf.gather(products.bias, own)) / products.scale
 
 
 def _nearer(
@@ -221,7 +223,8 @@ def _scores_of_pairs(
     def some(start, stop):
         rival = clusters[start:stop]
         product = tf.gather(pixels, image[start:stop]) * tf.gather(products.weights, rival)
-        return [tf.reduce_sum(product, axis=1) + tf.gather(products.bias, rival)]
+        found = tf.reduce_sum(product, axis=1) + tf.gather(products.bias, rival)
+        return [found / products.scale]
 
     (found,) = by_rows(some, tf.size(image), RIVALS, [tf.float32])
     return found

@@ -11,6 +11,8 @@ from job.kmeans.hamerly.screen import Basis, basis_of, project
 
 # The cost of reading an image, in products with one column.
 IMAGE_COST = 30
+# Of so many centroids leading directions are computed: copies of all would take much memory.
+SAMPLE_CENTROIDS = 2048
 # A screen that leaves more than this share of all images in doubt saves less than bounds alone do.
 WORTHWHILE = 0.6
 
@@ -59,8 +61,9 @@ class ScreenUpkeep:
 
     def renew(self, centroids: np.ndarray, before: np.ndarray) -> None:
         """Projects all images into a new basis, made for centroids [k, d] and how they moved."""
-        self.basis = _basis_of(centroids, before, self.probes(), self._directions)
         self.rows = ()  # frees the memory of the old rows before the new ones are made
+        some = slice(None, None, -(-len(centroids) // SAMPLE_CENTROIDS))
+        self.basis = _basis_of(centroids[some], before[some], self.probes(), self._directions)
         self.rows, _ = self._project((), self.basis)
         self._loss, self._fresh_share = 0.0, None
 

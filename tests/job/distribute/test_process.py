@@ -48,13 +48,15 @@ def test_keras_is_left_out_where_that_leaves_no_other(monkeypatch, tf_keras, bef
     assert environment == after
 
 
-def in_new_process(code: str, **variables: str) -> dict:
-    """What `code` prints as JSON in a process that has been prepared for a fit.
+def in_new_process(code: str, k: int = 10, **variables: str) -> dict:
+    """What `code` prints as JSON in a process that has been prepared for a fit of k clusters.
 
     Args:
       variables: of its environment, beside those of this one.
     """
-    program = f"import gc, json, sys\nfrom job.distribute import process\nprocess.prepare()\n{code}"
+    program = (
+        f"import gc, json, sys\nfrom job.distribute import process\nprocess.prepare({k})\n{code}"
+    )
     environment = {name: os.environ[name] for name in os.environ if name != "TF_CONFIG"}
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -75,6 +77,20 @@ def test_a_prepared_process():
         "print(json.dumps([loaded, tf32, gc.get_freeze_count() > 100_000, gc.isenabled()]))"
     )
     assert found == [[], False, True, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc's allocator")
+def test_matrices_of_many_clusters_go_back_to_the_system():
+    """Else a fit would hold what TensorFlow once held beside all that NumPy holds."""
+    code = (
+        "import numpy, tensorflow as tf\n"
+        "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "tf.zeros([1000]).numpy(); before = held()\n"
+        "for make in (tf.ones, numpy.ones):\n"
+        "    matrix = make((8000, 784), 'float64'); del matrix\n"
+        "print(json.dumps((held() - before) / (8000 * 784 * 8)))"
+    )
+    assert in_new_process(code, process.MANY_CLUSTERS) < 0.5
 
 
 def test_tensor_cores_are_used_where_they_are_asked_for():

@@ -6,8 +6,10 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from job.distribute import replicas as replicas_module  # noqa: E402
+from job.distribute.arrays import aligned_empty  # noqa: E402
 from job.distribute.preemption import InterruptedFit  # noqa: E402
-from job.distribute.replicas import aligned_empty, local_replicas  # noqa: E402
+from job.distribute.replicas import Replicas, local_replicas  # noqa: E402
+from job.distribute.workers import WorkerGroup  # noqa: E402
 from job.kmeans.pieces import byte_products  # noqa: E402
 from job.kmeans.precision import FLOAT32, TF32  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402
@@ -78,6 +80,37 @@ def test_one_worker_is_all_workers(replicas):
     np.testing.assert_array_equal(replicas.all_gather(np.arange(4)), [np.arange(4)])
     assert replicas.broadcast(b"bytes") == b"bytes"
     assert (replicas.num_workers, replicas.worker, replicas.name(0)) == (1, 0, "worker 0")
+
+
+def in_two_workers(arrays: list[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
+    """The sums of two workers that have the same arrays, and the dtypes in which they travelled."""
+    group = WorkerGroup({"worker": ["a:1", "b:1"]}, "worker", 0)
+    worker, dtypes = Replicas(tf.distribute.get_strategy(), group), []
+
+    def doubled(packed):
+        dtypes.append(packed.dtype.name)
+        return packed + packed
+
+    worker._sum_over_workers = doubled
+    return worker.all_reduce(arrays), dtypes
+
+
+@pytest.mark.parametrize(
+    ("largest", "narrow"), [(2**30 - 1, True), (2**30, False), (0.5, False), (np.inf, False)]
+)
+def test_large_arrays_of_small_whole_numbers_travel_as_int32(largest, narrow):
+    small, large = np.array([0.25, largest]), np.zeros((1000, 784))
+    large[3, 5], large[999, 783] = -largest, 7
+    totals, dtypes = in_two_workers([small, large, large[0] + 1 / 3])
+    for total, array in zip(totals, (small, large, large[0] + 1 / 3), strict=True):
+        np.testing.assert_array_equal(total, 2 * array, strict=True)
+    assert dtypes == (["float64", "int32", "float64"] if narrow else ["float64"] * 2)
+
+
+def test_integers_travel_as_they_are():
+    (total,), dtypes = in_two_workers([np.arange(1_000_000)])
+    np.testing.assert_array_equal(total, 2 * np.arange(1_000_000), strict=True)
+    assert dtypes == ["int64"]
 
 
 def test_ending_where_it_is_asked(cpus):

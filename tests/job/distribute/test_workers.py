@@ -1,6 +1,9 @@
 """Several workers, as processes on loopback: the bits of one."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jobs
 import numpy as np
@@ -71,6 +74,44 @@ def test_a_lost_worker_is_named(text, number):
     jobs_addresses = {"chief": ["a:1"], "worker": ["b:1", "c:1", "d:1"]}
     cluster = WorkerGroup(jobs_addresses, "worker", 2)
     assert str(workers.lost(cluster, text)).startswith(cluster.name(number))
+
+
+# Of what each of two workers sums up, and whether all sums are those of both, to the bit.
+SUMS = """
+import json, os, sys
+import numpy as np
+from job.distribute import workers
+from job.distribute.replicas import local_replicas
+group = workers.parse(os.environ["TF_CONFIG"])
+workers.wait_for_peers(group, 60)
+replicas = local_replicas(1, group)
+def arrays(worker):
+    rng = np.random.default_rng(worker)
+    whole = rng.integers(-(2**29), 2**29, (700, 784)).astype(float)
+    return [whole, 16 * whole, rng.random((700, 784)), np.array(worker + 0.5)]
+wanted = [a + b for a, b in zip(arrays(0), arrays(1))]
+travelled, run = [], replicas._sum_over_workers
+replicas._sum_over_workers = lambda packed: (travelled.append(packed.dtype.name), run(packed))[1]
+found = replicas.all_reduce(arrays(group.number))
+same = [bool((a == b).all()) and a.dtype == b.dtype for a, b in zip(found, wanted)]
+print(json.dumps([same, travelled]))
+"""
+
+
+def test_two_workers_sum_exactly_in_fewer_bytes():
+    addresses = [f"127.0.0.1:{port}" for port in jobs.free_ports(2)]
+    workers_of_both = [
+        subprocess.Popen(
+            [sys.executable, "-c", SUMS],
+            cwd=jobs.ROOT,
+            env={**os.environ, "TF_CONFIG": tf_config(index=index, worker=addresses)},
+            stdout=subprocess.PIPE,
+        )
+        for index in range(2)
+    ]
+    with jobs.ended(workers_of_both) as processes:
+        said = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert said == [[[True] * 4, ["float64", "int32", "float64"]]] * 2
 
 
 @pytest.fixture(scope="module")

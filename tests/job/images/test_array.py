@@ -5,7 +5,8 @@ import pytest
 import shard_set
 import tensorflow as tf
 
-from job.distribute.replicas import aligned_empty, local_replicas
+from job.distribute.arrays import aligned_empty
+from job.distribute.replicas import local_replicas
 from job.images import array
 from job.images.array import (
     ArrayImages,

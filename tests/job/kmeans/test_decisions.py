@@ -14,7 +14,7 @@ from pipeline.shards.double_double import NUMPY, row_sums, squared_distance
 
 @tf.function(reduce_retracing=True)
 def _nearest(images, centroids, scores, norms, doubts):
-    return nearest_exactly(images, centroids, near_ones(scores, norms, doubts))
+    return nearest_exactly(images, centroids, near_ones(scores, norms, doubts), 1.0)
 
 
 def nearest(images: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -219,3 +219,11 @@ def test_images_drawn_for_a_larger_k_are_not_drawn_again(cloud):
     np.testing.assert_array_equal(fitted.centroids, plain.centroids)
     assert len([entry for entry in few.told if entry[0] == "seeding"]) == 5
     assert [entry[1:] for entry in known.told if entry[0] == "seeding"] == [(0, 5)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (9, 3), (100, 17), (1000, 7)])
+def test_a_shift_is_added_up_in_parts_as_numpy_does(monkeypatch, shape):
+    monkeypatch.setattr(loop, "ADDED", 128)
+    before, after = np.random.default_rng(0).random((2, *shape))
+    whole = float(np.square(after - before).sum())
+    assert loop._squared_shift(after.ravel(), before.ravel()) == whole

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from kmeans_graphs import assign, bytes_of
 
 from job.images.rows import squared_pixel_norms
+from job.kmeans import scores
 from job.kmeans.blocks import images_per_block, stored
 from job.kmeans.precision import FLOAT32
 from job.kmeans.scores import scorer_of, squared_distances
@@ -60,6 +61,12 @@ def test_near_ties_are_decided_exactly(d):
     rows = np.flatnonzero(np.arange(300) % 7 == 3)
     clusters, _ = assign(images, centroids, rows)
     np.testing.assert_array_equal(clusters, nearest[rows])
+
+
+def test_near_ties_are_decided_some_at_a_time(monkeypatch):
+    monkeypatch.setattr(scores, "SCORED_BYTES", 7 * 8 * 2)
+    images, centroids, nearest = near_ties(np.random.default_rng(0), 99)  # no other test's graph
+    np.testing.assert_array_equal(assign(images, centroids)[0], nearest)
 
 
 def test_equal_centroids_go_to_the_lowest():

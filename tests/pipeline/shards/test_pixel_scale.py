@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.shards import pixel_scale
 from pipeline.shards.pixel_scale import (
     ZERO_DISTANCE,
     Units,
+    by_parts,
     on_grid,
     squared_norms,
     to_squared_distances,
@@ -44,6 +46,23 @@ def test_the_grid_is_near_and_its_norms_are_those_of_fractions(seed, num_feature
     order = np.random.default_rng(seed).permutation(num_features)
     shuffled = squared_norms(centroids[:, order], units)
     np.testing.assert_array_equal(shuffled, squared_norms(centroids, units))
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 5, 9])
+def test_parts_of_matrices_make_the_whole(monkeypatch, num_rows):
+    monkeypatch.setattr(pixel_scale, "PART_BYTES", 4 * 8 * 3)
+    one, other = np.random.default_rng(0).random((2, num_rows, 3))
+    sizes = []
+
+    def total(a, b):
+        sizes.append(len(a))
+        return (a - b).sum(axis=1)
+
+    np.testing.assert_array_equal(by_parts(total, one, other), (one - other).sum(axis=1))
+    assert sizes == [4] * (num_rows // 4) + [num_rows % 4] * (num_rows % 4 > 0)
+    out = np.empty((num_rows, 3))
+    assert by_parts(np.add, one, other, out=out) is out
+    np.testing.assert_array_equal(out, one + other)
 
 
 def test_distances_by_hand():

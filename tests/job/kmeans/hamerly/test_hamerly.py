@@ -86,7 +86,7 @@ def test_bounds_hold_as_centroids_move(make_shards, monkeypatch, dtype, many):
 class Room:
     """Images that leave some memory, of which no pass is ever run."""
 
-    num_images = 1000
+    num_images = 10**8
     units, precision = BYTES, FLOAT32
 
     def __init__(self, num_features: int, columns: int):
@@ -98,7 +98,7 @@ class Room:
         return None
 
     def state(self, make):
-        return make(self.num_images)
+        return make(10)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,13 @@ def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, ki
     assert screened(algorithm)._screen.columns == columns
 
 
+@pytest.mark.parametrize(("k", "columns"), [(1000, 78), (10_000, 38), (12_000, 19)])
+def test_centroids_take_from_the_memory_of_a_screen(k, columns):
+    room = Room(784, 132)
+    room.num_images = 1_000_000
+    assert screened(hamerly.hamerly(room, k))._screen.columns == columns
+
+
 # A screen so narrow is not worth it.
 @pytest.mark.parametrize(
     ("k", "num_features", "room"), [(200, 784, 15), (10, 784, 15), (10, 3, 500), (200, 3, 500)]
@@ -131,7 +138,7 @@ def test_without_a_screen_all_centroids_are_one_group(k, num_features, room):
 
 @pytest.mark.parametrize(("num_features", "kind"), [(784, Screened), (99, GroupedCentroids)])
 def test_a_small_set_has_no_screen(monkeypatch, num_features, kind):
-    monkeypatch.setattr(hamerly, "LEAST_PIXELS", 100_000)
+    monkeypatch.setattr(hamerly, "LEAST_PIXELS", 100 * Room.num_images)
     assert isinstance(hamerly.hamerly(Room(num_features, 500), 10), kind)
 
 
@@ -182,7 +189,7 @@ def test_a_screen_that_is_no_help_is_followed_by_bounds_alone(speed, groups):
     algorithm = hamerly.hamerly(room, 1000)
     centroids = np.zeros((1000, 784))
     before = screened(algorithm)
-    before.assign = lambda _: before._screen.note_screened(1000, 1000)
+    before.assign = lambda _: before._screen.note_screened(*[room.num_images] * 2)
     algorithm.assign(centroids)
     assert screened(algorithm) is before
     with pytest.raises(TypeError):  # no pass is ever run

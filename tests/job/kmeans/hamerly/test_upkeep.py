@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from job.kmeans.hamerly import upkeep as module
 from job.kmeans.hamerly.upkeep import IMAGE_COST, WORTHWHILE, ScreenUpkeep
 from job.kmeans.precision import FLOAT32
 
@@ -55,6 +56,15 @@ def test_a_screen_is_due_once_the_full_passes_cost_as_much(upkeep, images):
     assert not upkeep.is_due
     assert upkeep.basis.columns.shape == (FakeImages.num_features, COLUMNS)
     assert upkeep.rows == images.projections == 1
+
+
+def test_of_many_centroids_some_make_the_basis(upkeep, monkeypatch):
+    centroids = np.zeros((K, FakeImages.num_features))
+    monkeypatch.setattr(module, "SAMPLE_CENTROIDS", 20)  # every fourth
+    centroids[::4, :18] = np.random.default_rng(3).random((18, 18))
+    upkeep.renew(centroids, centroids)
+    spanned = upkeep.basis.columns.numpy()[:18]
+    np.testing.assert_allclose(spanned @ spanned.T, np.eye(18), atol=1e-6)
 
 
 def test_a_screen_is_due_once_it_leaves_more_in_doubt_than_when_it_was_fresh(upkeep):
