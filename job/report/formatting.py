@@ -29,7 +29,9 @@ SMALL_NUMBERS = (
 
 def bounded(text: Any, length: int = MAX_TEXT) -> str:
     """Shortens text to `length` characters, in the middle, and replaces control characters."""
-    text = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    text = str(text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     if len(text) <= length:
         return text
     return f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from job.config import FitConfig
 from job.report import charts, clusters, confusions, formatting, image_map, look
+from job.result.examples import Rows as Columns
 from job.result.folder import REPORT
 from job.result.metrics import images_per_second, present
 from job.result.read import Result, is_assigned, read, read_metrics
@@ -33,26 +34,32 @@ STRONGEST = 20  # sentences of each kind about labels that are shown at first
 MAX_FACT = 2_000  # characters of a list of options or versions
 
 
-def write_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
+def write_report(
+    folder: str, metrics: dict[str, Any] | None = None, examples: Columns | None = None
+) -> str:
     """Builds the report of the result in `folder` and publishes it there as report.html.
 
     Args:
       metrics: the content of metrics.json, if that is not written yet.
+      examples: the columns of examples.npz, if they are in memory.
 
     Returns:
       The path of the page.
     """
     path = storage.join(folder, REPORT)
-    storage.write_bytes(path, build_report(folder, metrics).encode(errors="backslashreplace"))
+    page = build_report(folder, metrics, examples)
+    storage.write_bytes(path, page.encode(errors="backslashreplace"))
     return path
 
 
-def build_report(folder: str, metrics: dict[str, Any] | None = None) -> str:
-    """Builds the report of the result in `folder`, as HTML; `metrics` as in `write_report`."""
+def build_report(
+    folder: str, metrics: dict[str, Any] | None = None, examples: Columns | None = None
+) -> str:
+    """Builds the report of the result in `folder`, as HTML; all as in `write_report`."""
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return template(TEMPLATE).render(
-        view(read(folder, read_metrics(folder) if metrics is None else metrics)),
+        view(read(folder, read_metrics(folder) if metrics is None else metrics, examples)),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
     )

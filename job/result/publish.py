@@ -22,6 +22,7 @@ from job.kmeans.loop import Fitted
 from job.result import saved_model
 from job.result.assigner import Measured, assigner_of
 from job.result.examples import Choice, Examples
+from job.result.examples import Rows as Columns
 from job.result.findings import Found, Noted, Rows, find, shown_ids
 from job.result.folder import CHECKPOINT
 from job.result.metrics import Facts, all_metrics, are_unit
@@ -162,25 +163,26 @@ def publish_result(
     with ThreadPoolExecutor(1) as beside:
         # It follows from the centroids alone; a core is free while other files are compressed.
         model_is_written = beside.submit(saved_model.write_model, *model)
-        tally = _publish_found(publication)
+        tally, columns = _publish_found(publication)
         result = {**_metrics(publication, tally), "seconds": seconds()}
-        report.write_report(config.output, result)
+        report.write_report(config.output, result, columns)
         model_is_written.result()
     # Last: a reader that sees metrics.json sees a complete result.
     write_metrics(config.output, result)
     return result
 
 
-def _publish_found(publication: Publication) -> Tally:
-    """Writes centroids, findings and examples; returns the tally of all images."""
+def _publish_found(publication: Publication) -> tuple[Tally, Columns]:
+    """Writes centroids, findings and examples; returns the tally of all images, and examples."""
     config, manifest = publication.config, publication.manifest
     tally, examples, noted = _collect(publication)
     write_centroids(config.output, publication.fitted.centroids)
     found, rows = _find(publication, noted)
     write_findings(config.output, found.findings)
-    write_examples(config.output, examples.columns(_shown(publication, found, rows)))
+    columns = examples.columns(_shown(publication, found, rows))
+    write_examples(config.output, columns)
     copy_transform(config.shards, config.output, manifest)
-    return tally
+    return tally, columns
 
 
 def _collect(publication: Publication) -> tuple[Tally, Examples, list[Noted]]:

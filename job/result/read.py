@@ -112,11 +112,14 @@ def read_sweep(folder: str) -> dict[str, Any] | None:
     return _json(path, storage.read_bytes(path)) if storage.is_file(path) else None
 
 
-def read(folder: str, metrics: dict[str, Any]) -> Result:
+def read(
+    folder: str, metrics: dict[str, Any], examples: dict[str, np.ndarray] | None = None
+) -> Result:
     """Reads the result in `folder`, apart from metrics.json, which need not be written yet.
 
     Args:
       metrics: the content of metrics.json.
+      examples: the columns of examples.npz; None: they are read, too.
 
     Raises:
       UserError: a file of the result cannot be read.
@@ -127,14 +130,16 @@ def read(folder: str, metrics: dict[str, Any]) -> Result:
     restart = metrics.get("restart")
     rows = [row for row in rows if row.get("restart", restart) == restart]
     history = {row["iteration"]: row for row in rows}
-    examples = _arrays(storage.join(folder, EXAMPLES))
+    if examples is None:
+        file = _arrays(storage.join(folder, EXAMPLES))
+        examples = {name: file[name] for name in file.files}
     transform = TransformFile.from_fields(metrics.get("transform"))
     return Result(
         folder,
         metrics,
         _arrays(storage.join(folder, CENTROIDS)),
         [history[iteration] for iteration in sorted(history)],
-        {name: examples[name] for name in examples.files},
+        examples,
         load_drawable(folder, transform) if transform else None,
         read_findings(folder),
     )
