@@ -29,7 +29,7 @@ MOST_FEATURES = (2**31 - 1) // (255 * LARGEST_PIECE)
 ROUNDINGS = 8
 # oneDNN makes a kernel for each number of rows, which takes some ms: so there are only few.
 ROWS = 256
-MOST_ROWS, PRODUCT_BYTES = 16_384, 16 << 20
+MOST_ROWS, PRODUCT_BYTES = 8_192, 16 << 20
 # Two products of bytes replace one of float32, for which pixels have to be cast.
 LEAST_SPEED = 2
 
@@ -158,7 +158,7 @@ def byte_products() -> tuple[int, int]:
     """Finds which products of bytes this process computes exactly, and fast.
 
     Returns:
-      The largest pieces, and how many times as fast they are multiplied as float32, rounded down.
+      The largest pieces, and how many times as fast they are multiplied as float32, rounded.
       0 and 0: none are worth it.
     """
     try:
@@ -197,18 +197,18 @@ def is_exact(largest: int) -> bool:
 
 
 def _speed() -> int:
-    """Measures how many times as fast a product of bytes is as one of float32, rounded down."""
+    """Measures how many times as fast a product of bytes is as one of float32, rounded."""
     images, piece = tf.ones((2048, 768), tf.uint8), tf.ones((768, 256), tf.int8)
     floats = [tf.cast(factor, tf.float32) for factor in (images, piece)]
     bias = np.zeros(256, np.float32)
     quick = _least_seconds(lambda: multiply(images, piece, bias, 1.0))
-    return int(_least_seconds(lambda: tf.linalg.matmul(*floats)) / quick)
+    return round(_least_seconds(lambda: tf.linalg.matmul(*floats)) / quick)
 
 
 def _least_seconds(product: Callable[[], tf.Tensor]) -> float:
-    """Times a product several times, since a machine may be busy; the shortest of the times."""
+    """Times a product several times: a machine may be busy, and the first ones take longer."""
     seconds = []
-    for _ in range(5):
+    for _ in range(12):
         start = time.perf_counter()
         product().numpy()
         seconds.append(time.perf_counter() - start)

@@ -20,7 +20,7 @@ class Precision(NamedTuple):
       sums: rounding of each product and of each addition.
       largest_piece: the largest int8 that the device multiplies bytes by exactly, in a fraction of
         the time of float32; 0: it does not. See `pieces`.
-      piece_speed: how many times as fast that is as a product of float32, rounded down.
+      piece_speed: how many times as fast that is as a product of float32, rounded.
     """
 
     factors: float

@@ -76,7 +76,8 @@ print(X.nbytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
-# 1.10 times the array's bytes were seen a copy of it would make 2.
+# 1.10 to 1.33 times the array's bytes were seen, by what TensorFlow allocates for the processor it
+# runs on; a copy would make 2.
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0, 16])  # 16: TensorFlow cannot use the bytes as they lie
 def test_a_fit_of_an_array_holds_it_once(shift):
@@ -87,4 +88,4 @@ def test_a_fit_of_an_array_holds_it_once(shift):
         num_bytes, peak = map(int, done.stdout.split())
         held.append(num_bytes)
         peaks.append(peak)
-    assert peaks[1] - peaks[0] <= 1.15 * (held[1] - held[0]), (held, peaks)
+    assert peaks[1] - peaks[0] <= 1.4 * (held[1] - held[0]), (held, peaks)

@@ -124,9 +124,9 @@ def test_wrong_products_are_found(monkeypatch, product, largest):
 @pytest.mark.parametrize(
     ("product", "seconds", "found"),
     [
-        (emulated, (0.1, 1.05), (127, 10)),
-        (emulated, (0.4, 1.0), (127, 2)),
-        (emulated, (0.6, 1.0), (0, 0)),  # two of them would take longer
+        (emulated, (0.1, 1.04), (127, 10)),
+        (emulated, (0.6, 1.0), (127, 2)),
+        (emulated, (0.7, 1.0), (0, 0)),  # two of them would take longer
         (saturating, (0.1, 1.0), (0, 0)),
         (missing, (0.1, 1.0), (0, 0)),
     ],
