@@ -167,14 +167,7 @@ def moved_sums(
     def body(start, sums, counts):
         index = moved[start : start + size]
         pixels = take(images, index if rows is None else tf.gather(rows, index))
-        if units.quanta:
-            # Cutting takes a third of the time in float32.
-            narrow = all(LEAST_QUANTUM <= quantum <= 1 / LEAST_QUANTUM for quantum in units.quanta)
-            cut = parts_of(pixels if narrow else tf.cast(pixels, tf.float64), units)
-            parts = [tf.cast(part, tf.float64) for part in cut]
-        else:
-            # Sums of bytes are exact in float32, unless there are many of each.
-            parts = [tf.cast(pixels, tf.float32 if copies is None else tf.float64)]
+        parts = _exact_parts(pixels, units, tf.float32 if copies is None else tf.float64)
         each = tf.ones([tf.size(index)], tf.float64)
         if copies is not None:
             each = tf.gather(copies, index)
@@ -196,6 +189,20 @@ def moved_sums(
     if copies is not None:
         return sums, counts, tf.reduce_sum(tf.gather(copies, moved))
     return sums, counts, tf.cast(tf.size(moved), tf.float64)
+
+
+def _exact_parts(pixels: tf.Tensor, units: Units, of_bytes: tf.DType) -> list[tf.Tensor]:
+    """Cuts the pixels [m, d] of a block into parts whose sums are exact; float64.
+
+    Args:
+      of_bytes: dtype for bytes, which are one part: float32 unless there are many of each.
+    """
+    if not units.quanta:
+        return [tf.cast(pixels, of_bytes)]
+    # Cutting takes a third of the time in float32.
+    is_narrow = all(LEAST_QUANTUM <= quantum <= 1 / LEAST_QUANTUM for quantum in units.quanta)
+    cut = parts_of(pixels if is_narrow else tf.cast(pixels, tf.float64), units)
+    return [tf.cast(part, tf.float64) for part in cut]
 
 
 def _with_gains(

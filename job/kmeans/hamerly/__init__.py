@@ -97,7 +97,7 @@ class Screened:
 
     def assign(self, centroids: np.ndarray) -> Change:
         algorithm = self._algorithm
-        if not isinstance(algorithm, GroupedCentroids) and not algorithm.is_worthwhile:
+        if not isinstance(algorithm, GroupedCentroids) and not algorithm.screen.is_worthwhile:
             assert self._before is not None  # the screen served once
             self._algorithm = self._unscreened()
             self._algorithm.resume(algorithm.clusters, self._before)

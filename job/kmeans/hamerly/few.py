@@ -32,13 +32,14 @@ class FewCentroids:
     """Implements `Algorithm` in 12 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
 
     Attributes:
+      screen: the one it has.
       bounds: of all images: clusters, and lower bounds of their gaps.
     """
 
     def __init__(self, images: Images, k: int, columns: int):
         """Takes the number of dimensions of the screen, `columns`, at least one."""
         self._images = images
-        self._screen = ScreenUpkeep(images, k, columns)
+        self.screen = ScreenUpkeep(images, k, columns)
         self._assign_all = images.compile(_assign_all, images.units)
         self._assign_in_doubt = images.compile(_assign_in_doubt, images.units, images.precision)
         self.start()
@@ -47,18 +48,14 @@ class FewCentroids:
     def clusters(self) -> Any:
         return self.bounds.clusters
 
-    @property
-    def is_worthwhile(self) -> bool:
-        return self._screen.is_worthwhile
-
     def start(self) -> None:
-        self._screen.start()
+        self.screen.start()
         self._before: np.ndarray | None = None
         self.bounds = self._images.state(_unknown)
 
     def assign(self, centroids: np.ndarray) -> Change:
         scorer = scorer_of(centroids, self._images.units, self._images.precision)
-        screen = self._screen
+        screen = self.screen
         before, self._before = self._before, centroids
         if screen.is_due:
             screen.renew(centroids, centroids if before is None else before)

@@ -30,13 +30,14 @@ class ManyCentroids:
     """Implements `Algorithm` in 16 bytes an image, and 4 (d' + 2) for a screen of d' dimensions.
 
     Attributes:
+      screen: the one it has.
       bounds: of all images.
     """
 
     def __init__(self, images: Images, k: int, columns: int):
         """Takes the number of dimensions of the screen, `columns`, at least one."""
         self._images = images
-        self._screen = ScreenUpkeep(images, k, columns)
+        self.screen = ScreenUpkeep(images, k, columns)
         self._guess = images.compile(_guess, images.units, images.precision)
         self._in_doubt = images.compile(_assign_in_doubt, images.units, images.precision)
         self.start()
@@ -45,18 +46,14 @@ class ManyCentroids:
     def clusters(self) -> Any:
         return self.bounds.clusters
 
-    @property
-    def is_worthwhile(self) -> bool:
-        return self._screen.is_worthwhile
-
     def start(self) -> None:
-        self._screen.start()
+        self.screen.start()
         self._before: np.ndarray | None = None
         self.bounds = self._images.state(unknown)
 
     def assign(self, centroids: np.ndarray) -> Change:
         scorer = scorer_of(centroids, self._images.units, self._images.precision)
-        screen = self._screen
+        screen = self.screen
         before, self._before = self._before, centroids
         if before is None:
             return self._assign_first(centroids, scorer)
@@ -66,7 +63,7 @@ class ManyCentroids:
 
     def _assign_first(self, centroids: np.ndarray, scorer: Scorer) -> Change:
         """Guesses every cluster by the screen, then corrects the guesses that are wrong."""
-        screen = self._screen
+        screen = self.screen
         screen.renew(centroids, centroids)
         state = (self.bounds, screen.rows)
         (self.bounds, screen.rows), totals = self._guess(state, (scorer, screen.basis))
@@ -76,7 +73,7 @@ class ManyCentroids:
 
     def _assign_in_doubt(self, centroids: np.ndarray, before: np.ndarray, scorer: Scorer) -> Change:
         """Assigns the images whose bounds overlap now that centroids moved from `before`."""
-        screen = self._screen
+        screen = self.screen
         shared = (scorer, moves_of(centroids, before), screen.basis)
         state = (self.bounds, screen.rows)
         (self.bounds, screen.rows), outcome = self._in_doubt(state, shared)

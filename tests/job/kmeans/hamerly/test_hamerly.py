@@ -118,14 +118,14 @@ class Room:
 def test_the_screen_suits_the_centroids_and_the_memory(k, num_features, room, kind, columns):
     algorithm = hamerly.hamerly(Room(num_features, room), k)
     assert type(screened(algorithm)).__name__ == kind
-    assert screened(algorithm)._screen.columns == columns
+    assert screened(algorithm).screen.columns == columns
 
 
 @pytest.mark.parametrize(("k", "columns"), [(1000, 78), (10_000, 38), (12_000, 19)])
 def test_centroids_take_from_the_memory_of_a_screen(k, columns):
     room = Room(784, 132)
     room.num_images = 1_000_000
-    assert screened(hamerly.hamerly(room, k))._screen.columns == columns
+    assert screened(hamerly.hamerly(room, k)).screen.columns == columns
 
 
 # A screen so narrow is not worth it.
@@ -189,7 +189,7 @@ def test_a_screen_that_is_no_help_is_followed_by_bounds_alone(speed, groups):
     algorithm = hamerly.hamerly(room, 1000)
     centroids = np.zeros((1000, 784))
     before = screened(algorithm)
-    before.assign = lambda _: before._screen.note_screened(*[room.num_images] * 2)
+    before.assign = lambda _: before.screen.note_screened(*[room.num_images] * 2)
     algorithm.assign(centroids)
     assert screened(algorithm) is before
     with pytest.raises(TypeError):  # no pass is ever run
