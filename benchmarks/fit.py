@@ -90,10 +90,12 @@ def _resident(task: Task, started: Callable[[], None], **options) -> tuple[Any, 
     import tensorflow as tf
 
     from job.config import FitConfig
+    from job.distribute.process import keep_freed_memory
     from job.distribute.replicas import local_replicas
     from job.images.resident import ResidentImages
     from pipeline.shards.manifest import load_manifest
 
+    keep_freed_memory(task.k)  # as the command does
     replicas = local_replicas()
     tf.reduce_sum(tf.zeros([2])).numpy()  # starts its threads
     started()
