@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from job import hashing
-from job.distribute.arrays import aligned_empty
 from job.distribute.replicas import Replicas, local_replicas
 from job.images import rows
 from job.images.frame import Extent
@@ -17,7 +16,7 @@ from job.images.protocol import Pass, Step
 from job.images.reader import Reader, Run
 from job.images.resident import ResidentImages, usable
 from job.images.streamed import StreamedImages
-from job.kmeans.blocks import row_width
+from job.kmeans.blocks import aligned_empty, row_width
 from job.kmeans.precision import Precision
 from pipeline.errors import UserError
 from pipeline.shards import plan

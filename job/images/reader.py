@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.distribute.arrays import aligned_empty
-from job.kmeans.blocks import row_width, stored
+from job.kmeans.blocks import aligned_empty, row_width, stored
 from pipeline import storage
 from pipeline.errors import UserError
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from job.distribute.arrays import aligned_empty, is_usable
 from job.distribute.replicas import Replicas
 from job.images import memory, places, rows
 from job.images.frame import Extent, Frame, extent_from, find_frame, sample_of, with_quanta
 from job.images.places import Place
 from job.images.protocol import Pass, Step
 from job.images.weighted import rows_of
-from job.kmeans.blocks import images_per_block, row_width, stored, take
+from job.kmeans.blocks import aligned_empty, images_per_block, is_usable, row_width, stored, take
 from pipeline.shards.block import read_shard
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pixel_scale import Units, units_of

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from job import hashing
-from job.distribute.arrays import aligned_empty
 from job.distribute.replicas import Replicas
+from job.kmeans.blocks import aligned_empty
 from job.kmeans.exact_sum import exact_sum, no_terms, rounded
 from job.kmeans.precision import Precision
 from pipeline.errors import UserError

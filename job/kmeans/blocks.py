@@ -85,6 +85,20 @@ def fill_rows(function: Callable, count: tf.Tensor, num_features: int, width: in
     return tf.ensure_shape(matrix, [None, width])
 
 
+def is_usable(array: np.ndarray) -> bool:
+    """Tells whether TensorFlow can use the memory of an array without a copy."""
+    aligned = array.flags.c_contiguous and array.flags.writeable
+    return bool(aligned and array.ctypes.data % ALIGNED_BYTES == 0 and array.size)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Makes an uninitialised array that TensorFlow can use without a copy."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNED_BYTES, np.uint8)
+    start = -raw.ctypes.data % ALIGNED_BYTES
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
 def row_width(num_features: int, dtype: np.dtype) -> int:
     """Returns how many pixels a row of `stored` images has: for uint8 a multiple of WORD."""
     return -(-num_features // WORD) * WORD if dtype == np.uint8 else num_features
@@ -121,7 +135,7 @@ def reader(images: tf.Tensor, rows: tf.Tensor | None, count: tf.Tensor) -> Calla
     """Makes a function that reads rows of `stored` images: (start, stop) → [stop − start, width].
 
     Args:
-      rows: which images; the first `count` in ascending order, more may follow. None: all.
+      rows: which images; None: all. The first `count` are ascending; what follows fills up blocks.
       count: int32 scalar.
     """
     if rows is None:
@@ -129,7 +143,7 @@ def reader(images: tf.Tensor, rows: tf.Tensor | None, count: tf.Tensor) -> Calla
     every = count == tf.shape(images)[0]
 
     def read(start, stop):
-        # All images are read where they lie.
+        # Gathering all would copy what can be read where it lies.
         return tf.cond(
             every, lambda: between(images, start, stop), lambda: take(images, rows[start:stop])
         )

@@ -8,11 +8,11 @@ import numpy as np
 
 from job import hashing
 from job.config import FitConfig
-from job.distribute.arrays import aligned_empty
 from job.images.frame import Frame
 from job.images.places import Place
 from job.images.protocol import Images
 from job.kmeans import ALGORITHMS, Algorithm, chosen_algorithm, init, load
+from job.kmeans.blocks import aligned_empty
 from job.kmeans.scores import scorer_of, squared_distances
 from job.kmeans.sums import ClusterSums, inertia_of_means, means, parts_of
 from job.kmeans.weighted import counting

@@ -206,7 +206,10 @@ def _speed() -> int:
 
 
 def _least_seconds(product: Callable[[], tf.Tensor]) -> float:
-    """Times a product several times: a machine may be busy, and the first ones take longer."""
+    """Times a product and returns the shortest of several times.
+
+    A machine may be busy, and the first ones take longer.
+    """
     seconds = []
     for _ in range(12):
         start = time.perf_counter()

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from job.distribute.arrays import aligned_empty
-from job.kmeans.blocks import images_per_block, take
+from job.kmeans.blocks import aligned_empty, images_per_block, take
 from pipeline.shards.pixel_scale import Units, by_parts, on_grid, squared_norms
 
 # A difference that is a smaller share of what it was taken from has lost the 9th digit.

@@ -1,11 +1,8 @@
 """Converts images, which are flat rows, to pictures for a page, which are data URIs."""
 
 import base64
-import functools
 import io
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,10 +16,7 @@ SHEET_QUALITY = 50  # by WebP's fastest method: method 4 takes twice the time fo
 MAX_PIXELS, MAX_CENTROID_PIXELS = 2_800_000, 560_000
 CENTROID_USES = 4  # pictures of each centroid in a page
 MIN_SIDE, MAX_SIDE = 16, 96  # pixels of a shrunk picture's longer side
-# Up to so many pixels a grey picture is written here: Pillow takes twice the time and more, and its
-# choice of filters makes digits a tenth larger and photos a tenth smaller.
-SMALL_PIXELS = 1_024
-SMALL_LEVEL = 3  # of zlib: its default takes a third more time for 2 % less bytes
+GREY_LEVEL = 3  # of zlib: its default takes longer for 2 % less bytes
 
 
 def as_pictures(pixels: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
@@ -44,8 +38,6 @@ def data_uri(picture: np.ndarray, side: int) -> str:
 
     Grey is PNG, exact unless shrunk; colour is WebP, a fifth of a PNG's size on photographs.
     """
-    if picture.ndim == 2 and max(picture.shape) <= side and picture.size <= SMALL_PIXELS:
-        return _uri("png", _small_png(picture))
     image = Image.fromarray(np.ascontiguousarray(picture))
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.BOX)
@@ -53,36 +45,12 @@ def data_uri(picture: np.ndarray, side: int) -> str:
     if image.mode != "L":
         image.save(file, "WEBP", quality=COLOUR_QUALITY, method=6)
         return _uri("webp", file.getvalue())
-    image.save(file, "PNG")
+    image.save(file, "PNG", compress_level=GREY_LEVEL)
     return _uri("png", file.getvalue())
 
 
 def _uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _small_png(picture: np.ndarray) -> bytes:
-    """Encodes a grey picture, uint8 [h, w], as a PNG file without filters, exact."""
-    height, width = picture.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter's number
-    rows[:, 1:] = picture
-    data = _chunk(b"IDAT", zlib.compress(rows.tobytes(), SMALL_LEVEL))
-    return _png_head(width, height) + data + _png_end()
-
-
-@functools.cache
-def _png_head(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
-
-
-@functools.cache
-def _png_end() -> bytes:
-    return _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(picture: np.ndarray) -> bytes:

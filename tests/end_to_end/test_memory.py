@@ -63,7 +63,7 @@ def test_eight_times_the_images_take_the_same_memory(tmp_path, ending, write):
 FIT_PEAK = """
 import resource, sys
 import numpy as np
-from job.distribute.arrays import aligned_empty
+from job.kmeans.blocks import aligned_empty
 from kmeans_job import KMeans
 size, shift = map(int, sys.argv[1:])
 X = aligned_empty((size * 784 + shift,), "uint8")[shift:].reshape(size, 784)

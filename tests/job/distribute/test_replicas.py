@@ -6,10 +6,10 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from job.distribute import replicas as replicas_module  # noqa: E402
-from job.distribute.arrays import aligned_empty  # noqa: E402
 from job.distribute.preemption import InterruptedFit  # noqa: E402
 from job.distribute.replicas import Replicas, local_replicas  # noqa: E402
 from job.distribute.workers import WorkerGroup  # noqa: E402
+from job.kmeans.blocks import aligned_empty  # noqa: E402
 from job.kmeans.pieces import byte_products  # noqa: E402
 from job.kmeans.precision import FLOAT32, TF32  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402

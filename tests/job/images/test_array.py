@@ -5,7 +5,6 @@ import pytest
 import shard_set
 import tensorflow as tf
 
-from job.distribute.arrays import aligned_empty
 from job.distribute.replicas import local_replicas
 from job.images import array
 from job.images.array import (
@@ -18,6 +17,7 @@ from job.images.array import (
     to_float32,
 )
 from job.images.resident import ResidentImages
+from job.kmeans.blocks import aligned_empty
 from kmeans_job import KMeans
 from pipeline.errors import UserError
 from pipeline.shards.manifest import load_manifest

@@ -69,5 +69,5 @@ def test_weights_cost_no_reading(cpus, make_shards, algorithm, monkeypatch):
         chunks.reset_mock()
         folder = make_shards(PIXELS.astype(dtype), weights=weights)
         _, records = fitted(StreamedImages, folder, name)
-        readings.append((chunks.call_count / 5, len(records)))
+        readings.append((chunks.call_count, len(records)))
     assert readings[0] == readings[1]
