@@ -1,5 +1,6 @@
 """What workers settle before a fit: that all were given the same, and what worker 0 alone finds."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,6 +25,10 @@ def check_same(replicas: Replicas, values: Mapping[str, Any]) -> None:
     given = replicas.all_gather(np.frombuffer(b"".join(digests), np.int64))  # [workers, values]
     for worker, row in enumerate(given):
         if different := np.flatnonzero(row != given[0]).tolist():
+            # Once all are here they know it too. If this worker ended before, the others might see
+            # only that it is gone.
+            with contextlib.suppress(JobError):
+                replicas.all_gather(np.zeros(1, np.int64))
             raise UserError(
                 f"{replicas.name(worker)} has another value of {names[different[0]]} than "
                 f"{replicas.name(0)}; start all workers with the same options and shards"

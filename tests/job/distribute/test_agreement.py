@@ -23,8 +23,9 @@ class Worker:
         return f"worker {worker}"
 
     def all_gather(self, array: np.ndarray) -> np.ndarray:
+        answers = self._others.given[len(self.given) :] if self._others else []
         self.given.append(array)
-        pair = [array, self._others.given[0] if self._others else array]
+        pair = [array, answers[0] if answers else array]
         return np.stack(pair if self.worker == 0 else pair[::-1])
 
     def broadcast(self, data: bytes) -> bytes:
@@ -48,6 +49,24 @@ def test_the_same_values_are_fine():
 def test_the_first_different_value_is_named(name, value):
     with pytest.raises(UserError, match=f"worker 1 has another value of {name} than worker 0"):
         check_same(Worker(0, other_with({**VALUES, name: value})), VALUES)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_different_value_is_named_once_all_know_it(gone):
+    """A worker that ends first would be all that a slower one sees; one may be gone already."""
+    worker, calls = Worker(0, other_with({**VALUES, "--k": 4})), []
+    gather = worker.all_gather
+
+    def all_gather(array):
+        calls.append(len(array))
+        if len(calls) == 2 and gone:
+            raise JobError("worker 1 is gone")
+        return gather(array)
+
+    worker.all_gather = all_gather
+    with pytest.raises(UserError, match="worker 1 has another value of --k"):
+        check_same(worker, VALUES)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"state", b"+"])
